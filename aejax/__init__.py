@@ -1,0 +1,36 @@
+"""aejax trains autoencoders with JAX, from a laptop's CPU to a GPU cluster.
+
+    import aejax
+    model = aejax.load("runs/dense")
+    codes = model.encode(rows)
+
+Names are imported when they are used: a program that only prints its help starts no JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aejax.config import Config
+    from aejax.errors import InputError
+    from aejax.loading import Model, load
+    from aejax.models import Autoencoder
+    from aejax.train.loop import train
+
+__version__ = "0.1.0"
+__all__ = ["Autoencoder", "Config", "InputError", "Model", "load", "train"]
+
+_WHERE = {
+    "Autoencoder": "aejax.models",
+    "Config": "aejax.config",
+    "InputError": "aejax.errors",
+    "Model": "aejax.loading",
+    "load": "aejax.loading",
+    "train": "aejax.train.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'aejax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

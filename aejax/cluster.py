@@ -1,0 +1,102 @@
+"""What this job runs on: the processes, and being asked to stop."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# Exit code of a run that stopped on request with everything saved: start me again (EX_TEMPFAIL).
+STOPPED = 75
+_POLL_SECONDS = 0.05
+
+
+class Stopped(Exception):
+    """The run was asked to stop while it waited for something."""
+
+
+class StopRequest:
+    """Set by SIGTERM and Ctrl-C; a second Ctrl-C ends the process at once."""
+
+    def __init__(self):
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Whether the run has been asked to stop."""
+        return self._asked
+
+    def ask(self) -> None:
+        """Asks the run to stop, as a signal does."""
+        self._asked = True
+
+    def install(self) -> "StopRequest":
+        """Listens for both signals; call from the main thread."""
+        signal.signal(signal.SIGTERM, lambda *_: self.ask())
+        signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def _interrupt(self, *_) -> None:
+        if self._asked:
+            os._exit(130)
+        self.ask()
+        # Written past Python's buffers, which may be in use where the signal struck.
+        os.write(2, b"\nstopping: saving first (Ctrl-C again ends at once and saves nothing)\n")
+
+
+def never() -> bool:
+    """A stop request that never comes."""
+    return False
+
+
+def interruptible(stop: Callable[[], bool], function: Callable[[], Any]) -> Any:
+    """Runs `function` beside this thread, so that a signal is noticed while it compiles.
+
+    Raises:
+        Stopped: asked to stop; `function` goes on, and dies with the process.
+    """
+    if stop is never:
+        return function()
+    out: dict[str, Any] = {}
+
+    def work():
+        try:
+            out["value"] = function()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
+            out["error"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    wait = 0.001
+    while thread.is_alive():
+        if stop():
+            raise Stopped
+        thread.join(wait)
+        wait = min(2 * wait, _POLL_SECONDS)
+    if "error" in out:
+        raise out["error"]
+    return out["value"]
+
+
+def is_main() -> bool:
+    """Whether this process writes files and talks to people."""
+    return jax.process_index() == 0
+
+
+def before_backend(deterministic: bool) -> None:
+    """Sets what must be set before JAX looks for devices.
+
+    Args:
+        deterministic: the same bits every time on a GPU: no atomics in scatters and reductions,
+            and no choice of kernels by timing. A CPU gives the same bits anyway.
+    """
+    if deterministic:
+        wanted = "--xla_gpu_deterministic_ops=true"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()
+
+
+def clock() -> float:
+    """Seconds since some moment; never goes backwards."""
+    return time.monotonic()

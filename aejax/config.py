@@ -1,0 +1,282 @@
+"""Every setting of a run: nested, typed dataclasses, and what must hold between them.
+
+A preset in `configs` builds a `Config`; flags change its fields (`--config.optimizer=adadelta
+--config.optimizer.learning_rate=1.0`); a run's folder keeps it as config.json.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+from aejax import models
+from aejax.errors import InputError
+from aejax.kinds import part
+from aejax.models import Autoencoder
+from aejax.train import optimizer
+from aejax.train.optimizer import Adam
+
+
+@dataclasses.dataclass
+class Prepare:
+    """What becomes of raw rows on the device: augment, scale, binarise, centre, in this order.
+
+    Statistics come from the training split and are written to the run's config.json.
+
+    Attributes:
+        scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
+            maximum.
+        binarise: none; threshold (above one half); sampled (drawn anew at each use in training
+            with the grey value as probability, threshold in evaluation).
+        centre: none; mean (subtract each element's training mean); standardise (and divide by its
+            standard deviation, where it has one).
+        shift: augment in training: move each image by up to this many pixels either way.
+        flip: augment in training: mirror each image left to right, every second time.
+    """
+
+    scale: bool = True
+    binarise: str = "none"
+    centre: str = "none"
+    shift: int = 0
+    flip: bool = False
+
+
+@dataclasses.dataclass
+class Data:
+    """Where examples come from.
+
+    Attributes:
+        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | text:FILE | tfds:NAME.
+        train: split that trains, by name and slice: train, train[:90%], train[:50000].
+        test: split that is evaluated: test, train[90%:].
+        folder: TFDS's data folder; "" for its default.
+        feed: resident keeps the whole split on every device.
+        prepare: what becomes of the raw rows.
+    """
+
+    source: str = "digits"
+    train: str = "train"
+    test: str = "test"
+    folder: str = ""
+    feed: str = "resident"
+    prepare: Prepare = dataclasses.field(default_factory=Prepare)
+
+
+@dataclasses.dataclass
+class Mesh:
+    """How devices are laid out; -1 takes what is left.
+
+    Attributes:
+        data: devices that each see their own rows and hold a copy of the parameters.
+        fsdp: devices that each see their own rows and hold a piece of the parameters.
+        tensor: devices that share rows and hold a piece of the parameters.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """Evaluation on the test split while training.
+
+    Attributes:
+        every: a duration (500 steps, 5 epochs), or a share of the run (10%); "" for never.
+        metric: the term that is best when least: loss, nll, mse, ...
+        patience: stop after this many evaluations without a better metric; 0 for never.
+        batch_size: rows at a time.
+    """
+
+    every: str = "10%"
+    metric: str = "loss"
+    patience: int = 0
+    batch_size: int = 1000
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """When a run is saved; it always is at its end, and where an evaluation was the best so far.
+
+    Attributes:
+        every: a duration (1000 steps, 5 epochs), a share of the run, or "" for none.
+        minutes: by the wall clock; 0 for never.
+        keep: how many of the newest stay (the best one stays too).
+    """
+
+    every: str = ""
+    minutes: float = 10.0
+    keep: int = 2
+
+
+@dataclasses.dataclass
+class Config:
+    """A run.
+
+    Attributes:
+        model: what trains.
+        data: where examples come from.
+        optimizer: adam | adamw | adadelta | sgd, with its own settings.
+        batch_size: rows of one update, over all devices.
+        micro_batches: cut each batch into this many pieces, one after the other, to save memory.
+        duration: 3000 steps, 50 epochs or 1e6 examples.
+        seed: of the initial parameters, the order of the data and all that is drawn.
+        mesh: how devices are laid out.
+        evaluation: on the test split, while training.
+        checkpoint: when the run is saved.
+        log_every: steps of one row of metrics.jsonl.
+        tensorboard: also write TensorBoard's event files.
+        init_from: a run's folder to take parameters from, where names and shapes match.
+        profile: FIRST:LAST steps of which a profiler trace is written.
+        deterministic: the same bits every time on a GPU too (a CPU always gives them).
+        watchdog_minutes: end the process, with every thread's stack, when steps hang this long; 0
+            for never.
+    """
+
+    model: Any = part(models.KINDS, Autoencoder)
+    data: Data = dataclasses.field(default_factory=Data)
+    optimizer: Any = part(optimizer.KINDS, Adam)
+    batch_size: int = 256
+    micro_batches: int = 1
+    duration: str = "50 epochs"
+    seed: int = 0
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
+    log_every: int = 100
+    tensorboard: bool = True
+    init_from: str = ""
+    profile: str = ""
+    deterministic: bool = False
+    watchdog_minutes: float = 30.0
+
+
+# What may differ when a run's folder is continued: how long, how it is watched, and where it runs.
+MAY_CHANGE = (
+    "duration",
+    "evaluation.every",
+    "evaluation.patience",
+    "evaluation.batch_size",
+    "checkpoint",
+    "log_every",
+    "tensorboard",
+    "profile",
+    "mesh",
+    "data.folder",
+    "data.feed",
+    "init_from",
+    "deterministic",
+    "watchdog_minutes",
+)
+
+_DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)?\s*", re.I)
+
+
+def steps_of(setting: str, text: str, batch_size: int, rows: int, total: int | None = None) -> int:
+    """Steps of a duration such as "50 epochs", "3000 steps" or "1e6 examples"; at least 1.
+
+    Args:
+        setting: its name, for the message.
+        text: the duration; a bare number is steps, N% a share of `total`.
+        batch_size: rows of one update.
+        rows: rows of the training split, which make an epoch.
+        total: steps of the run, where a share of it is accepted.
+
+    Raises:
+        InputError: not a duration.
+    """
+    match = _DURATION.fullmatch(text)
+    accepted = "such as 3000 steps, 50 epochs or 1e6 examples" + (", or 10%" if total else "")
+    if match is None or (match[2] == "%" and total is None):
+        raise InputError(f"config.{setting}={text!r}: not a duration, {accepted}")
+    try:
+        number = float(match[1])
+    except ValueError:
+        raise InputError(f"config.{setting}={text!r}: not a duration, {accepted}") from None
+    unit = (match[2] or "steps").lower()
+    if unit == "%":
+        number *= (total or 0) / 100
+    elif unit.startswith("epoch"):
+        number *= rows / batch_size
+    elif unit.startswith("example"):
+        number /= batch_size
+    if not 0 < number < 2**31 - 1:
+        raise InputError(f"config.{setting}={text!r}: {number:g} steps; must be 1 to 2^31 - 2")
+    # Rounded up, so that "1 epoch" has seen every row; the margin forgives 0.1 * 30 = 3.0000004.
+    return max(1, -int(-(number - 1e-6) // 1))
+
+
+def profile_window(config: Config) -> tuple[int, int] | None:
+    """First and last step of `config.profile`, or None."""
+    if not config.profile:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", config.profile)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise InputError(f"config.profile={config.profile}: must be FIRST:LAST steps, as 100:110")
+    return int(match[1]), int(match[2])
+
+
+def check(config: Config) -> None:
+    """Checks all that can be wrong in settings alone, without data or devices.
+
+    Raises:
+        InputError: with the setting's name, its value and what is accepted.
+    """
+    for name, least in (
+        ("batch_size", 1),
+        ("micro_batches", 1),
+        ("log_every", 1),
+        ("seed", 0),
+        ("watchdog_minutes", 0),
+        ("evaluation.patience", 0),
+        ("evaluation.batch_size", 1),
+        ("checkpoint.keep", 1),
+        ("checkpoint.minutes", 0),
+        ("data.prepare.shift", 0),
+        ("optimizer.learning_rate", 0),
+        ("optimizer.weight_decay", 0),
+        ("optimizer.clip", 0),
+    ):
+        value = get(config, name)
+        if not value >= least:
+            raise InputError(f"config.{name}={value}: must be at least {least}")
+    if config.seed >= 2**32:
+        raise InputError(f"config.seed={config.seed}: must be below 2^32 = {2**32}")
+    for name, accepted in (
+        ("data.feed", ("resident",)),
+        ("data.prepare.binarise", ("none", "threshold", "sampled")),
+        ("data.prepare.centre", ("none", "mean", "standardise")),
+    ):
+        if get(config, name) not in accepted:
+            raise InputError(f"config.{name}={get(config, name)}: must be {' or '.join(accepted)}")
+    if config.batch_size % config.micro_batches:
+        raise InputError(
+            f"config.batch_size={config.batch_size} does not divide into"
+            f" config.micro_batches={config.micro_batches} equal pieces"
+        )
+    for axis in ("data", "fsdp", "tensor"):
+        size = getattr(config.mesh, axis)
+        if size != -1 and size < 1:
+            raise InputError(f"config.mesh.{axis}={size}: must be -1 (the rest) or at least 1")
+    prepare = config.data.prepare
+    if prepare.binarise != "none" and not prepare.scale:
+        raise InputError(
+            f"config.data.prepare.binarise={prepare.binarise} needs config.data.prepare.scale=True"
+        )
+    profile_window(config)
+    try:
+        config.model.check(prepare.scale and prepare.centre == "none")
+    except ValueError as error:
+        raise InputError(f"config.model.{error}") from None
+
+
+def get(config: Any, name: str) -> Any:
+    """The field at a dotted name."""
+    for key in name.split("."):
+        config = getattr(config, key)
+    return config
+
+
+def put(config: Any, name: str, value: Any) -> None:
+    """Sets the field at a dotted name."""
+    *path, last = name.split(".")
+    setattr(get(config, ".".join(path)) if path else config, last, value)

@@ -1,0 +1,105 @@
+"""How examples reach the devices.
+
+Resident: the whole split lies on every device as stored (bytes stay bytes), and a step gathers its
+rows by index. The indices of many steps go over in one transfer.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+
+from aejax.data import order
+from aejax.data.sources.base import Source
+
+# Positions whose indices are sent at a time: 1 MiB of int32.
+_POSITIONS = 2**18
+
+
+class Raw(NamedTuple):
+    """Rows of a step as stored, flat: x [..., rows, elements], label [..., rows] or None, index."""
+
+    x: jax.Array
+    label: jax.Array | None
+    index: jax.Array
+
+
+class Block(NamedTuple):
+    """The feed of steps first to last - 1: arrays whose leading axis counts steps."""
+
+    first: int
+    last: int
+    arrays: Any
+
+
+@dataclasses.dataclass
+class Resident:
+    """A split on every device.
+
+    Attributes:
+        data: {"x": [N, elements], "label": [N]} on the devices.
+        rows: N.
+        seed: of the run.
+        shape: (micro-batches, rows of each); their product is the batch size.
+        steps: steps of the run.
+        sharding: of the indices [steps, micro-batches, rows].
+    """
+
+    data: dict[str, jax.Array]
+    rows: int
+    seed: int
+    shape: tuple[int, int]
+    steps: int
+    sharding: Sharding
+    block: Block | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Steps of one block; the same for every block, so that one program serves all."""
+        batch_size = self.shape[0] * self.shape[1]
+        return max(1, min(_POSITIONS // batch_size, self.steps))
+
+    def at(self, step: int) -> Block:
+        """The block that holds this step; sends the next indices where a block is used up."""
+        if self.block is None or not self.block.first <= step < self.block.last:
+            batch_size = self.shape[0] * self.shape[1]
+            last = step + self.capacity
+            index = order.examples(self.seed, self.rows, step * batch_size, last * batch_size)
+            index = index.reshape(self.capacity, *self.shape)
+            self.block = Block(step, last, jax.device_put(index, self.sharding))
+        return self.block
+
+    @staticmethod
+    def take(data: Any, block: Any, offset: jax.Array) -> Raw:
+        """The rows of the step `offset` steps into the block; runs inside the step."""
+        index = jax.lax.dynamic_index_in_dim(block, offset, keepdims=False)
+        label = data.get("label")
+        return Raw(_rows(data["x"], index), None if label is None else _rows(label, index), index)
+
+
+def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
+    # The order gives valid indices alone: no clamping inside the step.
+    return array.at[index].get(mode="promise_in_bounds")
+
+
+def resident(source: Source, sharding: Sharding) -> dict[str, jax.Array]:
+    """Puts a split on the devices, flat: {"x": [N, elements], "label": [N] where there are any}."""
+    rows = source[slice(None)]
+    data = {"x": jax.device_put(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
+    if rows.label is not None:
+        data["label"] = jax.device_put(np.asarray(rows.label, np.int32), sharding)
+    return data
+
+
+def padded(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts rows 0 .. count - 1 into batches: indices and mask, both [batches, batch_size].
+
+    The last batch is filled up with row 0 and a mask of 0.
+    """
+    batches = -(-count // batch_size)
+    index = np.zeros(batches * batch_size, np.int32)
+    index[:count] = np.arange(count)
+    mask = (np.arange(batches * batch_size) < count).astype(np.float32)
+    return index.reshape(batches, -1), mask.reshape(batches, -1)

@@ -1,0 +1,31 @@
+"""Which example comes when: a pure function of seed and position, so that nothing can be lost.
+
+Position p = step * batch size + row; epoch p // N; each epoch is a permutation of its own, so that
+every example comes once an epoch and a batch may straddle two.
+"""
+
+import functools
+
+import numpy as np
+
+
+def examples(seed: int, rows: int, start: int, stop: int) -> np.ndarray:
+    """The examples at positions start to stop - 1, int32 [stop - start].
+
+    Args:
+        seed: of the run.
+        rows: N, rows of the training split.
+        start: first position.
+        stop: one past the last.
+    """
+    parts = []
+    for epoch in range(start // rows, -(-stop // rows)):
+        first = epoch * rows
+        parts.append(_permutation(seed, rows, epoch)[max(start - first, 0) : stop - first])
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, rows: int, epoch: int) -> np.ndarray:
+    # RandomState's streams are frozen by NumPy's policy (NEP 19): these orders never change.
+    return np.random.RandomState([seed, epoch]).permutation(rows).astype(np.int32)

@@ -1,0 +1,134 @@
+"""What several sources check alike; every failure is one line about the file that causes it."""
+
+import bz2
+import gzip
+import os
+import zlib
+
+import numpy as np
+
+from aejax.errors import InputError
+
+ACCEPTED_TYPES = "bool, uint8, uint16, float16, float32, float64"
+
+
+def folder(path: str, form: str) -> str:
+    """The folder at `path`, with "~" expanded.
+
+    Raises:
+        InputError: no path is given, or there is no such folder.
+    """
+    path = _given(path, form)
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise InputError(f"{path} is a file; accepted: a folder, as {form}")
+    raise InputError(f"there is no folder {path}; accepted: an existing one, as {form}")
+
+
+def file(path: str, form: str) -> str:
+    """The file at `path`, with "~" expanded.
+
+    Raises:
+        InputError: no path is given, or there is no such file.
+    """
+    path = _given(path, form)
+    if os.path.isfile(path):
+        return path
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; accepted: a file, as {form}")
+    raise InputError(f"there is no file {path}; accepted: an existing one, as {form}")
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a file; those that end in .gz or .bz2 are decompressed.
+
+    Raises:
+        InputError: the file cannot be read, or what it holds is cut off or damaged.
+    """
+    openers = {".gz": gzip.open, ".bz2": bz2.open}
+    kind = os.path.splitext(path)[1]
+    try:
+        with openers.get(kind, open)(path, "rb") as stream:
+            return stream.read()
+    except EOFError:
+        raise InputError(f"{path} is cut off: its {kind} stream ends too early") from None
+    except (OSError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        what = f"cannot be read as {kind}" if kind in openers else "cannot be read"
+        raise InputError(f"{path} {what}: {reason}") from None
+
+
+def stored(x: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
+    """Rows in a type that is kept, and the largest value that this type can hold.
+
+    Truth values become uint8 (maximum 1), floating point becomes float32 (no maximum).
+
+    Args:
+        x: array [rows, ...].
+        what: names the array in messages.
+
+    Raises:
+        InputError: no rows, empty rows, another type, or values that are not finite in float32.
+    """
+    if x.ndim < 2 or x.size == 0:
+        raise InputError(f"{what} has shape {x.shape}; accepted: [rows, ...], none of them 0")
+    dtype, maximum = stored_type(x.dtype, what)
+    with np.errstate(over="ignore"):
+        x = x.astype(dtype, copy=False)
+    if maximum is None and not np.isfinite(x).all():
+        row = int(np.argmin(np.isfinite(x).reshape(len(x), -1).all(axis=1)))
+        raise InputError(f"{what} has values that are not finite in float32, first in row {row}")
+    return x, maximum
+
+
+def stored_type(dtype: np.dtype, what: str) -> tuple[np.dtype, float | None]:
+    """The type in which values of `dtype` are kept, and the largest value that it can hold.
+
+    Raises:
+        InputError: a type that is not accepted; whole numbers wider than uint16 say nothing
+            about the range of what they hold.
+    """
+    if dtype == np.bool_:
+        return np.dtype(np.uint8), 1.0
+    if dtype in (np.uint8, np.uint16):
+        return dtype.newbyteorder("="), float(np.iinfo(dtype).max)
+    if dtype in (np.float16, np.float32, np.float64):
+        return np.dtype(np.float32), None
+    raise InputError(f"{what} has dtype {dtype}; accepted: {ACCEPTED_TYPES}; convert it first")
+
+
+def labels(label: np.ndarray, rows: int, what: str) -> np.ndarray:
+    """Class labels as int32 [rows].
+
+    Raises:
+        InputError: not whole numbers, not one a row, or out of int32's range.
+    """
+    if label.dtype.kind not in "iub":
+        raise InputError(f"{what} has dtype {label.dtype}; accepted: whole numbers")
+    if label.shape not in ((rows,), (rows, 1)):
+        raise InputError(f"{what} has shape {label.shape}; accepted: one label a row, ({rows},)")
+    limits = np.iinfo(np.int32)
+    if rows and not limits.min <= int(label.min()) <= int(label.max()) <= limits.max:
+        raise InputError(f"{what} reaches {label.min()} to {label.max()}; accepted: int32")
+    return label.reshape(rows).astype(np.int32)
+
+
+def positions(index: np.ndarray | slice, rows: int) -> np.ndarray:
+    """The row numbers that `index` stands for, each in 0 .. rows - 1.
+
+    Raises:
+        IndexError: a number outside -rows .. rows - 1.
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(rows))
+    index = np.asarray(index, np.int64)
+    if index.size and not -rows <= index.min() <= index.max() < rows:
+        raise IndexError(f"index {index.min()} to {index.max()} is out of range for {rows} rows")
+    return np.where(index < 0, index + rows, index)
+
+
+def _given(path: str, form: str) -> str:
+    if not path:
+        raise InputError(f"no path is given; accepted: {form}")
+    return os.path.expanduser(path)

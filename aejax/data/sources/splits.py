@@ -1,0 +1,199 @@
+"""Splits of a source by name and slice, as in TFDS: train, train[:90%], train[-500:], a+b."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from aejax.data.sources import checks
+from aejax.data.sources.base import Arrays, Rows, Source, Spec
+from aejax.errors import InputError
+from aejax.kinds import near
+
+# The splits that a source has, in order; each is read when it is called for.
+Splits = dict[str, Callable[[], Source]]
+
+WHOLE = "all"
+TRAIN_PERCENT = 90
+
+_BOUND = r"(-?[0-9]{1,18}%?)?"
+_PART = re.compile(rf"([A-Za-z_][\w-]*)(?:\[{_BOUND}:{_BOUND}\])?", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A slice of one split; a bound is a number of rows or percent as text, "" for the end."""
+
+    name: str
+    start: str = ""
+    stop: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.start}:{self.stop}]" if self.start or self.stop else self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """Rows of another source, by number."""
+
+    source: Source
+    index: np.ndarray
+
+    @property
+    def spec(self) -> Spec:
+        return self.source.spec
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        return self.source[self.index[index]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """The rows of several sources of one spec, one source after the other."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def spec(self) -> Spec:
+        return self.sources[0].spec
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        index = checks.positions(index, len(self))
+        x = np.empty((len(index), *self.spec.shape), self.spec.dtype)
+        label = np.empty(len(index), np.int32) if self.spec.labelled else None
+        start = 0
+        for source in self.sources:
+            here = (start <= index) & (index < start + len(source))
+            if here.any():
+                rows = source[index[here] - start]
+                x[here] = rows.x
+                if label is not None and rows.label is not None:
+                    label[here] = rows.label
+            start += len(source)
+        return Rows(x, label)
+
+
+def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
+    """Splits of a source that has none of its own: all, and its first 90 % and last 10 %.
+
+    Args:
+        whole: reads the source.
+        shuffle: take train and test after one fixed shuffle (where rows are sorted, by class for
+            instance); `all` keeps the order in which they are stored.
+    """
+    read = functools.cache(whole)
+
+    def piece(train: bool) -> Source:
+        source = read()
+        boundary = _percent(TRAIN_PERCENT, len(source))
+        part = slice(boundary) if train else slice(boundary, None)
+        if shuffle:
+            return take(source, np.random.RandomState(0).permutation(len(source))[part])
+        return take(source, part)
+
+    return {WHOLE: read, "train": lambda: piece(True), "test": lambda: piece(False)}
+
+
+def select(splits: Splits, text: str) -> Source:
+    """The rows that `text` stands for, such as train[:90%] or train+test[-500:].
+
+    Percentages are rounded to the nearest row, as TFDS does, so that [:90%] and [90%:] share no
+    row and leave none out. `all` is every split, one after the other.
+
+    Raises:
+        InputError: not the syntax, a split that is not there, a bound outside it, no rows at
+            all, or splits whose rows differ in kind.
+    """
+    parts = parse(text)
+    known = {WHOLE: lambda: join([(name, read()) for name, read in splits.items()]), **splits}
+    for part in parts:
+        if part.name not in known:
+            raise InputError(
+                f"split={text}: there is no split {part.name}; accepted: {', '.join(known)}"
+                f"{near(part.name, known)}"
+            )
+    opened = {name: known[name]() for name in dict.fromkeys(part.name for part in parts)}
+    return join([(str(part), cut(opened[part.name], part)) for part in parts])
+
+
+def parse(text: str) -> list[Part]:
+    """Reads a split's name and slice, or several of them joined by "+".
+
+    Raises:
+        InputError: not the syntax.
+    """
+    found = [_PART.fullmatch(word.strip()) for word in text.split("+")]
+    if not all(found):
+        raise InputError(
+            f"split={text}: cannot be read; accepted: train, train[:90%], train[100:200],"
+            " train[-500:], train+test"
+        )
+    return [Part(match[1], match[2] or "", match[3] or "") for match in found if match]
+
+
+def cut(source: Source, part: Part) -> Source:
+    """The rows of `source` within the part's bounds.
+
+    Raises:
+        InputError: a bound outside the source, or no rows between them.
+    """
+    rows = len(source)
+    start = _bound(part, part.start or "0", rows)
+    stop = _bound(part, part.stop or str(rows), rows)
+    if start >= stop:
+        raise InputError(f"split={part} is empty: rows {start} to {stop} of {rows}")
+    return source if stop - start == rows else take(source, slice(start, stop))
+
+
+def take(source: Source, index: np.ndarray | slice) -> Source:
+    """Some rows of a source, read when they are asked for; arrays in memory stay arrays."""
+    if isinstance(source, Arrays):
+        return Arrays(*source[index], source.maximum)
+    return Selected(source, checks.positions(index, len(source)))
+
+
+def join(parts: Sequence[tuple[str, Source]]) -> Source:
+    """One source after the other, each given with its name for messages.
+
+    Raises:
+        InputError: their rows differ in kind.
+    """
+    (first, source), *others = parts
+    for name, other in others:
+        if other.spec != source.spec:
+            raise InputError(
+                f"splits cannot be joined: {first} has {source.spec}, {name} has {other.spec}"
+            )
+    if not others:
+        return source
+    sources = (source, *(other for _, other in others))
+    if all(isinstance(each, Arrays) for each in sources):
+        return Arrays(*Joined(sources)[:], source.spec.maximum)
+    return Joined(sources)
+
+
+def _bound(part: Part, bound: str, rows: int) -> int:
+    """A bound as a row number in 0 .. rows."""
+    if bound.endswith("%"):
+        percent = int(bound[:-1])
+        if abs(percent) > 100:
+            raise InputError(f"split={part}: {bound} is outside -100% .. 100%")
+        number = _percent(percent, rows)
+    else:
+        number = int(bound)
+    if abs(number) > rows:
+        raise InputError(f"split={part}: {bound} is outside the {rows} rows of {part.name}")
+    # by the sign that is written: -10% of three rows rounds to none at the end, not to all
+    return number + rows if bound.startswith("-") else number
+
+
+def _percent(percent: int, rows: int) -> int:
+    return round(percent * rows / 100)

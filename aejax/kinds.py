@@ -1,0 +1,154 @@
+"""Settings as data: kinds of parts by name, to JSON and back, and names by "did you mean".
+
+A field that holds one of several kinds of part carries the table of its kinds; nothing is
+registered by import, and reading a file imports nothing and runs nothing from it.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from aejax.errors import InputError
+
+
+def part(kinds: dict[str, Any], default: Any) -> Any:
+    """A dataclass field that holds one of `kinds`, chosen by flag under the kind's name.
+
+    Args:
+        kinds: {name: dataclass, or None for no part at all}.
+        default: makes the default.
+    """
+    return dataclasses.field(default_factory=default, metadata={"kinds": kinds})
+
+
+def kinds_of(field: dataclasses.Field) -> dict[str, Any] | None:
+    """The kinds that this field may hold, or None for an ordinary field."""
+    return field.metadata.get("kinds")
+
+
+def kind_name(kinds: dict[str, Any], value: Any) -> str:
+    """The name of the kind that `value` is; "custom:CLASS" for one that is not in the table."""
+    for name, kind in kinds.items():
+        if (value is None) if kind is None else type(value) is kind:
+            return name
+    return f"custom:{type(value).__name__}"
+
+
+def make(setting: str, kinds: dict[str, Any], name: str, fields: dict[str, Any]) -> Any:
+    """Builds the part called `name` from JSON fields.
+
+    Raises:
+        InputError: no such kind, no such field, or a value that the part refuses.
+    """
+    if name not in kinds:
+        raise InputError(f"{setting}={name}: must be one of {', '.join(kinds)}{near(name, kinds)}")
+    if kinds[name] is None:
+        return None
+    return from_dict(kinds[name], fields, setting)
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as plain JSON values, each part with its kind."""
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if kinds := kinds_of(field):
+            name = kind_name(kinds, value)
+            inner = to_dict(value) if dataclasses.is_dataclass(value) else {}
+            out[field.name] = {"kind": name, **inner}
+        elif dataclasses.is_dataclass(value):
+            out[field.name] = to_dict(value)
+        else:
+            out[field.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_dict(cls: type, data: Any, setting: str = "config") -> Any:
+    """Builds a dataclass of settings from plain JSON values; missing fields get their defaults.
+
+    Raises:
+        InputError: an unknown field or kind, a value of another type, or one that is refused.
+    """
+    if not isinstance(data, dict):
+        raise InputError(f"{setting}={data!r}: must be a JSON object")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    types = typing.get_type_hints(cls)
+    values = {}
+    for name, value in data.items():
+        where = f"{setting}.{name}"
+        if name not in fields:
+            raise InputError(f"{where}: no such setting{near(name, fields)}")
+        if kinds := kinds_of(fields[name]):
+            if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+                raise InputError(f"{where}={value!r}: must be an object with a kind")
+            inner = {key: item for key, item in value.items() if key != "kind"}
+            values[name] = make(where, kinds, value["kind"], inner)
+        elif dataclasses.is_dataclass(types[name]):
+            values[name] = from_dict(types[name], value, where)  # pyright: ignore
+        else:
+            values[name] = _plain(where, types[name], value)
+    return _build(cls, values, setting)
+
+
+def rebuild(settings: Any, setting: str = "config") -> Any:
+    """The same settings, built anew, so that every part checks its own fields.
+
+    Flags set fields one by one, past the checks that a dataclass makes when it is built. Parts
+    that no table lists (a test's own) are kept as they are.
+    """
+    values = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        known = kinds_of(field)
+        custom = known is not None and kind_name(known, value).startswith("custom:")
+        if dataclasses.is_dataclass(value) and not custom:
+            value = rebuild(value, f"{setting}.{field.name}")
+        values[field.name] = value
+    return _build(type(settings), values, setting)
+
+
+def _build(cls: type, values: dict[str, Any], setting: str) -> Any:
+    """Builds a part; what its own check says gets the setting's place in front."""
+    try:
+        return cls(**values)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{setting}.{error}") from None
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """(dotted name, value, field) of every setting, parts before their own fields."""
+    for field in dataclasses.fields(settings):
+        name, value = prefix + field.name, getattr(settings, field.name)
+        if kinds_of(field) or not dataclasses.is_dataclass(value):
+            yield name, value, field
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, name + ".")
+
+
+def near(name: str, known: typing.Iterable[str]) -> str:
+    """'; did you mean X?' for a close name among `known`, else ''."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _plain(setting: str, kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(kind)[0]
+        return tuple(_plain(setting, item, each) for each in value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    fits = {int: whole, float: whole or isinstance(value, float)}.get(kind)
+    if not (fits if fits is not None else isinstance(value, kind)):
+        raise InputError(f"{setting}={value!r}: must be {type_words(kind)}")
+    return float(value) if kind is float else value
+
+
+def type_words(kind: Any) -> str:
+    """What a value of this type looks like, in words."""
+    if typing.get_origin(kind) is tuple:
+        return f"a list, each {type_words(typing.get_args(kind)[0])}, such as 64,32 or ()"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words.get(kind, str(kind))

@@ -1,0 +1,155 @@
+"""A live model from a run's folder, for a notebook and for every evaluation."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax import folder
+from aejax.data.prepare import Preparation
+from aejax.errors import InputError
+from aejax.train import checkpoint, sharding
+from aejax.train.setup import abstract_batch
+from aejax.train.state import split
+
+_ROWS_AT_A_TIME = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model and what prepares its data.
+
+    Attributes:
+        run: the folder's settings, and the rows that it was trained on.
+        step: updates of the checkpoint.
+        averaged: whether these are the averaged (EMA) parameters.
+        module: the live Flax module; its `encode` and `decode` take prepared rows.
+        preparation: raw rows -> x.
+    """
+
+    run: folder.Run
+    step: int
+    averaged: bool
+    module: Any
+    preparation: Preparation
+
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        """Raw rows [rows, *shape], as the source stores them -> codes [rows, latent]."""
+        return self.over_rows(self._functions["encode"], self._checked(raw))
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled."""
+        return self.over_rows(self._functions["decode"], np.asarray(z, np.float32))
+
+    def reconstruct(self, raw: np.ndarray) -> np.ndarray:
+        """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""
+        return self.over_rows(self._functions["reconstruct"], self._checked(raw))
+
+    def prepare(self, raw: np.ndarray) -> np.ndarray:
+        """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
+        return self.over_rows(self._functions["prepare"], self._checked(raw))
+
+    def over_rows(self, function: Callable[[jax.Array], Any], rows: np.ndarray) -> Any:
+        """Applies a jitted function of rows, in batches over all devices.
+
+        Args:
+            function: [n, ...] -> tree of [n, ...]; called with one n only.
+            rows: [rows, ...]; the last batch is filled up with its first row, and cut after.
+        """
+        devices = jax.devices()
+        size = min(_ROWS_AT_A_TIME, max(len(rows), 1))
+        size = -(-size // len(devices)) * len(devices)
+        placed = sharding.all_rows(devices)
+        out = []
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            fill = np.repeat(batch[:1], size - len(batch), axis=0)
+            full = jax.device_put(np.concatenate([batch, fill]), placed)
+            values = jax.device_get(function(full))
+            out.append(jax.tree.map(lambda leaf, n=len(batch): leaf[:n], values))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
+
+    def _checked(self, raw: np.ndarray) -> np.ndarray:
+        raw, spec = np.asarray(raw), self.run.spec
+        if raw.shape[1:] != spec.shape or not len(raw):
+            raise InputError(f"rows have shape {raw.shape}; this model takes (rows, *{spec.shape})")
+        if raw.dtype != np.dtype(spec.dtype):
+            raise InputError(
+                f"rows are {raw.dtype}; this model takes {spec.dtype} as its source stores them"
+            )
+        return raw
+
+    @functools.cached_property
+    def _functions(self) -> dict[str, Callable]:
+        prepare, module = self.preparation, self.module
+
+        def reconstruct(raw):
+            return prepare.undo(module.decode(module.encode(prepare(raw))))
+
+        return {
+            "prepare": jax.jit(prepare),
+            "encode": jax.jit(lambda raw: module.encode(prepare(raw))),
+            "decode": jax.jit(lambda z: prepare.undo(module.decode(z))),
+            "reconstruct": jax.jit(reconstruct),
+        }
+
+
+def load(
+    workdir: str,
+    step: int | str = "latest",
+    say: Callable[[str], None] = print,
+    model: Any = None,
+) -> Model:
+    """A live model from a run's folder, on any number of devices.
+
+    Args:
+        workdir: the run's folder.
+        step: a number, "latest" or "best" (by config.evaluation.metric).
+        say: told of each damaged checkpoint that is passed over.
+        model: the model's settings, where no table of kinds lists them.
+
+    Raises:
+        InputError: no run there, no such step, or a damaged checkpoint, named file by file.
+    """
+    run = folder.read(workdir, model)
+    number = choose(workdir, step, say)
+    part = "ema" if checkpoint.shapes(workdir, number, "ema") else "params"
+    batch = abstract_batch(run.config, run.spec)
+    module = nnx.eval_shape(lambda: run.config.model.init(nnx.Rngs(0), batch))
+    graph, params, model_state = split(module)
+    whole = sharding.everywhere(jax.devices())
+    target = {part: params, "model_state": model_state}
+    target = sharding.with_sharding(target, jax.tree.map(lambda _: whole, target))
+    read = checkpoint.load(workdir, number, target)
+    preparation = Preparation(run.config.data.prepare, run.spec, run.statistics)
+    module = nnx.merge(graph, read[part], read["model_state"]["rows"], read["model_state"]["other"])
+    return Model(run, number, part == "ema", module, preparation)
+
+
+def choose(workdir: str, step: int | str, say: Callable[[str], None]) -> int:
+    """The number of a step given as a number, "latest" or "best"; it is whole.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    there = checkpoint.steps(workdir)
+    if step == "latest":
+        found = checkpoint.newest_good(workdir, say)
+        if found is None:
+            raise InputError(f"--workdir={workdir}: holds no checkpoint that is whole")
+        return found
+    if step == "best":
+        newest = choose(workdir, "latest", say)
+        best = checkpoint.manifest(workdir, newest)["progress"]["best"]
+        if best is None:
+            raise InputError(f"--step=best: {workdir} has not been evaluated yet; try latest")
+        step = best["step"]
+    if not isinstance(step, int) or step not in there:
+        known = ", ".join(map(str, there)) or "none"
+        raise InputError(f"--step={step}: must be latest, best, or one of {known}")
+    checkpoint.verify(workdir, step)
+    return step

@@ -1,0 +1,167 @@
+"""The autoencoder: parts in a row.
+
+    x -> corruption -> encoder -> bottleneck -> decoder -> likelihood of x    (+ penalties)
+
+Every classical variant is a choice of parts, and all of them minimise
+
+    -mean over rows of log mean over samples of exp(log p(x given z) + log weight) + penalties
+
+(one sample with log weight -beta KL is the ELBO, several are the importance-weighted bound of
+Burda et al. 2016, a plain bottleneck has one sample and weight 0).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aejax.kinds import part
+from aejax.models import bottlenecks, coders, corruption, likelihood, penalties
+from aejax.models.batch import Batch, Context, evaluation, row_mean
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Dense
+from aejax.models.likelihood import Bernoulli
+
+
+@dataclasses.dataclass
+class Autoencoder:
+    """Settings of an autoencoder: its parts and the size of its code.
+
+    Attributes:
+        coder: encoder and decoder.
+        latent_dim: size of the code.
+        bottleneck: what a code is.
+        likelihood: p(x given z).
+        corruption: what is done to the input in training.
+        penalty: what the code costs beside.
+    """
+
+    coder: Any = part(coders.KINDS, Dense)
+    latent_dim: int = 32
+    bottleneck: Any = part(bottlenecks.KINDS, Plain)
+    likelihood: Any = part(likelihood.KINDS, Bernoulli)
+    corruption: Any = part(corruption.KINDS, lambda: None)
+    penalty: Any = part(penalties.KINDS, lambda: None)
+
+    def check(self, interval: bool) -> None:
+        """Raises ValueError, by name, for parts that do not fit each other or the data.
+
+        Args:
+            interval: whether prepared data lie in [0, 1].
+        """
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim={self.latent_dim}: must be at least 1")
+        try:
+            self.bottleneck.features(self.latent_dim)
+        except ValueError as error:
+            raise ValueError(f"bottleneck.{error}") from None
+        if problem := self.likelihood.check(interval):
+            raise ValueError(f"likelihood: {problem}")
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
+        """Builds the module for batches like this one (shapes alone are looked at)."""
+        return AutoencoderModule(self, batch.x.shape[1:], rngs)
+
+
+class AutoencoderModule(nnx.Module):
+    """The one autoencoder, built from its settings.
+
+    Keeps no random streams, no devices and no files: `encode` and `decode` are deterministic and
+    usable alone, and all that is random comes with `loss`'s context.
+    """
+
+    def __init__(self, settings: Autoencoder, shape: tuple[int, ...], rngs: nnx.Rngs):
+        outputs = settings.likelihood.outputs()
+        features = settings.bottleneck.features(settings.latent_dim)
+        self.settings = nnx.static(settings)
+        self.encoder = settings.coder.encoder(shape, features, rngs)
+        self.decoder = settings.coder.decoder(settings.latent_dim, shape, outputs, rngs)
+
+    def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [rows, *shape] -> code z [rows, latent_dim]."""
+        return self.settings.bottleneck.encode(self.encoder(x, None, mask))
+
+    def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """z [..., latent_dim] -> mean of p(x given z) [..., *shape]."""
+        return self.settings.likelihood.mean(self.decoder(z, None, mask))
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        """The objective of this module's docstring in nats a row, and its named terms.
+
+        Args:
+            batch: prepared rows.
+            context: of the training step; None for deterministic evaluation.
+
+        Returns:
+            A scalar and {"nll": -log p(x given z), "mse": squared error an element, ...}, scalars.
+        """
+        parts, x, mask = self.settings, batch.x, batch.mask
+        context = context or evaluation(mask)
+        noisy = corruption.Corrupted(x)
+        if parts.corruption is not None and context.training:
+            noisy = parts.corruption(x, context)
+        features = self.encoder(noisy.x, noisy.hidden, mask)
+        code = parts.bottleneck(features, context)
+        parameters = self.decoder(code.z, x, mask)
+        weight = _weight(x, mask, noisy.weight)
+        log_p = _per_row(parts.likelihood.log_prob(*_flat(parameters, x)), weight)
+        bound = log_p if code.log_weight is None else log_p + code.log_weight
+        objective = bound[0] if len(bound) == 1 else _log_mean_exp(bound)
+        terms = {"nll": -row_mean(jnp.mean(log_p, axis=0), mask)}
+        if not context.training:
+            means, flat = _flat(parts.likelihood.mean(parameters)[..., None], x)
+            error = jnp.square(jnp.mean(means[..., 0], axis=0) - flat)
+            terms["mse"] = self._mean_element(error, _weight(x, mask, None), mask)
+        total = -row_mean(objective, mask)
+        for name, value in {**code.penalties, **self._penalties(batch, code.z, context)}.items():
+            terms[name] = row_mean(value, mask) if value.ndim else value
+            total = total + terms[name]
+        return total, terms
+
+    def _penalties(self, batch: Batch, z: jax.Array, context: Context) -> dict[str, jax.Array]:
+        if self.settings.penalty is None:
+            return {}
+        return self.settings.penalty(
+            lambda x: self.encode(x, batch.mask), batch.x, jnp.mean(z, axis=0), context
+        )
+
+    @staticmethod
+    def _mean_element(values: jax.Array, weight: jax.Array | None, mask: jax.Array | None):
+        """Mean over the real elements of the real rows: values [rows, elements] -> []."""
+        size = jnp.ones_like(values) if weight is None else weight
+        total = row_mean(_per_row(values, weight), mask)
+        return total / jnp.maximum(row_mean(jnp.sum(size, axis=-1), mask), 1e-9)
+
+
+def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both with the axes of a row as one: [..., rows, elements, outputs] and [rows, elements].
+
+    XLA on a CPU does not vectorise over a last axis of one channel: elementwise work is done flat.
+    """
+    leading = parameters.ndim - x.ndim
+    outputs = parameters.shape[-1]
+    flat = parameters.reshape(*parameters.shape[:leading], -1, outputs)
+    return flat, x.reshape(len(x), -1)
+
+
+def _weight(x: jax.Array, mask: jax.Array | None, weight: jax.Array | None) -> jax.Array | None:
+    """The product of what weighs elements, [rows, elements], or None for 1 everywhere."""
+    factors = [f for f in (mask, weight) if f is not None]
+    if not factors:
+        return None
+    product = jnp.ones(x.shape, jnp.float32)
+    for factor in factors:
+        product = product * factor.reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+    return product.reshape(len(x), -1)
+
+
+def _per_row(values: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """Sums over the elements of a row: [..., rows, elements] -> [..., rows]."""
+    return jnp.sum(values if weight is None else values * weight, axis=-1)
+
+
+def _log_mean_exp(values: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(values, axis=0) - math.log(len(values))

@@ -1,0 +1,86 @@
+"""What a model is given: a batch of examples and the context of a training step."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Batch(NamedTuple):
+    """Prepared examples.
+
+    Attributes:
+        x: float array [rows, *shape].
+        mask: None where everything is real, else float or bool array whose shape is a prefix of
+            x's: [rows] marks rows that only fill a batch, [rows, length] padding as well.
+        label: int array [rows], or None.
+        index: int array [rows], the rows' numbers in their source, or None.
+    """
+
+    x: jax.Array
+    mask: jax.Array | None = None
+    label: jax.Array | None = None
+    index: jax.Array | None = None
+
+
+class PerRow(nnx.Variable):
+    """Model state with one entry a row of the global batch, such as persistent Markov chains.
+
+    Its leading axis is cut and sharded like the batch: a model that sees half of the rows (one of
+    two micro-batches, one of two devices) sees the matching half of this array. All other model
+    state must be a function of parameters and of `Context.mean`, so that it is the same in every
+    part of a batch.
+    """
+
+
+def row_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the real rows: values [rows, ...], mask as in `Batch` -> [...]."""
+    if mask is None:
+        return jnp.mean(values, axis=0)
+    real = real_rows(mask)
+    weight = real.reshape(real.shape + (1,) * (values.ndim - 1))
+    return jnp.sum(weight * values, axis=0) / jnp.maximum(jnp.sum(real), 1.0)
+
+
+def real_rows(mask: jax.Array) -> jax.Array:
+    """1.0 for the rows with anything real in them, else 0.0: mask [rows, ...] -> [rows]."""
+    return jnp.any(mask.reshape(len(mask), -1) != 0, axis=1).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a loss may know beside its batch and its parameters.
+
+    Attributes:
+        keys: one random key a row [rows], `fold_in(fold_in(key(seed), step), row of the global
+            batch)`, so that no draw depends on devices, parallel style or micro-batches. None:
+            deterministic evaluation.
+        step: the number of updates made so far, int array []. None in evaluation.
+        mean: values [rows, ...] -> [...], the mean over the global batch, for terms that couple
+            examples. Exact, with its gradient, for any number of devices and micro-batches. Each
+            use costs one more forward and backward pass where there are micro-batches.
+    """
+
+    keys: jax.Array | None
+    step: jax.Array | None
+    mean: Callable[[jax.Array], jax.Array]
+
+    @property
+    def training(self) -> bool:
+        return self.keys is not None
+
+    def draw(self, part: str) -> jax.Array:
+        """Keys [rows] of one part's own stream; different names give independent draws."""
+        if self.keys is None:
+            raise ValueError(f"{part}: nothing is drawn in deterministic evaluation")
+        number = zlib.crc32(part.encode())
+        return jax.vmap(lambda key: jax.random.fold_in(key, number))(self.keys)
+
+
+def evaluation(mask: jax.Array | None) -> Context:
+    """The context of deterministic evaluation: no draws; `mean` is over the real rows at hand."""
+    return Context(keys=None, step=None, mean=lambda values: row_mean(values, mask))

@@ -1,0 +1,6 @@
+"""Between encoder and decoder: what a code is, and what it costs."""
+
+from aejax.models.bottlenecks.k_sparse import KSparse
+from aejax.models.bottlenecks.plain import Plain
+
+KINDS = {"plain": Plain, "k_sparse": KSparse}

@@ -1,0 +1,5 @@
+"""Encoders and decoders, a pair to a file, each built from a small dataclass of settings."""
+
+from aejax.models.coders.dense import Dense
+
+KINDS = {"dense": Dense}

@@ -1,0 +1,207 @@
+"""What a run writes and shows: metrics.jsonl, TensorBoard, a progress bar or lines, a ledger."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from aejax import folder, kinds
+
+_SECONDS_BETWEEN_LINES = 10.0
+CATEGORIES = ("start-up", "compilation", "data wait", "steps", "evaluation", "checkpoints", "other")
+
+
+class Ledger:
+    """Where the time goes: one category at a time, summed over all starts of a run.
+
+    Attributes:
+        seconds: {category: seconds}.
+        starts: how often the run was started.
+        lost: seconds of work that a killed process had done since its last checkpoint.
+    """
+
+    def __init__(self, started: float | None = None):
+        self.seconds = dict.fromkeys(CATEGORIES, 0.0)
+        self.starts, self.lost = 1, 0.0
+        self._category = "start-up"
+        self._since = time.monotonic() - (0 if started is None else time.time() - started)
+
+    def enter(self, category: str) -> str:
+        """Time counts as this from now on; returns what it counted as before."""
+        now, before = time.monotonic(), self._category
+        self.seconds[before] += now - self._since
+        self._category, self._since = category, now
+        return before
+
+    @contextlib.contextmanager
+    def counting(self, category: str) -> Iterator[None]:
+        """Time inside counts as this."""
+        before = self.enter(category)
+        try:
+            yield
+        finally:
+            self.enter(before)
+
+    def add(self, saved: dict[str, Any], lost_at: float | None) -> None:
+        """Adds the ledger of the starts before this one.
+
+        Args:
+            saved: `to_dict` of the checkpoint that the run goes on from.
+            lost_at: the run's clock at the last row that was lost, or None.
+        """
+        self.lost += max(0.0, (lost_at or 0.0) - sum(saved["seconds"].values()))
+        for category, seconds in saved["seconds"].items():
+            self.seconds[category] = self.seconds.get(category, 0.0) + seconds
+        self.starts += saved["starts"]
+        self.lost += saved["lost"]
+
+    def total(self) -> float:
+        """Seconds up to now, over all starts, without those that were lost."""
+        self.enter(self._category)
+        return sum(self.seconds.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        self.total()
+        seconds = {name: round(value, 6) for name, value in self.seconds.items()}
+        return {"seconds": seconds, "starts": self.starts, "lost": round(self.lost, 6)}
+
+    def summary(self) -> str:
+        """One line for people: seconds by category and the share that was productive."""
+        total = self.total() + self.lost
+        parts = [f"{name} {value:.1f}" for name, value in self.seconds.items() if value >= 0.05]
+        lost = f", lost {self.lost:.1f} in {self.starts - 1} restarts" if self.starts > 1 else ""
+        after = total - self.seconds["compilation"] - self.seconds["start-up"]
+        share = self.seconds["steps"] / total if total else 0.0
+        return (
+            f"seconds: {', '.join(parts)}{lost}; {100 * share:.1f} % productive"
+            f" ({100 * self.seconds['steps'] / after if after else 0:.1f} % after start-up and"
+            " compilation)"
+        )
+
+
+def cut_metrics(workdir: str, step: int) -> float | None:
+    """Cuts metrics.jsonl back to rows of steps up to `step`, and half-written lines.
+
+    Returns:
+        Seconds on the run's clock of the last row that was cut, or None if none was.
+    """
+    name = folder.path(workdir, "metrics.jsonl")
+    if not os.path.exists(name):
+        return None
+    kept, lost, changed = [], None, False
+    with open(name, "rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else {}
+            except ValueError:
+                row = {}
+            if row.get("step", step + 1) <= step:
+                kept.append(line.decode())
+            else:
+                changed, lost = True, row.get("seconds", lost)
+    if changed:
+        folder.write_file(name, "".join(kept))
+    return lost
+
+
+@dataclasses.dataclass
+class Tracker:
+    """Writes and shows a run; everything here happens in the main process alone.
+
+    Attributes:
+        workdir: the run's folder.
+        total: steps of the run.
+        first: step that it starts at.
+        tensorboard: whether to write event files.
+        quiet: show nothing.
+    """
+
+    workdir: str
+    total: int
+    first: int
+    tensorboard: bool
+    quiet: bool = False
+
+    def __post_init__(self):
+        self._metrics = open(folder.path(self.workdir, "metrics.jsonl"), "a")  # noqa: SIM115
+        self._bar = self._writer = None
+        self._line_at = time.monotonic()
+        if not self.quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self.total, initial=self.first, unit="step", dynamic_ncols=True, smoothing=0.1
+            )
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        elif not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """One row of metrics.jsonl, flushed, and its numbers to TensorBoard."""
+        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.flush()
+        if self.tensorboard:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self._events().add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def settings(self, config: Any) -> None:
+        """The settings, as text, to TensorBoard."""
+        if self.tensorboard:
+            text = json.dumps(kinds.to_dict(config), indent=1)
+            self._events().add_text("config", f"```\n{text}\n```", self.first)
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """An image, uint8 [height, width, 1 or 3], to TensorBoard."""
+        if self.tensorboard:
+            self._events().add_image(name, image, step, dataformats="HWC")
+
+    def progress(self, step: int, loss: float | None, rate: float, left: float) -> None:
+        """Moves the bar, or now and then prints a line with loss, rate and time left.
+
+        Args:
+            step: steps done.
+            loss: of the last row, if there is one.
+            rate: examples a second.
+            left: seconds to the end at this rate.
+        """
+        if self._bar is not None:
+            if loss is not None:
+                self._bar.set_postfix_str(f"loss {loss:.5g}", refresh=False)
+            self._bar.update(step - self._bar.n)
+            return
+        now = time.monotonic()
+        if loss is None or now - self._line_at < _SECONDS_BETWEEN_LINES:
+            return
+        self._line_at = now
+        self.say(
+            f"step {step}/{self.total}  loss {loss:.5g}  {rate:.0f} examples/s  {left:.0f} s left"
+        )
+
+    def close(self) -> None:
+        """Closes all files."""
+        if self._bar is not None:
+            self._bar.close()
+        self._metrics.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _events(self):
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(
+                folder.path(self.workdir, "tensorboard"), purge_step=self.first or None
+            )
+        return self._writer

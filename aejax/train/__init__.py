@@ -1,0 +1,1 @@
+"""Training: state, step, loop, optimizer, sharding, checkpoint; one short file each."""

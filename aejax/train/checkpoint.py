@@ -1,0 +1,298 @@
+"""Checkpoints: the only file that calls Orbax.
+
+checkpoints/STEP is what Orbax commits, checkpoints/STEP.json its manifest: the sha256 of every
+file, the arrays' shapes and types, and the run's progress. A step counts once its manifest stands,
+and is verified before it is read, since Orbax keeps no checksum of array data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as orbax
+
+from aejax import folder
+from aejax.cluster import is_main
+from aejax.errors import InputError
+
+FORMAT = 1
+Arrays = dict[str, jax.Array]
+
+
+class DamagedError(InputError):
+    """A checkpoint whose files are not those that were written; its text names them."""
+
+
+def flatten(tree: Any) -> Arrays:
+    """{"a/b/0": leaf} of nested containers."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def unflatten(tree: Any, arrays: Arrays) -> Any:
+    """The tree with each leaf replaced by the array of its name."""
+    names = list(flatten(tree))
+    return jax.tree.unflatten(jax.tree.structure(tree), [arrays[name] for name in names])
+
+
+def steps(workdir: str) -> list[int]:
+    """Steps whose manifest stands, rising; read from the disk each time."""
+    try:
+        names = os.listdir(folder.path(workdir, "checkpoints"))
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))
+
+
+def manifest(workdir: str, step: int) -> dict[str, Any]:
+    """The manifest of a step.
+
+    Raises:
+        DamagedError: it is not the one that was written.
+    """
+    name = _path(workdir, step) + ".json"
+    try:
+        with open(name, "rb") as file:
+            data = json.load(file)
+        own = data.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{name}: unreadable ({error})") from None
+    if own != _digest(data):
+        raise DamagedError(f"{name}: damaged (its own sha256 does not match)")
+    if data["format"] != FORMAT:
+        raise InputError(f"{name}: format {data['format']}; this version reads format {FORMAT}")
+    return data
+
+
+def verify(workdir: str, step: int) -> dict[str, Any]:
+    """Checks every file of a step against its manifest, which is returned.
+
+    Raises:
+        DamagedError: names every file that is missing or changed.
+    """
+    data, root = manifest(workdir, step), _path(workdir, step)
+    wrong = []
+    for name, (size, digest) in data["files"].items():
+        path = os.path.join(root, name)
+        try:
+            if os.path.getsize(path) != size:
+                wrong.append(f"{path} ({os.path.getsize(path)} bytes, not {size})")
+            elif _file_digest(path) != digest:
+                wrong.append(f"{path} (contents changed)")
+        except OSError as error:
+            wrong.append(f"{path} ({error.strerror})")
+    if wrong:
+        raise DamagedError(f"checkpoint of step {step} is damaged: {', '.join(wrong)}")
+    return data
+
+
+def newest_good(workdir: str, say: Callable[[str], None]) -> int | None:
+    """The newest step that is whole; names each damaged one that it passes over."""
+    for step in reversed(steps(workdir)):
+        try:
+            verify(workdir, step)
+            return step
+        except DamagedError as error:
+            say(f"{error}; passed over, and kept for you to look at")
+    return None
+
+
+def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+    """Reads parts of a verified step.
+
+    Args:
+        workdir: the run's folder.
+        step: one that `verify` accepted.
+        abstract: {"params": tree of jax.ShapeDtypeStruct with shardings, ...}.
+
+    Raises:
+        InputError: arrays that the settings ask for and the checkpoint has not, or has in another
+            shape or type (Orbax would cast in silence).
+    """
+    stored = manifest(workdir, step)["arrays"]
+    wanted = {part: flatten(tree) for part, tree in abstract.items()}
+    for part, arrays in wanted.items():
+        have = stored.get(part, {})
+        problems = [
+            f"{part}/{name}: {_shape(have.get(name))} stored, {_shape(_describe(array))} wanted"
+            for name, array in arrays.items()
+            if have.get(name) != _describe(array)
+        ]
+        problems += [f"{part}/{name}: stored, not wanted" for name in have.keys() - arrays.keys()]
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise InputError(
+                f"{_path(workdir, step)} does not fit the settings: "
+                f"{'; '.join(sorted(problems)[:3])}{more}"
+            )
+    targets = {part: arrays for part, arrays in wanted.items() if arrays}
+    read = orbax.load_checkpointables(_path(workdir, step), targets)
+    return {part: unflatten(tree, read.get(part, {})) for part, tree in abstract.items()}
+
+
+def shapes(workdir: str, step: int, part: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """{name: shape and type} of the arrays of one part of a step."""
+    stored = manifest(workdir, step)["arrays"].get(part, {})
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in stored.items()}
+
+
+@dataclasses.dataclass
+class Saver:
+    """Writes checkpoints of one run, one at a time, beside the training.
+
+    Attributes:
+        workdir: the run's folder.
+        keep: how many of the newest stay; the best one stays too.
+        say: prints a line.
+    """
+
+    workdir: str
+    keep: int
+    say: Callable[[str], None]
+    _thread: threading.Thread | None = None
+    _error: BaseException | None = None
+    _step: int | None = None
+
+    def save(self, step: int, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+        """Starts to save {"params": tree, ...}; returns once the arrays may be donated.
+
+        Waits for the save before it. The manifest, with `progress`, is written after the commit.
+        """
+        self.wait()
+        root = _path(self.workdir, step)
+        if is_main():
+            os.makedirs(os.path.dirname(root), exist_ok=True)
+            _make_way(self.workdir, step)
+        arrays = {part: flatten(tree) for part, tree in parts.items()}
+        described = {
+            part: {name: _describe(array) for name, array in tree.items()}
+            for part, tree in arrays.items()
+        }
+        arrays = {part: tree for part, tree in arrays.items() if tree}
+        commit = orbax.save_checkpointables_async(root, arrays)
+        progress = json.loads(json.dumps(progress))
+        best = (progress.get("best") or {}).get("step")
+
+        def finish():
+            try:
+                commit.result()
+                if is_main():
+                    _write_manifest(self.workdir, step, described, progress)
+                    _prune(self.workdir, self.keep, best)
+            except BaseException as error:  # noqa: BLE001 - told at the next poll
+                self._error = error
+
+        self._step = step
+        self._thread = threading.Thread(target=finish)
+        self._thread.start()
+
+    def poll(self) -> None:
+        """Says so if a save has failed meanwhile; the run goes on, and tries again when due."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.settle()
+
+    def wait(self) -> None:
+        """Waits until the running save stands; raises its error."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            good = steps(self.workdir)
+            raise OSError(
+                f"saving step {self._step} failed: {' '.join(str(error).split())[:300]};"
+                f" the newest checkpoint is {f'step {good[-1]}' if good else 'none'}"
+            ) from error
+
+    def settle(self) -> None:
+        """Waits until the running save stands or has failed; only says so if it failed."""
+        try:
+            self.wait()
+        except OSError as error:
+            self.say(str(error))
+
+
+def set_aside(workdir: str, after: int, say: Callable[[str], None]) -> None:
+    """Renames damaged steps above `after` to STEP.damaged, so that their names are free again."""
+    for step in steps(workdir):
+        if step > after:
+            say(f"checkpoint of step {step} is set aside as {_rename(workdir, step)}")
+
+
+def _rename(workdir: str, step: int) -> str:
+    root, number = _path(workdir, step), 0
+    while os.path.exists(aside := f"{root}.damaged{number or ''}"):
+        number += 1
+    os.makedirs(aside)
+    for name in (root, root + ".json"):
+        if os.path.exists(name):
+            os.replace(name, os.path.join(aside, os.path.basename(name)))
+    return aside
+
+
+def _make_way(workdir: str, step: int) -> None:
+    """Removes what a killed save of this step left; one with a manifest is kept aside."""
+    root = _path(workdir, step)
+    if os.path.exists(root + ".json"):
+        _rename(workdir, step)
+    parent, base = os.path.split(root)
+    for name in os.listdir(parent):
+        if name == base or name.startswith(base + ".orbax-checkpoint-tmp"):
+            shutil.rmtree(os.path.join(parent, name))
+
+
+def _write_manifest(workdir: str, step: int, arrays: dict, progress: dict) -> None:
+    root = _path(workdir, step)
+    data = {
+        "format": FORMAT,
+        "step": step,
+        "progress": progress,
+        "arrays": arrays,
+        "files": {
+            os.path.relpath(path, root): [os.path.getsize(path), _file_digest(path)]
+            for path in _files(root)
+        },
+    }
+    folder.write_file(root + ".json", json.dumps({**data, "sha256": _digest(data)}))
+
+
+def _prune(workdir: str, keep: int, best: int | None) -> None:
+    """Deletes all but the newest `keep` steps and the best; manifests first."""
+    for step in steps(workdir)[:-keep]:
+        if step != best:
+            os.remove(_path(workdir, step) + ".json")
+            shutil.rmtree(_path(workdir, step))
+
+
+def _path(workdir: str, step: int) -> str:
+    return folder.path(workdir, "checkpoints", f"{step:09d}")
+
+
+def _files(root: str) -> Iterable[str]:
+    for directory, _, names in sorted(os.walk(root)):
+        for name in sorted(names):
+            yield os.path.join(directory, name)
+
+
+def _file_digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _describe(array: Any) -> list[Any]:
+    return [list(array.shape), str(array.dtype)]
+
+
+def _shape(described: list[Any] | None) -> str:
+    return f"{described[1]}{described[0]}" if described else "nothing"

@@ -1,0 +1,75 @@
+"""What a run would be, without running it: shapes, where they lie, memory and FLOPs."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aejax.config import Config
+from aejax.train import checkpoint
+from aejax.train.setup import Setup, setup
+
+
+def report(config: Config, download: bool = False) -> str:
+    """The parameters' shapes, counts and shardings, and the compiled step's memory and FLOPs.
+
+    Raises:
+        InputError: whatever would stop the run itself.
+    """
+    made = setup(config, download=download)
+    lines = [
+        f"{len(made.train)} training rows of {made.train.spec.shape} {made.train.spec.dtype},"
+        f" {len(made.test)} test rows; {made.total} steps of {config.batch_size}",
+        f"devices: {jax.device_count()} x {jax.devices()[0].device_kind}, mesh"
+        f" {dict(made.mesh.shape)}",
+        "",
+        f"{'parameter':<44} {'shape':<20} {'count':>12}  sharding",
+    ]
+    params = checkpoint.flatten(made.state.params)
+    for name, leaf in params.items():
+        count = math.prod(leaf.shape)
+        lines.append(f"{name:<44} {str(leaf.shape):<20} {count:>12,}  {_where(leaf.sharding.spec)}")
+    total = sum(math.prod(leaf.shape) for leaf in params.values())
+    lines += [f"{'total':<44} {'':<20} {total:>12,}", "", *_compiled(made)]
+    return "\n".join(lines)
+
+
+def _where(spec: Any) -> str:
+    return str(spec) if any(spec) else "on every device"
+
+
+def _compiled(made: Setup) -> list[str]:
+    compiled = compile_step(made)
+    cost = compiled.cost_analysis()
+    lines = ["one compiled step, on each device:"]
+    if cost and cost.get("flops", 0) > 0:
+        lines.append(f"  {cost['flops']:,.0f} FLOPs, {cost.get('bytes accessed', 0):,.0f} bytes")
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        for name, size in (
+            ("arguments (state, data, indices)", memory.argument_size_in_bytes),
+            ("results (state)", memory.output_size_in_bytes),
+            ("of these in the arguments' place (donated)", memory.alias_size_in_bytes),
+            ("working memory", memory.temp_size_in_bytes),
+        ):
+            lines.append(f"  {name:<44} {size / 2**20:>10.2f} MiB")
+    return lines
+
+
+def compile_step(made: Setup) -> Any:
+    """One update, compiled by itself; the data set is described, not loaded."""
+    elements = math.prod(made.train.spec.shape)
+    whole = made.replicated
+    data = {
+        "x": jax.ShapeDtypeStruct(
+            (len(made.train), elements), made.train.spec.dtype, sharding=whole
+        )
+    }
+    if made.train.spec.labelled:
+        data["label"] = jax.ShapeDtypeStruct((len(made.train),), jnp.int32, sharding=whole)
+    block = jax.ShapeDtypeStruct((1, *made.step.shape), jnp.int32, sharding=made.block_sharding)
+    offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, made.state)
+    step = jax.jit(made.step.__call__, donate_argnums=0, out_shardings=shardings)
+    return step.lower(made.state, data, block, offset).compile()

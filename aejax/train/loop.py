@@ -1,0 +1,357 @@
+"""The loop: many steps to a dispatch, and between dispatches what is due.
+
+Order at a step: log row, evaluation, save. A checkpoint therefore never stands before the rows of
+metrics.jsonl up to its step, and a run that is killed anywhere goes on to the same bits.
+"""
+
+import dataclasses
+import faulthandler
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax import cluster, folder
+from aejax.cluster import Stopped
+from aejax.config import Config
+from aejax.data.sources.base import Source
+from aejax.tracking import Ledger, Tracker, cut_metrics
+from aejax.train import checkpoint
+from aejax.train.setup import Setup, setup
+from aejax.train.start import fresh_progress, newest, parts, start
+from aejax.train.state import TrainState
+from aejax.train.validation import Validation
+
+# A dispatch is kept under this: a signal waits for at most two of them.
+_DISPATCH_SECONDS = 0.5
+
+
+class NotFinite(RuntimeError):
+    """The loss, or the parameters, are no longer numbers."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: done; complete (there was nothing left to do); stopped (on request, all saved).
+        step: updates made.
+        metrics: of the last evaluation on the test split.
+        best: {"step", "value"} of config.evaluation.metric, or None.
+        ledger: one line: where the time went.
+    """
+
+    status: str
+    step: int
+    metrics: dict[str, float]
+    best: dict[str, Any] | None
+    ledger: str
+
+
+def train(
+    config: Config,
+    workdir: str,
+    sources: tuple[Source, Source] | None = None,
+    stop: Callable[[], bool] = cluster.never,
+    started: float | None = None,
+    quiet: bool = False,
+    download: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> Outcome:
+    """Trains, or goes on training, the run in this folder.
+
+    Args:
+        config: its settings.
+        workdir: its folder; made where it does not exist.
+        sources: training and test split in place of those that the settings name.
+        stop: asked between dispatches, and while anything is compiled or evaluated.
+        started: when the process began (time.time()), for the ledger.
+        quiet: show nothing.
+        download: whether TFDS may download what is missing.
+        devices: those to train on; None for all.
+
+    Raises:
+        InputError: bad settings, data, devices or folder; nothing was computed or written.
+        NotFinite: the loss became infinite or not a number.
+        OSError: the last checkpoint could not be written.
+    """
+    ledger = Ledger(started)
+    made = setup(config, sources, workdir, download, devices)
+    lines: list[str] = []
+    found = newest(workdir, lines.append)
+    if found is not None and _complete(found[1], made.total):
+        if not quiet:
+            _tell(lines)
+        done = found[1]
+        ledger.add(done["ledger"])
+        return Outcome("complete", done["step"], done["metrics"], done["best"], ledger.summary())
+    if cluster.is_main():
+        folder.write(workdir, made.run())
+    tracker = Tracker(workdir, made.total, found[0] if found else 0, config.tensorboard, quiet)
+    loop = _Loop(made, workdir, tracker, ledger, stop)
+    try:
+        for line in lines:
+            tracker.say(line)
+        return loop.run(found)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        loop.saver.settle()
+        tracker.close()
+
+
+def _complete(progress: dict[str, Any], total: int) -> bool:
+    return progress["step"] >= total or progress["stopped_early"]
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+class _Loop:
+    """The loop's variables, so that what is due can be short functions."""
+
+    def __init__(self, made: Setup, workdir: str, tracker: Tracker, ledger: Ledger, stop: Callable):
+        self.setup, self.config, self.workdir = made, made.config, workdir
+        self.tracker, self.ledger, self.stop = tracker, ledger, stop
+        self.saver = checkpoint.Saver(workdir, made.config.checkpoint.keep, tracker.say)
+        self.state: TrainState | None = None
+        self.step = 0
+        self.saved: int | None = None  # the last step that was handed to the saver
+        self.saved_at = cluster.clock()
+        self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
+        self.seconds_a_step: float | None = None
+        self.seen_at = self.row_at = cluster.clock()
+        self.row_step = 0
+        self.numbers: dict[Any, Any] = {}
+        self.validation: Validation | None = None
+
+    def run(self, found: tuple[int, dict] | None) -> Outcome:
+        status = "stopped"
+        try:
+            self.begin(found)
+            status = self.steps()
+        except Stopped:
+            pass
+        if self.state is not None:
+            self.look()
+            self.save()
+            with self.ledger.counting("checkpoints"):
+                self.saver.wait()
+        progress = self.progress if self.state is not None else fresh_progress()
+        return Outcome(
+            status, self.step, progress["metrics"], progress["best"], self.ledger.summary()
+        )
+
+    def begin(self, found: tuple[int, dict] | None) -> None:
+        """Makes or restores the state, sends the data over and compiles."""
+        made = self.setup
+        say = self.tracker.say
+        self.feed = made.open_feed()
+        self.ledger.enter("compilation")
+        begun = cluster.interruptible(self.stop, lambda: start(made, self.workdir, found, say))
+        self.state, self.progress = begun.state, begun.progress
+        self.step = self.row_step = self.progress["step"]
+        if cluster.is_main():
+            lost_at = cut_metrics(self.workdir, self.step)
+            if self.progress["ledger"]:
+                self.ledger.add(self.progress["ledger"], lost_at)
+        if begun.restored:
+            self.saved = self.step
+            say(f"going on at step {self.step} of {made.total}")
+            before = self.progress["total"]
+            if before != made.total:
+                say(f"the run is now {made.total} steps long, not {before}: schedules follow")
+        self.progress["total"] = made.total
+        self.tracker.settings(self.config)
+        self.dispatch_steps = cluster.interruptible(self.stop, lambda: made.compile(self.feed))
+        self.ledger.enter("other")
+
+    def steps(self) -> str:
+        """Dispatches until the end; what is due comes between dispatches."""
+        while True:
+            self.due()
+            if self.stop():
+                raise Stopped
+            if self.step >= self.setup.total or self.progress["stopped_early"]:
+                return "done"
+            self.dispatch()
+
+    def due(self) -> None:
+        """Evaluates and saves, where this step asks for it."""
+        self.saver.poll()
+        every = self.setup.every
+        if self.step > self.progress["evaluated"] and (
+            self.step == self.setup.total or _is_multiple(self.step, every["evaluation"])
+        ):
+            self.look()
+            self.evaluate()
+        minutes = self.config.checkpoint.minutes
+        if (
+            _is_multiple(self.step, every["checkpoint"])
+            or self.progress["best"] == {**(self.progress["best"] or {}), "step": self.step}
+            or (minutes and cluster.clock() - self.saved_at > 60 * minutes)
+        ):
+            self.look()
+            self.save()
+
+    def dispatch(self) -> None:
+        """Sends off the next steps, then looks at those before."""
+        with self.ledger.counting("data wait"):
+            block = self.feed.at(self.step)
+        if self.setup.profile is not None:
+            self.trace(*self.setup.profile)
+        if self.config.watchdog_minutes:
+            seconds = 60 * self.config.watchdog_minutes
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        with self.ledger.counting("steps"):
+            if self.pending is None:
+                self.seen_at = cluster.clock()
+            n = min(self.boundary(), block.last) - self.step
+            if self.seconds_a_step is None:
+                n = 1
+            else:
+                n = max(1, min(n, int(_DISPATCH_SECONDS / self.seconds_a_step)))
+            self.state, window = self.dispatch_steps(
+                self.state,
+                self.feed.data,
+                block.arrays,
+                self.number(np.int32(self.step - block.first)),
+                self.number(np.int32(n)),
+                self.number(np.bool_(self.step % self.config.log_every == 0)),
+            )
+            before, self.pending = self.pending, (self.step, self.step + n, window)
+            self.step += n
+            if before is not None:
+                self.look_at(*before)
+
+    def boundary(self) -> int:
+        """The next step at which something is due."""
+        every = (self.config.log_every, *self.setup.every.values())
+        steps = [self.step - self.step % n + n for n in every if n]
+        steps += [step for step in self.setup.profile or () if step > self.step]
+        return min(self.setup.total, *steps)
+
+    def number(self, value: Any) -> jax.Array:
+        """A number on the devices, sent once: an implicit transfer would wait for the host."""
+        key = (value.dtype, value.item())
+        if key not in self.numbers:
+            if len(self.numbers) > 10_000:
+                self.numbers.clear()
+            self.numbers[key] = jax.device_put(value, self.setup.replicated)
+        return self.numbers[key]
+
+    def look(self) -> None:
+        """Looks at the last dispatch, if that has not been done: waits for the devices."""
+        if self.pending is not None:
+            with self.ledger.counting("steps"):
+                pending, self.pending = self.pending, None
+                self.look_at(*pending)
+
+    def look_at(self, first: int, last: int, window: Any) -> None:
+        """Waits for a dispatch; checks its losses; writes a row where its window ends."""
+        window = jax.device_get(window)
+        now = cluster.clock()
+        self.seconds_a_step = (now - self.seen_at) / (last - first)
+        self.seen_at = now
+        steps = int(window["steps"])
+        means = {name: float(value) / steps for name, value in window["sums"].items()}
+        if not all(math.isfinite(value) for value in means.values()):
+            raise NotFinite(self.not_finite(f"the loss in steps {first + 1} to {last}", means))
+        rate = self.config.batch_size / max(self.seconds_a_step, 1e-9)
+        if (last % self.config.log_every == 0 or last == self.setup.total) and cluster.is_main():
+            share = (last - self.row_step) * self.config.batch_size / max(now - self.row_at, 1e-9)
+            self.tracker.row(
+                {
+                    "step": last,
+                    "split": "train",
+                    **means,
+                    "learning_rate": float(window["learning_rate"]),
+                    "examples_per_second": round(share, 1),
+                    "seconds": round(self.ledger.total(), 3),
+                }
+            )
+            self.row_at, self.row_step = now, last
+        left = (self.setup.total - last) * self.seconds_a_step
+        self.tracker.progress(last, means["loss"], rate, left)
+
+    def evaluate(self) -> None:
+        """Evaluates on the test split; keeps the best metric and counts evaluations without."""
+        faulthandler.cancel_dump_traceback_later()
+        params = self.state.ema or self.state.params
+        if self.validation is None:
+            with self.ledger.counting("compilation"):
+                self.validation = cluster.interruptible(self.stop, self.setup.validation)
+        with self.ledger.counting("evaluation"):
+            metrics = self.validation(params, self.state.model_state, self.stop)
+            if not all(math.isfinite(value) for value in metrics.values()):
+                raise NotFinite(self.not_finite(f"the evaluation at step {self.step}", metrics))
+            image = self.validation.picture(params, self.state.model_state)
+        progress, value = self.progress, metrics[self.config.evaluation.metric]
+        progress["evaluated"], progress["metrics"] = self.step, metrics
+        if progress["best"] is None or value < progress["best"]["value"]:
+            progress["best"], progress["stale"] = {"step": self.step, "value": value}, 0
+        else:
+            progress["stale"] += 1
+        patience = self.config.evaluation.patience
+        progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
+        if cluster.is_main():
+            seconds = round(self.ledger.total(), 3)
+            self.tracker.row({"step": self.step, "split": "test", **metrics, "seconds": seconds})
+            if image is not None:
+                self.tracker.picture("reconstructions", image, self.step)
+            shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+            self.tracker.say(f"step {self.step}  test: {shown}")
+            if progress["stopped_early"]:
+                metric = self.config.evaluation.metric
+                self.tracker.say(f"{patience} evaluations without a better {metric}: stopping")
+
+    def save(self) -> None:
+        """Starts to save this step, unless that has been done; its losses are known finite."""
+        if self.saved == self.step:
+            return
+        with self.ledger.counting("checkpoints"):
+            assert self.state is not None
+            if not bool(jax.device_get(_finite(self.state))):
+                raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
+            self.progress["step"] = self.step
+            self.progress["ledger"] = self.ledger.to_dict()
+            self.saver.save(self.step, parts(self.state), self.progress)
+            self.saved, self.saved_at = self.step, cluster.clock()
+
+    def not_finite(self, what: str, values: dict[str, float]) -> str:
+        """The message of a run whose numbers went wrong."""
+        self.saver.settle()
+        good = checkpoint.steps(self.workdir)
+        bad = ", ".join(
+            f"{name} {value}" for name, value in values.items() if not math.isfinite(value)
+        )
+        return (
+            f"{what}: not finite{f' ({bad})' if bad else ''};"
+            f" the last good checkpoint is {f'step {good[-1]}' if good else 'none'}"
+        )
+
+    def trace(self, first: int, last: int) -> None:
+        """Starts and ends the profiler's trace."""
+        if self.step == first:
+            self.look()
+            jax.profiler.start_trace(folder.path(self.workdir, "profile"))
+        elif self.step == last:
+            self.look()
+            jax.profiler.stop_trace()
+            self.tracker.say(f"profile of steps {first} to {last}: {self.workdir}/profile")
+
+
+@jax.jit
+def _finite(state: TrainState) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]).all()
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return every > 0 and step > 0 and step % every == 0

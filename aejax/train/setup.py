@@ -1,0 +1,207 @@
+"""Everything that a run is made of, from its settings, before anything is computed."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax import folder
+from aejax.config import Config, check, profile_window, steps_of
+from aejax.data import feed, prepare
+from aejax.data.prepare import Preparation
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Source, Spec
+from aejax.errors import InputError
+from aejax.models.batch import Batch
+from aejax.train import sharding
+from aejax.train.state import Program, TrainState, program
+from aejax.train.step import Step, dispatch, term_names
+from aejax.train.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run, ready to start.
+
+    Attributes:
+        config: checked settings.
+        train: the training split.
+        test: the test split.
+        preparation: raw rows -> x.
+        mesh: of the devices.
+        total: steps of the whole run.
+        program: the model and its optimizer as pure functions.
+        step: one update.
+        state: abstract TrainState, saying where each array lies.
+        every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
+        profile: first and last step of the profiler's trace, or None.
+    """
+
+    config: Config
+    train: Source
+    test: Source
+    preparation: Preparation
+    mesh: jax.sharding.Mesh
+    total: int
+    program: Program
+    step: Step
+    state: TrainState
+    every: dict[str, int]
+    profile: tuple[int, int] | None
+
+    def run(self) -> folder.Run:
+        """What the run's config.json holds."""
+        prepared = self.preparation
+        return folder.Run(self.config, prepared.spec, prepared.statistics, len(self.train))
+
+    @functools.cached_property
+    def replicated(self) -> jax.sharding.Sharding:
+        return sharding.replicated(self.mesh)
+
+    @functools.cached_property
+    def block_sharding(self) -> jax.sharding.Sharding:
+        """Of a feed's blocks, [steps, micro-batches, rows, ...]: rows are dealt out."""
+        return sharding.rows(self.mesh, axis=2)
+
+    def open_feed(self) -> feed.Resident:
+        """Puts the training split on the devices."""
+        data = feed.resident(self.train, self.replicated)
+        return feed.Resident(
+            data,
+            len(self.train),
+            self.config.seed,
+            self.step.shape,
+            self.total,
+            self.block_sharding,
+        )
+
+    def init(self) -> TrainState:
+        """A fresh state, made where it lies."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+        make = jax.jit(self.program.init, out_shardings=shardings)
+        return make(jax.random.key(self.config.seed))
+
+    def validation(self) -> Validation:
+        """Puts the test split on the devices and compiles its evaluation."""
+        return Validation(
+            self.program,
+            self.preparation,
+            self.test,
+            self.mesh,
+            self.config.evaluation.batch_size,
+        )
+
+    def compile(self, source: feed.Resident) -> Callable:
+        """Compiles the dispatch of many steps for this feed."""
+        block = jax.ShapeDtypeStruct(
+            (source.capacity, *self.step.shape), jnp.int32, sharding=source.sharding
+        )
+        number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.replicated)
+        flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+        window = jax.tree.map(lambda _: self.replicated, self.state.window)
+        run = jax.jit(dispatch(self.step), donate_argnums=0, out_shardings=(shardings, window))
+        return run.lower(self.state, source.data, block, number, number, flag).compile()
+
+
+def setup(
+    config: Config,
+    sources: tuple[Source, Source] | None = None,
+    workdir: str | None = None,
+    download: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> Setup:
+    """Opens the data, lays out the devices and builds the model's functions; computes nothing.
+
+    Args:
+        config: the run's settings.
+        sources: training and test split in place of those that the settings name.
+        workdir: a folder that may hold the run already; its statistics are used then.
+        download: whether TFDS may download what is missing.
+        devices: those that the mesh is laid over; None for all.
+
+    Raises:
+        InputError: whatever can be wrong in settings, data, devices or the folder.
+    """
+    check(config)
+    mesh = sharding.mesh(config, devices or jax.devices())
+    train, test = sources or open_sources(config, download)
+    if train.spec != test.spec:
+        raise InputError(
+            f"config.data.test={config.data.test}: its rows are {test.spec}, those of"
+            f" config.data.train={config.data.train} are {train.spec}"
+        )
+    if config.batch_size > len(train):
+        raise InputError(
+            f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
+            f" config.data.train={config.data.train}"
+        )
+    prepare.check(config.data.prepare, train.spec)
+    statistics = _statistics(config, train, workdir)
+    preparation = Preparation(config.data.prepare, train.spec, statistics)
+    steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))
+    total = steps("duration", config.duration)
+    every = {
+        name: steps(f"{name}.every", text, total=total) if text else 0
+        for name, text in (
+            ("evaluation", config.evaluation.every),
+            ("checkpoint", config.checkpoint.every),
+        )
+    }
+    batch = abstract_batch(config, train.spec)
+    try:
+        built = program(config.model, batch, config.optimizer, total, term_names(batch))
+    except ValueError as error:
+        raise InputError(f"config.model: {error}") from None
+    state = sharding.with_sharding(built.abstract, sharding.of_state(built.abstract, mesh))
+    shape = (config.micro_batches, config.batch_size // config.micro_batches)
+    step = Step(built, feed.Resident.take, preparation, shape, config.seed, config.optimizer.ema)
+    return Setup(
+        config,
+        train,
+        test,
+        preparation,
+        mesh,
+        total,
+        built,
+        step,
+        state,
+        every,
+        profile_window(config),
+    )
+
+
+def open_sources(config: Config, download: bool = False) -> tuple[Source, Source]:
+    """The training and the test split that the settings name."""
+    data = config.data
+    train = open_source(data.source, data.train, folder=data.folder, download=download)
+    return train, open_source(data.source, data.test, folder=data.folder, download=download)
+
+
+def abstract_batch(config: Config, spec: Spec) -> Batch:
+    """One global batch of such rows, shapes and types alone."""
+    rows = config.batch_size
+    x = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
+    number = jax.ShapeDtypeStruct((rows,), np.int32)
+    return Batch(x, label=number if spec.labelled else None, index=number)
+
+
+def _statistics(config: Config, train: Source, workdir: str | None) -> dict[str, Any]:
+    if workdir is None or not folder.exists(workdir):
+        return prepare.statistics(config.data.prepare, train)
+    old = folder.read(workdir, model=config.model)
+    if changed := folder.differences(old.config, config):
+        raise InputError(
+            f"--workdir={workdir} holds a run with other settings ({'; '.join(changed)}):"
+            " use another folder, or the old values"
+        )
+    if (old.spec, old.rows) != (train.spec, len(train)):
+        raise InputError(
+            f"--workdir={workdir} was trained on {old.rows} rows of {old.spec};"
+            f" config.data.source={config.data.source} now has {len(train)} of {train.spec}"
+        )
+    return old.statistics

@@ -1,0 +1,115 @@
+"""The state of a run: plain dictionaries of arrays, and how it is made."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from aejax.models.batch import Batch, PerRow
+from aejax.train import optimizer as optimizers
+from aejax.train.optimizer import Optimizer
+
+Tree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes.
+
+    Attributes:
+        step: updates made so far, int32 [].
+        params: the parameters, nested dictionaries.
+        ema: their exponential moving average, or {} where there is none.
+        model_state: what else a model keeps: {"rows": entries of `PerRow`, "other": the rest}.
+        opt_state: optax's state.
+        window: {"steps": int32 [], "sums": {term: float32 []}, "learning_rate": float32 []}: sums
+            over the steps since the last log row, so that a save in mid-window loses nothing.
+    """
+
+    step: jax.Array
+    params: Tree
+    ema: Tree
+    model_state: Tree
+    opt_state: Tree
+    window: Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A model and an optimizer as pure functions.
+
+    Attributes:
+        graph: the module's graph definition, closed over by every step.
+        optimizer: optax's transformation.
+        learning_rate: step -> rate.
+        init: key -> TrainState; pure, to be jitted with the state's shardings.
+        abstract: TrainState of jax.ShapeDtypeStruct.
+    """
+
+    graph: nnx.GraphDef
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    init: Callable[[jax.Array], TrainState]
+    abstract: TrainState
+
+    def merge(self, params: Tree, model_state: Tree) -> Any:
+        """The live module with these parameters."""
+        return nnx.merge(self.graph, params, model_state["rows"], model_state["other"])
+
+
+def split(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """A module's graph definition, parameters and other state, as plain dictionaries."""
+    graph, params, rows, other = nnx.split(module, nnx.Param, PerRow, ...)
+    pure = nnx.to_pure_dict
+    return graph, pure(params), {"rows": pure(rows), "other": pure(other)}
+
+
+def program(
+    settings: Any,
+    batch: Batch,
+    optimizer: Optimizer,
+    steps: int,
+    terms: Callable[[nnx.GraphDef, Tree, Tree], list[str]],
+) -> Program:
+    """Builds the pure functions of a model.
+
+    Args:
+        settings: anything with `init(rngs, batch) -> module`, the module with
+            `loss(batch, context) -> (scalar, named terms)`.
+        batch: abstract arrays of one global batch.
+        optimizer: its settings.
+        steps: of the whole run, which schedules depend on.
+        terms: (graph, params, model_state), all abstract -> names of what a step reports.
+    """
+    transformation = optimizers.build(optimizer, steps)
+    rate = optimizers.learning_rate(optimizer, steps)
+
+    def parts(key):
+        return split(settings.init(nnx.Rngs(key), batch))
+
+    module = nnx.eval_shape(lambda: settings.init(nnx.Rngs(0), batch))
+    graph, params, model_state = split(module)
+    names = terms(graph, params, model_state)
+
+    def init(key: jax.Array) -> TrainState:
+        _, params, model_state = parts(key)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
+            model_state=model_state,
+            opt_state=transformation.init(params),
+            window={
+                "steps": jnp.zeros((), jnp.int32),
+                "sums": {name: jnp.zeros((), jnp.float32) for name in names},
+                "learning_rate": jnp.zeros((), jnp.float32),
+            },
+        )
+
+    abstract = jax.eval_shape(init, jax.random.key(0))
+    return Program(graph, transformation, rate, init, abstract)

@@ -1,0 +1,227 @@
+"""One update, as a pure function, and the dispatch of many of them in one program.
+
+The gradient is that of the loss over the global batch, also where the batch is cut into pieces
+that are seen one after the other and where the loss couples examples through `Context.mean`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from aejax.data.feed import Raw
+from aejax.models.batch import Batch, Context
+from aejax.train.state import Program, TrainState, Tree, split
+
+# (params, model_state, piece, means) -> loss, (terms, model_state, local means). `means` are the
+# values that Context.mean returns, call by call; None: those of the piece itself.
+Forward = Callable[[Tree, Tree, "Piece", list | None], tuple[jax.Array, tuple[dict, Tree, list]]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A part of a global batch: its raw rows, a key a row [rows], and the step []."""
+
+    raw: Raw
+    keys: jax.Array
+    step: jax.Array
+
+
+def forward(graph: nnx.GraphDef, prepare: Callable) -> Forward:
+    """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x."""
+
+    def run(params, model_state, piece, means):
+        local = []
+
+        def mean(values: jax.Array) -> jax.Array:
+            local.append(jnp.mean(values, axis=0))
+            return local[-1] if means is None else means[len(local) - 1]
+
+        context = Context(piece.keys, piece.step, mean)
+        x = prepare(piece.raw.x, context.draw("prepare"))
+        batch = Batch(x, label=piece.raw.label, index=piece.raw.index)
+        module = nnx.merge(graph, params, model_state["rows"], model_state["other"])
+        loss, terms = module.loss(batch, context)
+        return loss, (terms, split(module)[2], local)
+
+    return run
+
+
+def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """fold_in(fold_in(key(seed), step), row) for each row of the global batch."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def gradient(
+    run: Forward, params: Tree, model_state: Tree, pieces: Piece, count: int
+) -> tuple[Tree, jax.Array, dict, Tree]:
+    """The gradient of the mean loss over the pieces.
+
+    Args:
+        run: the pure loss.
+        params: parameters.
+        model_state: its "rows" have the leading axes [pieces, rows of each].
+        pieces: every leaf has the leading axis [pieces].
+        count: how many pieces.
+
+    Returns:
+        gradient, loss [], terms, model_state (as it came).
+    """
+    if count == 1:
+        first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], pieces))
+        state = {**model_state, "rows": first[0]}
+        (loss, (terms, state, _)), grads = jax.value_and_grad(run, has_aux=True)(
+            params, state, first[1], None
+        )
+        rows = jax.tree.map(lambda leaf: leaf[None], state["rows"])
+        return grads, loss, terms, {**state, "rows": rows}
+
+    inputs = (model_state["rows"], pieces)
+
+    def over_pieces(function):
+        """Means over the pieces of what `function` gives, and its model state, piece by piece."""
+
+        def each(inputs):
+            rows, piece = inputs
+            return function({**model_state, "rows": rows}, piece)
+
+        def body(sums, inputs):
+            values, state = each(inputs)
+            return jax.tree.map(jnp.add, sums, values), state
+
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
+        values = jax.eval_shape(lambda inputs: each(inputs)[0], one)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), values)
+        sums, states = jax.lax.scan(body, zeros, inputs)
+        return jax.tree.map(lambda leaf: leaf / count, sums), states
+
+    means = _global_means(run, params, over_pieces, model_state, pieces)
+    value_and_gradient = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
+
+    def backward(state, piece):
+        (loss, (terms, state, _)), grads = value_and_gradient(params, state, piece, means)
+        return (loss, terms, grads), state
+
+    (loss, terms, (grads, to_means)), states = over_pieces(backward)
+    # Each mean is itself a function of the parameters (and of the means before it): last to first.
+    for k in reversed(range(len(means))):
+        cotangent = to_means[k]
+
+        def to_mean(state, piece, k=k, cotangent=cotangent):
+            local = lambda p, m: run(p, state, piece, m)[1][2][k]  # noqa: E731
+            return jax.vjp(local, params, means)[1](cotangent), None
+
+        (more, earlier), _ = over_pieces(to_mean)
+        grads = jax.tree.map(jnp.add, grads, more)
+        to_means = jax.tree.map(jnp.add, to_means, earlier)
+    other = jax.tree.map(lambda leaf: leaf[-1], states["other"])
+    return grads, loss, terms, {"rows": states["rows"], "other": other}
+
+
+def _global_means(run, params, over_pieces, model_state, pieces) -> list:
+    """What `Context.mean` returns, call by call: each by a pass over all pieces."""
+    first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], pieces))
+    state = {**model_state, "rows": first[0]}
+    shapes = jax.eval_shape(lambda: run(params, state, first[1], None)[1][2])
+    means = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+    for k in range(len(means)):
+        known = list(means)
+        means[k], _ = over_pieces(lambda s, p, k=k, m=known: (run(params, s, p, m)[1][2][k], None))
+    return means
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One update.
+
+    Attributes:
+        program: the model and its optimizer.
+        take: (data, block, offset) -> Raw [micro-batches, rows, ...], from the feed's arrays.
+        prepare: (raw [rows, ...], keys [rows]) -> x [rows, ...].
+        shape: (micro-batches, rows of each).
+        seed: of the run.
+        ema: decay of the average of the parameters, 0 for none.
+    """
+
+    program: Program
+    take: Callable[[Any, Any, jax.Array], Raw]
+    prepare: Callable[[jax.Array, jax.Array], jax.Array]
+    shape: tuple[int, int]
+    seed: int
+    ema: float
+
+    def __call__(self, state: TrainState, data: Any, block: Any, offset: jax.Array) -> TrainState:
+        """Makes one update with the rows `offset` steps into the block."""
+        rows = jnp.arange(self.shape[0] * self.shape[1], dtype=jnp.uint32)
+        keys = row_keys(self.seed, state.step, rows).reshape(self.shape)
+        steps = jnp.broadcast_to(state.step, self.shape[:1])
+        pieces = Piece(self.take(data, block, offset), keys, steps)
+        model_state = {
+            **state.model_state,
+            "rows": jax.tree.map(
+                lambda leaf: leaf.reshape(self.shape + leaf.shape[1:]), state.model_state["rows"]
+            ),
+        }
+        run = forward(self.program.graph, self.prepare)
+        grads, loss, terms, model_state = gradient(
+            run, state.params, model_state, pieces, self.shape[0]
+        )
+        model_state["rows"] = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
+        )
+        updates, opt_state = self.program.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if self.ema:
+            ema = optax.incremental_update(params, ema, 1 - self.ema)
+        sums = {"loss": loss, **terms}
+        window = {
+            "steps": state.window["steps"] + 1,
+            "sums": {name: state.window["sums"][name] + sums[name] for name in sums},
+            "learning_rate": self.program.learning_rate(state.step),
+        }
+        return TrainState(state.step + 1, params, ema, model_state, opt_state, window)
+
+
+def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
+    """Names of what a step reports, found without computing anything; `batch` is abstract."""
+
+    def names(graph, params, model_state):
+        def terms(params, rows, other, x, label, index):
+            keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
+            piece = Piece(Raw(x, label, index), keys, jnp.zeros((), jnp.int32))
+            run = forward(graph, lambda raw, keys: raw)
+            return run(params, {"rows": rows, "other": other}, piece, None)[1][0]
+
+        state = (model_state["rows"], model_state["other"])
+        return [
+            "loss",
+            *jax.eval_shape(terms, params, *state, batch.x, batch.label, batch.index),
+        ]
+
+    return names
+
+
+def dispatch(step: Step) -> Callable:
+    """(state, data, block, offset, n, fresh) -> (state, window): n steps in one program.
+
+    `n` is traced: one compilation serves every number of steps, and the bits do not depend on how
+    a run is cut. `fresh` empties the window first. The window comes back on its own as well, to be
+    read while the state goes on, donated, into the next dispatch.
+    """
+
+    def run(state: TrainState, data, block, offset, n, fresh):
+        kept = jax.tree.map(lambda leaf: jnp.where(fresh, 0, leaf), state.window)
+        state = dataclasses.replace(state, window=kept)
+        state = jax.lax.fori_loop(
+            0, n, lambda i, state: step(state, data, block, offset + i), state
+        )
+        return state, state.window
+
+    return run

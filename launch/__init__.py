@@ -1,0 +1,1 @@
+"""Programs: parse flags, start the cluster, call the library."""

@@ -1,0 +1,213 @@
+"""Flags of a run: a preset by name, kinds of parts, and every field of its settings.
+
+`ml_collections.config_flags` sets the fields. This parser stands in front of it: it finds the
+preset, applies kinds, refuses names that do not exist, and teaches with --help.
+"""
+
+import dataclasses
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+import configs
+from aejax import folder, kinds
+from aejax.config import Config, check
+from aejax.errors import InputError
+
+DEFAULT_PRESET = "dense"
+PREFIX = "--config."
+
+
+def presets() -> dict[str, str]:
+    """{name: first line of its docstring} of all presets."""
+    names = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
+    return {name: _first_line(_preset_module(name)) for name in names}
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses a training program's command line; afterwards FLAGS.config is the checked `Config`.
+
+    Raises:
+        InputError, flags.Error: what is wrong, in one line.
+    """
+    program, words = argv[0], _joined(argv[1:])
+    if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in words):
+        words = [word for word in words if "help" not in word and word != "-h"]
+        _, config, words = _preset(words)
+        _apply_kinds(config, words)
+        print(help_text(config))
+        sys.exit(0)
+    if "--list" in words:
+        print("\n".join(f"{name:<12} {line}" for name, line in presets().items()))
+        sys.exit(0)
+    name, config, words = _preset(words)
+    words = _apply_kinds(config, words)
+    _check_names(config, words)
+    argv = [program, *words]
+    config_flags.DEFINE_config_dataclass("config", config, "The run's settings.", sys_argv=argv)
+    try:
+        left = flags.FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        raise _explained(error, config, words) from None
+    config = kinds.rebuild(flags.FLAGS.config)
+    check(config)
+    flags.FLAGS.config = config
+    if flags.FLAGS.workdir is None:
+        flags.FLAGS.workdir = os.path.join("runs", name)
+    return left
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Writes `--config X` as `--config=X`, and the same for config's fields and the folder."""
+    out: list[str] = []
+    for word in words:
+        waits = out and "=" not in out[-1] and not word.startswith("-")
+        if waits and (out[-1] in ("--config", "--workdir") or out[-1].startswith(PREFIX)):
+            out[-1] += f"={word}"
+        else:
+            out.append(word)
+    return out
+
+
+def _preset(words: list[str]) -> tuple[str, Config, list[str]]:
+    """A name and the settings to start from: --config, else the folder's own, else the default."""
+    names = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    rest = [word for word in words if not word.startswith("--config=")]
+    workdirs = [word.removeprefix("--workdir=") for word in words if word.startswith("--workdir=")]
+    if not names and workdirs and folder.exists(workdirs[-1]):
+        return "", folder.read(workdirs[-1]).config, rest
+    name = names[-1] if names else DEFAULT_PRESET
+    module = _preset_module(name)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"--config={name}: {module.__file__} has no get_config()")
+    config = module.get_config()
+    if not isinstance(config, Config):
+        raise InputError(f"--config={name}: get_config() must return an aejax.Config")
+    return os.path.basename(name).removesuffix(".py"), config, rest
+
+
+def _preset_module(name: str) -> ModuleType:
+    known = [info.name for info in pkgutil.iter_modules(configs.__path__)]
+    if name in known:
+        return importlib.import_module(f"configs.{name}")
+    path = os.path.expanduser(name)
+    if not name.endswith(".py") or not os.path.isfile(path):
+        raise InputError(
+            f"--config={name}: no such preset; known: {', '.join(known)}, or the path of a .py file"
+            f" with get_config(){kinds.near(name, known)}"
+        )
+    spec = importlib.util.spec_from_file_location("preset", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _apply_kinds(config: Config, words: list[str]) -> list[str]:
+    """Puts the parts that are named by kind into `config`; returns the other words."""
+    rest = []
+    named = [word[len(PREFIX) :].partition("=") for word in words if word.startswith(PREFIX)]
+    chosen = {}
+    for name, _, value in sorted(named, key=lambda item: item[0].count(".")):
+        table = {key: (kinds.kinds_of(field), old) for key, old, field in kinds.leaves(config)}
+        options, old = table.get(name, (None, None))
+        if options is None:
+            continue
+        chosen[name] = value
+        if value == kinds.kind_name(options, old):
+            continue  # the preset's own: it keeps its settings
+        _put(config, name, kinds.make(f"config.{name}", options, value, {}))
+    for word in words:
+        if word.startswith(PREFIX) and word[len(PREFIX) :].partition("=")[0] in chosen:
+            continue
+        rest.append(word)
+    return rest
+
+
+def _put(config: Any, name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for key in path:
+        config = getattr(config, key)
+    setattr(config, last, value)
+
+
+def _check_names(config: Config, words: list[str]) -> None:
+    """Refuses names of settings that do not exist, with the nearest one that does."""
+    known = {name: value for name, value, _ in kinds.leaves(config)}
+    for word in words:
+        start = PREFIX if word.startswith(PREFIX) else "--no" + PREFIX[2:]
+        name = word[len(start) :].partition("=")[0]
+        if word.startswith(start) and name not in known:
+            parent = name.rpartition(".")[0]
+            hint = kinds.near(name, known)
+            if parent in known:  # a field of another kind of part
+                fields = [key[len(parent) + 1 :] for key in known if key.startswith(parent + ".")]
+                hint = hint or f"; {parent} has {', '.join(fields) or 'no settings'}"
+            raise InputError(f"--config.{name}: no such setting{hint}")
+
+
+def _explained(error: Exception, config: Config, words: list[str]) -> Exception:
+    """The error with what the setting's type accepts, if it is about one of config's fields."""
+    for name, _, field in kinds.leaves(config):
+        for word in words:
+            if word.startswith(f"{PREFIX}{name}=") and f"--config.{name}=" in str(error):
+                return InputError(f"{word}: must be {kinds.type_words(field.type)}")
+    return error
+
+
+def help_text(config: Config) -> str:
+    """The main program's docstring, its flags, and every setting with its value and meaning."""
+    main = sys.modules["__main__"]
+    lines = [inspect.cleandoc(main.__doc__ or ""), "", "Flags:"]
+    for flag in flags.FLAGS.get_key_flags_for_module(main):
+        lines.append(f"  --{flag.name:<28} {flag.help}")
+    lines += ["", "Settings, as --config.NAME=VALUE (values of this preset; parts by their kind):"]
+    docs = _field_docs(config)
+    for name, value, field in kinds.leaves(config):
+        options = kinds.kinds_of(field)
+        shown = kinds.kind_name(options, value) if options else value
+        if isinstance(shown, tuple):
+            shown = ",".join(map(str, shown)) or "()"
+        text = docs.get(name, "")
+        if options and "|" not in text:
+            text = f"{text.rstrip('.')}: {' | '.join(options)}"
+        lines.append(f"  {name + '=' + str(shown):<44} {text}")
+    return "\n".join(lines)
+
+
+def _field_docs(settings: Any, prefix: str = "") -> dict[str, str]:
+    """{dotted name: what the docstring's "Attributes:" say of it}."""
+    out: dict[str, str] = {}
+    for cls in reversed(type(settings).__mro__):
+        for name, text in _attributes(cls.__dict__.get("__doc__") or "").items():
+            out[prefix + name] = text
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            out.update(_field_docs(value, f"{prefix}{field.name}."))
+    return out
+
+
+def _attributes(doc: str) -> dict[str, str]:
+    """Reads the "Attributes:" section of a docstring."""
+    _, _, section = inspect.cleandoc(doc).partition("Attributes:\n")
+    out: dict[str, str] = {}
+    last = ""
+    for line in section.splitlines():
+        if line.startswith("    ") and not line.startswith("     "):
+            last, _, text = line.strip().partition(": ")
+            out[last] = text
+        elif line.strip() and last:
+            out[last] += " " + line.strip()
+    return out
+
+
+def _first_line(module: ModuleType) -> str:
+    return inspect.cleandoc(module.__doc__ or "").partition("\n")[0]

@@ -1,0 +1,54 @@
+"""How every program starts and ends: flags, one-line errors, exit codes.
+
+Exit codes: 0 done; 2 bad input, one line and nothing computed; 75 stopped on request with
+everything saved; anything else is a failure.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from aejax.errors import InputError
+
+
+def run(
+    main: Callable[[list[str]], int | None],
+    parse: Callable[[list[str]], list[str]] = flags.FLAGS,
+) -> NoReturn:
+    """Parses the command line and runs `main`; ends the process with its exit code.
+
+    Args:
+        main: takes what is left of the command line, [program], and returns an exit code (None is
+            0). An `InputError` from it becomes one line and exit code 2.
+        parse: takes the command line and returns what is left after flags.
+    """
+
+    def parse_or_exit(argv: list[str]) -> list[str]:
+        try:
+            left = parse(argv)
+            if len(left) > 1:
+                raise InputError(
+                    f"stray word on the command line: {left[1]!r}; flags look like --name=value"
+                )
+            return left
+        except (flags.Error, InputError) as error:
+            fail(error)
+
+    def main_or_exit(argv: list[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells every file that it writes
+        try:
+            return main(argv)
+        except InputError as error:
+            fail(error)
+
+    app.run(main_or_exit, flags_parser=parse_or_exit)
+    sys.exit(0)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Prints one line and ends the process with exit code 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,73 @@
+"""Trains an autoencoder; started again, it goes on where it was.
+
+    python -m launch.train                                  the dense one on embedded digits
+    python -m launch.train --list                           the presets, a line each
+    python -m launch.train --config=dense --config.model.latent_dim=16 --workdir=runs/d16
+    python -m launch.train --config.data.source=idx:FOLDER --config.duration=50epochs
+    python -m launch.train --config.optimizer=adadelta --config.optimizer.learning_rate=0.5
+    python -m launch.train --dry_run                        shapes, memory and FLOPs; then stops
+
+The run's folder holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and figures/. The same
+command again says that the run is complete; with a longer --config.duration it goes on. A folder
+alone (--workdir=runs/d16) goes on with its own settings. Ctrl-C and SIGTERM save first; exit code
+75 then says: start me again. Bad input is one line and exit code 2.
+"""
+
+import os
+import sys
+import time
+
+_STARTED = time.time()
+
+from absl import flags  # noqa: E402
+
+from launch import program  # noqa: E402
+from launch.flags import parse  # noqa: E402
+
+flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/PRESET.")
+flags.DEFINE_bool("dry_run", False, "Print shapes, shardings, memory and FLOPs; then stop.")
+flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
+flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
+
+
+def main(argv: list[str]) -> int | None:
+    """Trains the run that the flags describe; returns the exit code."""
+    del argv
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    from aejax import cluster
+
+    stop = cluster.StopRequest().install()
+    cluster.before_backend(config.deterministic)
+    from aejax.train.loop import NotFinite, train
+
+    if flags.FLAGS.dry_run:
+        from aejax.train.dry_run import report
+
+        print(report(config, flags.FLAGS.download))
+        return None
+    try:
+        outcome = train(config, workdir, stop=stop, started=_STARTED, download=flags.FLAGS.download)
+    except (NotFinite, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    if outcome.status == "stopped":
+        print(f"stopped at step {outcome.step}, saved; the same command goes on", file=sys.stderr)
+        sys.stderr.flush()
+        # Not sys.exit: a compilation may still be running in a thread that cannot be stopped.
+        os._exit(cluster.STOPPED)
+    if outcome.status == "complete":
+        print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
+    shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())
+    print(f"test after {outcome.step} steps: {shown}")
+    picture = _picture(workdir, outcome.status)
+    print(f"{workdir}: config.json, metrics.jsonl, checkpoints/{picture}")
+    print(outcome.ledger)
+    return None
+
+
+def _picture(workdir: str, status: str) -> str:
+    return ""
+
+
+if __name__ == "__main__":
+    program.run(main, parse)

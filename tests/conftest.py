@@ -1,0 +1,19 @@
+"""Tests run on 8 simulated CPU devices; real data come from AEJAX_DATA, where it is set."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_platforms", "cpu")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data; skips where there is none."""
+    folder = os.environ.get("AEJAX_DATA")
+    if not folder:
+        pytest.skip("AEJAX_DATA is not set: no real data here")
+    return Path(folder)

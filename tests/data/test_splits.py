@@ -1,0 +1,114 @@
+"""Splits by name and slice, and rows that are read on demand."""
+
+import re
+
+import numpy as np
+import pytest
+
+from aejax.data.sources.base import Arrays
+from aejax.data.sources.splits import cut, join, of_whole, parse, select, take
+from aejax.errors import InputError
+
+
+def numbers(rows: int) -> Arrays:
+    return Arrays(np.arange(rows, dtype=np.float32)[:, None], np.arange(rows, dtype=np.int32), None)
+
+
+def picked(rows: int, text: str) -> list[int]:
+    return select({"train": lambda: numbers(rows)}, text)[:].x[:, 0].astype(int).tolist()
+
+
+def test_slices_pick_the_rows_they_name():
+    assert picked(10, "train") == list(range(10))
+    assert picked(10, "train[:90%]") == list(range(9))
+    assert picked(10, "train[90%:]") == [9]
+    assert picked(10, "train[2:5]") == [2, 3, 4]
+    assert picked(10, "train[-3:]") == [7, 8, 9]
+    assert picked(10, "train[:-3]") == list(range(7))
+    assert picked(10, "train[-50%:-1]") == [5, 6, 7, 8]
+    assert picked(10, "train[:2] + train[8:]") == [0, 1, 8, 9]
+    assert picked(10, "all") == list(range(10))
+
+
+def test_percent_slices_share_no_row_and_leave_none_out():
+    for rows in (1, 2, 3, 7, 10, 99, 101, 1437):
+        for percent in range(1, 100):
+            found = []
+            for text in (f"train[:{percent}%]", f"train[{percent}%:]"):
+                try:
+                    found += picked(rows, text)
+                except InputError as error:
+                    assert "is empty" in str(error)
+            assert found == list(range(rows))
+    # nothing of three rows is 10 %, and nothing does not become all of them
+    with pytest.raises(InputError, match="empty"):
+        picked(3, "train[-10%:]")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tset", "no split tset; accepted: all, train"),
+        ("train[5:5]", "is empty: rows 5 to 5 of 10"),
+        ("train[7:3]", "is empty"),
+        ("train[:11]", "outside the 10 rows"),
+        ("train[-11:]", "outside the 10 rows"),
+        ("train[:101%]", "outside -100%"),
+        ("train[1.5:]", "cannot be read"),
+        ("train[3]", "cannot be read"),
+        ("train[:3", "cannot be read"),
+        ("train+", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_splits_that_make_no_sense_are_refused(text, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        picked(10, text)
+
+
+def test_splits_of_different_kind_are_not_joined():
+    unlike = {
+        "train": lambda: numbers(3),
+        "test": lambda: Arrays(np.zeros((3, 2), np.float32), None, None),
+    }
+    with pytest.raises(InputError, match="cannot be joined: train has .* test has"):
+        select(unlike, "train+test")
+
+
+def test_a_whole_is_cut_after_one_fixed_shuffle_or_as_it_lies():
+    splits = of_whole(lambda: numbers(10), shuffle=True)
+    # the permutation of RandomState(0), whose stream never changes
+    assert splits["train"]()[:].label.tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0]
+    assert splits["test"]()[:].label.tolist() == [5]
+    assert splits["all"]()[:].label.tolist() == list(range(10))
+    splits = of_whole(lambda: numbers(10), shuffle=False)
+    assert splits["train"]()[:].label.tolist() == list(range(9))
+    assert splits["test"]()[:].label.tolist() == [9]
+
+
+def test_sources_that_are_read_on_demand_answer_like_arrays():
+    class Lazy:
+        """Rows that are no Arrays."""
+
+        def __init__(self, rows):
+            self.rows, self.spec = rows, rows.spec
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, index):
+            assert not isinstance(index, slice)
+            return self.rows[index]
+
+    x = numbers(20)
+    lazy = join([("a", cut(Lazy(x), parse("a[15:]")[0])), ("b", take(Lazy(x), slice(3, 6)))])
+    plain = join([("a", cut(x, parse("a[15:]")[0])), ("b", take(x, slice(3, 6)))])
+    assert isinstance(plain, Arrays) and not isinstance(lazy, Arrays)
+    assert len(lazy) == len(plain) == 8
+    assert lazy.spec == plain.spec
+    for index in (slice(None), slice(2, 7, 2), np.array([7, 0, 5, 5, -1]), np.array([], int)):
+        assert lazy[index].x.tolist() == plain[index].x.tolist()
+        assert lazy[index].label.tolist() == plain[index].label.tolist()
+    for bad in ([8], [-9]):
+        with pytest.raises(IndexError):
+            lazy[np.array(bad)]

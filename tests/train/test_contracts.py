@@ -1,0 +1,148 @@
+"""The contracts hold under parts that stress them, on any devices and micro-batches."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from aejax.config import Config, Data, Mesh, Prepare
+from aejax.data import order
+from aejax.data.sources.base import Arrays
+from aejax.train import checkpoint
+from aejax.train.loop import train
+from aejax.train.optimizer import Adam, Sgd
+from aejax.train.setup import setup
+from tests.train import toys
+
+ROWS, ELEMENTS, BATCH, SEED = 40, 6, 16, 3
+X = np.random.RandomState(0).randint(0, 2, (ROWS, ELEMENTS)).astype(np.uint8)
+SOURCE = Arrays(X, None, 1.0)
+LAYOUTS = list(itertools.product((1, 8), (1, 2)))  # devices, micro-batches
+
+TOYS = {
+    "sparse": (toys.sparse, toys.sparse_loss),
+    "weighted": (toys.weighted, toys.weighted_loss),
+    "recurrent": (toys.recurrent, toys.recurrent_loss),
+    "masked": (toys.masked, toys.masked_loss),
+    "annealed": (toys.annealed, toys.annealed_loss),
+    "normalised": (toys.normalised, toys.normalised_loss),
+}
+
+
+def configuration(model, micro_batches=1, optimizer=None) -> Config:
+    return Config(
+        model=model,
+        data=Data(prepare=Prepare(scale=True)),
+        optimizer=optimizer or Sgd(learning_rate=1.0),
+        batch_size=BATCH,
+        micro_batches=micro_batches,
+        duration="8 steps",
+        seed=SEED,
+        mesh=Mesh(),
+        log_every=1,
+        tensorboard=False,
+    )
+
+
+def updates(model, devices: int, micro_batches: int, steps: int):
+    """Plain SGD with rate 1, step by step: (parameters before, gradient, sums, model state)."""
+    made = setup(
+        configuration(model, micro_batches), (SOURCE, SOURCE), devices=jax.devices()[:devices]
+    )
+    feed, state = made.open_feed(), made.init()
+    dispatch = made.compile(feed)
+    out = []
+    for step in range(steps):
+        block = feed.at(step)
+        before = host(state.params)
+        numbers = [
+            jax.device_put(value, made.replicated)
+            for value in (np.int32(step - block.first), np.int32(1), np.bool_(True))
+        ]
+        state, window = dispatch(state, feed.data, block.arrays, *numbers)
+        after = host(state.params)
+        gradient = {name: before[name] - after[name] for name in before}
+        out.append((before, gradient, jax.device_get(window["sums"]), host(state.model_state)))
+    return out
+
+
+def host(tree) -> dict[str, np.ndarray]:
+    return {
+        name: np.asarray(array, np.float64) for name, array in checkpoint.flatten(tree).items()
+    }
+
+
+def rows_of(step: int) -> np.ndarray:
+    index = order.examples(SEED, ROWS, step * BATCH, (step + 1) * BATCH)
+    return X[index].astype(np.float64)
+
+
+def finite_differences(loss, params, *rest) -> dict[str, np.ndarray]:
+    out = {}
+    for name, value in params.items():
+        gradient = np.zeros_like(value)
+        for place in np.ndindex(value.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = {**params, name: value.copy()}
+                moved[name][place] += sign * 1e-5
+                ends.append(loss(moved, *rest))
+            gradient[place] = (ends[0] - ends[1]) / 2e-5
+        out[name] = gradient
+    return out
+
+
+def assert_close(actual, expected, tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
+    scale = max(np.abs(value).max() for value in expected.values())
+    for name, value in expected.items():
+        np.testing.assert_allclose(actual[name], value, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), LAYOUTS)
+@pytest.mark.parametrize("toy", TOYS)
+def test_gradient_is_that_of_the_global_batch(toy, devices, micro_batches):
+    model, loss = TOYS[toy]
+    for step, (params, gradient, sums, _) in enumerate(updates(model(), devices, micro_batches, 2)):
+        x = rows_of(step)
+        assert sums["loss"] == pytest.approx(loss(params, x, SEED, step), rel=1e-5)
+        assert_close(gradient, finite_differences(loss, params, x, SEED, step), 2e-5)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), LAYOUTS)
+def test_boltzmann_machine_with_persistent_chains(devices, micro_batches):
+    steps = updates(toys.Boltzmann(), devices, micro_batches, 3)
+    reference = updates(toys.Boltzmann(), 1, 1, 3)
+    for step, (params, gradient, _, state) in enumerate(steps):
+        chains = state["rows/chains"]
+        assert chains.shape == (BATCH, ELEMENTS)
+        assert_close(gradient, toys.boltzmann_gradient(params, rows_of(step), chains), 2e-5)
+        np.testing.assert_array_equal(chains, reference[step][3]["rows/chains"])
+    assert (steps[0][3]["rows/chains"] != steps[1][3]["rows/chains"]).any()
+
+
+def test_annealing_changes_the_gradient_by_step():
+    _, loss = TOYS["annealed"]
+    for step, (params, gradient, sums, _) in enumerate(updates(toys.annealed(), 8, 1, 6)):
+        x = rows_of(step)
+        assert_close(gradient, finite_differences(loss, params, x, SEED, step), 2e-5)
+        assert (sums["size"] == 0) == (step == 0)
+
+
+@pytest.mark.parametrize("toy", [*TOYS, "boltzmann"])
+def test_trains_through_the_one_loop(toy, tmp_path):
+    model = toys.Boltzmann if toy == "boltzmann" else TOYS[toy][0]
+    losses = []
+    for devices, micro_batches in ((1, 1), (8, 2)):
+        workdir = str(tmp_path / f"{devices}-{micro_batches}")
+        outcome = train(
+            configuration(model(), micro_batches, Adam(learning_rate=0.03)),
+            workdir,
+            (SOURCE, SOURCE),
+            quiet=True,
+            devices=jax.devices()[:devices],
+        )
+        assert outcome.status == "done" and outcome.step == 8
+        losses.append(outcome.metrics["loss"])
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
