@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from aejax import folder, kinds
+from aejax import folder, kinds, pictures
 
 _SECONDS_BETWEEN_LINES = 10.0
-CATEGORIES = ("start-up", "compilation", "data wait", "steps", "evaluation", "checkpoints", "other")
+_PICTURE_PIXELS = 200  # at least half of this high
+CATEGORIES: tuple[str, ...] = (
+    "start-up",
+    "compilation",
+    "data wait",
+    "steps",
+    "evaluation",
+    "checkpoints",
+    "other",
+)
 
 
 class Ledger:
@@ -27,7 +36,7 @@ class Ledger:
     """
 
     def __init__(self, started: float | None = None):
-        self.seconds = dict.fromkeys(CATEGORIES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self.starts, self.lost = 1, 0.0
         self._category = "start-up"
         self._since = time.monotonic() - (0 if started is None else time.time() - started)
@@ -47,6 +56,14 @@ class Ledger:
             yield
         finally:
             self.enter(before)
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> "Ledger":
+        """The ledger that a finished run kept."""
+        ledger = cls()
+        ledger.seconds.update(saved["seconds"])
+        ledger.starts, ledger.lost = saved["starts"], saved["lost"]
+        return ledger
 
     def add(self, saved: dict[str, Any], lost_at: float | None) -> None:
         """Adds the ledger of the starts before this one.
@@ -76,7 +93,7 @@ class Ledger:
         """One line for people: seconds by category and the share that was productive."""
         total = self.total() + self.lost
         parts = [f"{name} {value:.1f}" for name, value in self.seconds.items() if value >= 0.05]
-        lost = f", lost {self.lost:.1f} in {self.starts - 1} restarts" if self.starts > 1 else ""
+        lost = f", lost {self.lost:.1f} in {self.starts} starts" if self.starts > 1 else ""
         after = total - self.seconds["compilation"] - self.seconds["start-up"]
         share = self.seconds["steps"] / total if total else 0.0
         return (
@@ -163,7 +180,13 @@ class Tracker:
             self._events().add_text("config", f"```\n{text}\n```", self.first)
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """An image, uint8 [height, width, 1 or 3], to TensorBoard."""
+        """An image, uint8 [height, width, 1 or 3], to figures/ and TensorBoard."""
+        from PIL import Image
+
+        path = folder.path(self.workdir, "figures", f"{name}.png")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shown = pictures.enlarged(image, max(1, _PICTURE_PIXELS // image.shape[0]))
+        Image.fromarray(shown.squeeze(-1) if shown.shape[-1] == 1 else shown).save(path)
         if self.tensorboard:
             self._events().add_image(name, image, step, dataformats="HWC")
 

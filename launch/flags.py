@@ -20,6 +20,7 @@ import configs
 from aejax import folder, kinds
 from aejax.config import Config, check
 from aejax.errors import InputError
+from launch import program
 
 DEFAULT_PRESET = "dense"
 PREFIX = "--config."
@@ -37,9 +38,9 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
         InputError, flags.Error: what is wrong, in one line.
     """
-    program, words = argv[0], _joined(argv[1:])
-    if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in words):
-        words = [word for word in words if "help" not in word and word != "-h"]
+    words = _joined(argv[1:])
+    if any(word.lstrip("-") in program.HELP for word in words):
+        words = [word for word in words if word.lstrip("-") not in program.HELP]
         _, config, words = _preset(words)
         _apply_kinds(config, words)
         print(help_text(config))
@@ -50,7 +51,7 @@ def parse(argv: list[str]) -> list[str]:
     name, config, words = _preset(words)
     words = _apply_kinds(config, words)
     _check_names(config, words)
-    argv = [program, *words]
+    argv = [argv[0], *words]
     config_flags.DEFINE_config_dataclass("config", config, "The run's settings.", sys_argv=argv)
     try:
         left = flags.FLAGS(argv)
@@ -164,10 +165,7 @@ def _explained(error: Exception, config: Config, words: list[str]) -> Exception:
 
 def help_text(config: Config) -> str:
     """The main program's docstring, its flags, and every setting with its value and meaning."""
-    main = sys.modules["__main__"]
-    lines = [inspect.cleandoc(main.__doc__ or ""), "", "Flags:"]
-    for flag in flags.FLAGS.get_key_flags_for_module(main):
-        lines.append(f"  --{flag.name:<28} {flag.help}")
+    lines = [program.help_text()]
     lines += ["", "Settings, as --config.NAME=VALUE (values of this preset; parts by their kind):"]
     docs = _field_docs(config)
     for name, value, field in kinds.leaves(config):

@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 bad input, one line and nothing computed; 75 stopped on re
 everything saved; anything else is a failure.
 """
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,6 +12,17 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from aejax.errors import InputError
+
+HELP = ("help", "helpfull", "helpshort", "h")
+
+
+def help_text() -> str:
+    """The main program's docstring and its flags."""
+    main = sys.modules["__main__"]
+    lines = [inspect.cleandoc(main.__doc__ or ""), "", "Flags:"]
+    for flag in flags.FLAGS.get_key_flags_for_module(main):
+        lines.append(f"  --{flag.name:<28} {flag.help}")
+    return "\n".join(lines)
 
 
 def run(
@@ -27,6 +39,9 @@ def run(
 
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
+            if any(word.lstrip("-") in HELP for word in argv[1:]) and parse is flags.FLAGS:
+                print(help_text())
+                sys.exit(0)
             left = parse(argv)
             if len(left) > 1:
                 raise InputError(

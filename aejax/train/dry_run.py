@@ -26,7 +26,7 @@ def report(config: Config, download: bool = False) -> str:
         "",
         f"{'parameter':<44} {'shape':<20} {'count':>12}  sharding",
     ]
-    params = checkpoint.flatten(made.state.params)
+    params: dict[str, Any] = checkpoint.flatten(made.state.params)
     for name, leaf in params.items():
         count = math.prod(leaf.shape)
         lines.append(f"{name:<44} {str(leaf.shape):<20} {count:>12,}  {_where(leaf.sharding.spec)}")

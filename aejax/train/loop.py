@@ -8,7 +8,7 @@ import dataclasses
 import faulthandler
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from aejax.cluster import Stopped
 from aejax.config import Config
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
-from aejax.train import checkpoint
+from aejax.train import checkpoint, sharding
 from aejax.train.setup import Setup, setup
 from aejax.train.start import fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
@@ -40,7 +40,7 @@ class Outcome:
 
     Attributes:
         status: done; complete (there was nothing left to do); stopped (on request, all saved).
-        step: updates made.
+        step: updates made; 0 where it stopped before it knew.
         metrics: of the last evaluation on the test split.
         best: {"step", "value"} of config.evaluation.metric, or None.
         ledger: one line: where the time went.
@@ -61,7 +61,7 @@ def train(
     started: float | None = None,
     quiet: bool = False,
     download: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: sharding.Devices | None = None,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -81,18 +81,30 @@ def train(
         OSError: the last checkpoint could not be written.
     """
     ledger = Ledger(started)
-    made = setup(config, sources, workdir, download, devices)
     lines: list[str] = []
-    found = newest(workdir, lines.append)
+    try:
+        made, found = cluster.interruptible(
+            stop,
+            lambda: (
+                setup(config, sources, workdir, download, devices),
+                newest(workdir, lines.append),
+            ),
+        )
+    except Stopped:
+        return Outcome("stopped", 0, {}, None, ledger.summary())
     if found is not None and _complete(found[1], made.total):
         if not quiet:
             _tell(lines)
         done = found[1]
-        ledger.add(done["ledger"])
-        return Outcome("complete", done["step"], done["metrics"], done["best"], ledger.summary())
+        summary = Ledger.of(done["ledger"]).summary()
+        return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
+    first = found[0] if found else 0
     if cluster.is_main():
         folder.write(workdir, made.run())
-    tracker = Tracker(workdir, made.total, found[0] if found else 0, config.tensorboard, quiet)
+        lost_at = cut_metrics(workdir, first)
+        if found is not None:
+            ledger.add(found[1]["ledger"], lost_at)
+    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet)
     loop = _Loop(made, workdir, tracker, ledger, stop)
     try:
         for line in lines:
@@ -120,7 +132,9 @@ class _Loop:
         self.setup, self.config, self.workdir = made, made.config, workdir
         self.tracker, self.ledger, self.stop = tracker, ledger, stop
         self.saver = checkpoint.Saver(workdir, made.config.checkpoint.keep, tracker.say)
-        self.state: TrainState | None = None
+        self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
+        self.progress: dict[str, Any] = fresh_progress()
+        self.validation: Validation  # from the first evaluation on
         self.step = 0
         self.saved: int | None = None  # the last step that was handed to the saver
         self.saved_at = cluster.clock()
@@ -129,7 +143,6 @@ class _Loop:
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
-        self.validation: Validation | None = None
 
     def run(self, found: tuple[int, dict] | None) -> Outcome:
         status = "stopped"
@@ -138,12 +151,12 @@ class _Loop:
             status = self.steps()
         except Stopped:
             pass
-        if self.state is not None:
+        if hasattr(self, "state"):
             self.look()
             self.save()
             with self.ledger.counting("checkpoints"):
                 self.saver.wait()
-        progress = self.progress if self.state is not None else fresh_progress()
+        progress = self.progress
         return Outcome(
             status, self.step, progress["metrics"], progress["best"], self.ledger.summary()
         )
@@ -152,15 +165,11 @@ class _Loop:
         """Makes or restores the state, sends the data over and compiles."""
         made = self.setup
         say = self.tracker.say
-        self.feed = made.open_feed()
+        self.feed = cluster.interruptible(self.stop, made.open_feed)
         self.ledger.enter("compilation")
         begun = cluster.interruptible(self.stop, lambda: start(made, self.workdir, found, say))
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
-        if cluster.is_main():
-            lost_at = cut_metrics(self.workdir, self.step)
-            if self.progress["ledger"]:
-                self.ledger.add(self.progress["ledger"], lost_at)
         if begun.restored:
             self.saved = self.step
             say(f"going on at step {self.step} of {made.total}")
@@ -208,7 +217,7 @@ class _Loop:
             self.trace(*self.setup.profile)
         if self.config.watchdog_minutes:
             seconds = 60 * self.config.watchdog_minutes
-            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
         with self.ledger.counting("steps"):
             if self.pending is None:
                 self.seen_at = cluster.clock()
@@ -284,7 +293,7 @@ class _Loop:
         """Evaluates on the test split; keeps the best metric and counts evaluations without."""
         faulthandler.cancel_dump_traceback_later()
         params = self.state.ema or self.state.params
-        if self.validation is None:
+        if not hasattr(self, "validation"):
             with self.ledger.counting("compilation"):
                 self.validation = cluster.interruptible(self.stop, self.setup.validation)
         with self.ledger.counting("evaluation"):
@@ -316,7 +325,6 @@ class _Loop:
         if self.saved == self.step:
             return
         with self.ledger.counting("checkpoints"):
-            assert self.state is not None
             if not bool(jax.device_get(_finite(self.state))):
                 raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
             self.progress["step"] = self.step

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -113,7 +113,7 @@ def setup(
     sources: tuple[Source, Source] | None = None,
     workdir: str | None = None,
     download: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: sharding.Devices | None = None,
 ) -> Setup:
     """Opens the data, lays out the devices and builds the model's functions; computes nothing.
 
@@ -157,6 +157,7 @@ def setup(
         built = program(config.model, batch, config.optimizer, total, term_names(batch))
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
+    _check_metric(config, built, batch)
     state = sharding.with_sharding(built.abstract, sharding.of_state(built.abstract, mesh))
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
     step = Step(built, feed.Resident.take, preparation, shape, config.seed, config.optimizer.ema)
@@ -185,9 +186,24 @@ def open_sources(config: Config, download: bool = False) -> tuple[Source, Source
 def abstract_batch(config: Config, spec: Spec) -> Batch:
     """One global batch of such rows, shapes and types alone."""
     rows = config.batch_size
-    x = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
-    number = jax.ShapeDtypeStruct((rows,), np.int32)
+    x: Any = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
+    number: Any = jax.ShapeDtypeStruct((rows,), np.int32)
     return Batch(x, label=number if spec.labelled else None, index=number)
+
+
+def _check_metric(config: Config, built: Program, batch: Batch) -> None:
+    """Refuses a metric that the model's evaluation does not report; computes nothing."""
+
+    def terms(params, model_state, batch):
+        return built.merge(params, model_state).loss(batch)[1]
+
+    state = built.abstract
+    known = ["loss", *jax.eval_shape(terms, state.params, state.model_state, batch)]
+    if config.evaluation.metric not in known:
+        raise InputError(
+            f"config.evaluation.metric={config.evaluation.metric}: must be one of"
+            f" {', '.join(known)}"
+        )
 
 
 def _statistics(config: Config, train: Source, workdir: str | None) -> dict[str, Any]:

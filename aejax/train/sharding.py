@@ -12,12 +12,13 @@ from aejax.config import Config
 from aejax.errors import InputError
 from aejax.train.state import TrainState
 
+Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
 AXES = ("data", "fsdp", "tensor")
 # Rows of a batch are dealt out over these two.
 ROWS = ("data", "fsdp")
 
 
-def mesh(config: Config, devices: Sequence[jax.Device]) -> Mesh:
+def mesh(config: Config, devices: Devices) -> Mesh:
     """The mesh of `config.mesh` over these devices.
 
     Raises:
@@ -58,17 +59,17 @@ def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, ROWS))
 
 
-def everywhere(devices: list[jax.Device]) -> NamedSharding:
+def everywhere(devices: Devices) -> NamedSharding:
     """The whole array on each of these devices."""
     return NamedSharding(_line(devices), PartitionSpec())
 
 
-def all_rows(devices: list[jax.Device]) -> NamedSharding:
+def all_rows(devices: Devices) -> NamedSharding:
     """The first axis is dealt out over these devices."""
     return NamedSharding(_line(devices), PartitionSpec("data"))
 
 
-def _line(devices: list[jax.Device]) -> Mesh:
+def _line(devices: Devices) -> Mesh:
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 

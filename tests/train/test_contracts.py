@@ -68,9 +68,7 @@ def updates(model, devices: int, micro_batches: int, steps: int):
 
 
 def host(tree) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(array, np.float64) for name, array in checkpoint.flatten(tree).items()
-    }
+    return {name: np.asarray(array, np.float64) for name, array in checkpoint.flatten(tree).items()}
 
 
 def rows_of(step: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
 from aejax.models.corruption import Corrupted
-from aejax.models.likelihood import Bernoulli, Gaussian
+from aejax.models.likelihood import Gaussian
 
 
 def row_keys(seed: int, step: int, rows: int, part: str) -> list[jax.Array]:
@@ -61,9 +61,7 @@ class Sparsity:
 
 
 def sparse() -> Autoencoder:
-    return Autoencoder(
-        coder=Dense(), latent_dim=3, bottleneck=Plain("sigmoid"), penalty=Sparsity()
-    )
+    return Autoencoder(coder=Dense(), latent_dim=3, bottleneck=Plain("sigmoid"), penalty=Sparsity())
 
 
 def sparse_loss(params, x, seed, step):

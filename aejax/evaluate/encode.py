@@ -1,0 +1,62 @@
+"""Runs a checkpoint over rows and keeps codes, reconstructions and errors in one .npz file."""
+
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.data.sources.base import Source
+from aejax.evaluate import files
+from aejax.evaluate.result import need
+from aejax.evaluate.rows import stream
+from aejax.loading import Model
+
+
+def encode(model: Model, source: Source, out: str) -> float:
+    """Writes z, reconstruction, error, index and, where there are labels, label.
+
+    Reconstructions go to the file as they come, so that memory holds some rows and the codes.
+
+    Args:
+        model: `rows.fitted` to the source.
+        source: rows of the model's shape.
+        out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
+            [rows, *shape] are float32, the latter in units after `preparation.undo`, as is error
+            [rows], the mean squared error of each row's elements; index [rows] is a row's number.
+
+    Returns:
+        The mean error.
+
+    Raises:
+        InputError: a model without encode and decode, or rows that cannot be read.
+    """
+    need(model.module, ("encode", "decode"), "launch.encode")
+    preparation = model.preparation
+
+    def run(module: Any, raw: jax.Array) -> dict[str, jax.Array]:
+        x = preparation(raw)
+        z = module.encode(x)
+        made = preparation.undo(module.decode(z))
+        return {"z": z, "reconstruction": made, "x": preparation.undo(x)}
+
+    kept: dict[str, list[np.ndarray]] = {"z": [], "error": [], "label": []}
+    shape = (len(source), *source.spec.shape)
+    with files.atomic(out) as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("reconstruction.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for piece in stream(model, source, run):
+                made = piece.values["reconstruction"]
+                member.write(np.ascontiguousarray(made, "<f4").tobytes())
+                error = np.square(piece.values["x"].astype(np.float64) - made)
+                kept["error"].append(error.reshape(len(error), -1).mean(axis=1))
+                kept["z"].append(piece.values["z"])
+                if piece.label is not None:
+                    kept["label"].append(piece.label)
+        arrays = {name: np.concatenate(pieces) for name, pieces in kept.items() if pieces}
+        arrays["index"] = np.arange(len(source))
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return float(arrays["error"].mean())

@@ -1,0 +1,274 @@
+"""Evaluates checkpoints of a run's folder: evaluation.json, figures/, codes.npz and report.html."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aejax import folder, kinds
+from aejax.errors import InputError
+from aejax.evaluate import TASKS, files, report
+from aejax.evaluate.result import Result, shown
+from aejax.evaluate.rows import Chosen, choose_rows, fitted
+from aejax.loading import Model, choose, load
+from aejax.train import checkpoint
+
+FORMAT = 1
+RECORD = "evaluation.json"
+REPORT = "report.html"
+_SECONDS_BETWEEN_LOOKS = 2.0
+# A step can be pruned between being chosen and being read; the trainer would have to be this fast.
+_TRIES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory: the model, what its manifest tells it from others by, its progress."""
+
+    model: Model
+    identity: str
+    progress: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What to evaluate, checked.
+
+    Attributes:
+        workdir: the run's folder, as it was typed.
+        tasks: names in `TASKS`.
+        rows: to evaluate on.
+        options: flags that the report's command needs beside --workdir, --step and --tasks.
+    """
+
+    workdir: str
+    tasks: tuple[str, ...]
+    rows: Chosen
+    options: dict[str, str]
+
+
+def job(
+    workdir: str,
+    tasks: tuple[str, ...] = tuple(TASKS),
+    source: str = "",
+    split: str = "",
+    data_folder: str = "",
+) -> Job:
+    """Checks all that can be wrong before anything is computed.
+
+    Args:
+        workdir: the run's folder.
+        tasks: names in `TASKS`.
+        source: rows to evaluate on; "" for the run's own source.
+        split: "" for the run's test split, or all rows of another source.
+        data_folder: TFDS's data folder; "" for the run's own.
+
+    Raises:
+        InputError: no run, no such task, or rows that its model cannot take.
+    """
+    for name in tasks:
+        if name not in TASKS:
+            raise InputError(
+                f"--tasks={','.join(tasks)}: there is no task {name!r}; accepted:"
+                f" {', '.join(TASKS)}{kinds.near(name, TASKS)}"
+            )
+    if not tasks:
+        raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
+    run = folder.read(workdir)
+    _evaluations(workdir)
+    if not os.access(folder.path(workdir), os.W_OK):
+        raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
+    rows = choose_rows(run, source, split, data_folder)
+    given = {"source": source, "split": split, "folder": data_folder}
+    options = {name: value for name, value in given.items() if value}
+    return Job(workdir, tuple(dict.fromkeys(tasks)), rows, options)
+
+
+def evaluate(
+    job: Job, step: int | str = "latest", say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Evaluates one checkpoint and writes what came out.
+
+    Args:
+        job: what `job` checked.
+        step: a number, "latest" or "best".
+        say: prints a line.
+
+    Returns:
+        The record that evaluation.json keeps.
+
+    Raises:
+        InputError: no such step, a damaged one, or one that was pruned while it was read.
+    """
+    for _ in range(_TRIES):
+        number = choose(job.workdir, step, say)
+        loaded = _read(job.workdir, number, say)
+        if loaded is not None:
+            return _evaluated(job, loaded, say)
+    raise InputError(f"--step={step}: was pruned while it was read; try again, or try latest")
+
+
+def follow(
+    job: Job,
+    say: Callable[[str], None] = print,
+    wait: Callable[[], None] = lambda: time.sleep(_SECONDS_BETWEEN_LOOKS),
+) -> int:
+    """Evaluates each checkpoint once, those that stand first, until the run is complete.
+
+    Args:
+        job: what `job` checked.
+        say: prints a line.
+        wait: called where there is nothing new.
+
+    Returns:
+        How many were evaluated.
+    """
+    seen: set[int] = set()
+    count = 0
+    while True:
+        there = checkpoint.steps(job.workdir)
+        for step in there:
+            if step in seen:
+                continue
+            seen.add(step)
+            try:
+                loaded = _read(job.workdir, step, say)
+            except checkpoint.DamagedError as error:
+                say(f"step {step}: skipped; {error}")
+                continue
+            if loaded is not None:
+                _evaluated(job, loaded, say)
+                count += 1
+        if checkpoint.steps(job.workdir) == there:
+            if there and _is_last(job.workdir, there[-1]):
+                return count
+            wait()
+
+
+def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
+    """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
+    try:
+        manifest = checkpoint.manifest(workdir, step)
+        text = json.dumps(manifest, sort_keys=True)
+        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return Loaded(load(workdir, step, say), identity, manifest["progress"])
+    except Exception:
+        # Which error it is depends on the file that vanished first; that it is gone is what counts.
+        if step in checkpoint.steps(workdir):
+            raise
+        say(f"step {step}: skipped; it was pruned while it was read")
+        return None
+
+
+def _is_last(workdir: str, step: int) -> bool:
+    """Whether the run ended with this step."""
+    try:
+        progress = checkpoint.manifest(workdir, step)["progress"]
+    except checkpoint.DamagedError:
+        return False
+    return progress["stopped_early"] or progress["step"] >= (progress["total"] or float("inf"))
+
+
+def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
+    """Runs the tasks and writes their results."""
+    source = job.rows.source
+    model = fitted(loaded.model, source.spec)
+    results = {name: TASKS[name](model, source) for name in job.tasks}
+    for result in results.values():
+        for figure in result.figures:
+            files.write(folder.path(job.workdir, "figures", f"{figure.name}.png"), figure.png)
+        for name, arrays in result.files.items():
+            files.write_arrays(folder.path(job.workdir, name), arrays)
+    records = _kept(_evaluations(job.workdir), _record(job, loaded, results))
+    data = {"format": FORMAT, "evaluations": records}
+    folder.write_file(folder.path(job.workdir, RECORD), json.dumps(data, indent=1) + "\n")
+    about = report.About(job.workdir, model, loaded.progress["total"], _commands(job, model.step))
+    folder.write_file(folder.path(job.workdir, REPORT), report.page(about, records, results))
+    say(_line(records[-1], results))
+    return records[-1]
+
+
+def _record(job: Job, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:
+    return {
+        "step": loaded.model.step,
+        "parameters": "ema" if loaded.model.averaged else "params",
+        "source": job.rows.name,
+        "split": job.rows.split,
+        "rows": len(job.rows.source),
+        "checkpoint": loaded.identity,
+        "tasks": {name: result.values() for name, result in results.items()},
+        "notes": {name: result.notes for name, result in results.items()},
+    }
+
+
+def _kept(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The record with those before it; of the same checkpoint and rows, one with all tasks."""
+
+    def key(one: dict[str, Any]) -> tuple:
+        return tuple(one.get(name) for name in ("step", "source", "split"))
+
+    def same(one: dict[str, Any]) -> bool:
+        return all(one.get(name) == record[name] for name in ("checkpoint", "parameters", "rows"))
+
+    others = [one for one in before if key(one) != key(record)]
+    for one in before:
+        # A step that was trained anew has the same number, and other parameters.
+        if key(one) == key(record) and same(one):
+            record = {
+                **record,
+                "tasks": {**one["tasks"], **record["tasks"]},
+                "notes": {**one["notes"], **record["notes"]},
+            }
+    return [*others, record]
+
+
+def _evaluations(workdir: str) -> list[dict[str, Any]]:
+    """The records of evaluation.json, oldest first.
+
+    Raises:
+        InputError: the file is damaged, or of another format.
+    """
+    name = folder.path(workdir, RECORD)
+    try:
+        with open(name) as file:
+            data = json.load(file)
+        if data["format"] != FORMAT:
+            raise InputError(
+                f"{name}: format {data['format']}; this version of aejax reads format {FORMAT}"
+            )
+        return list(data["evaluations"])
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name}: damaged ({error}); move it away") from None
+
+
+def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
+    """One line: the step and its main numbers."""
+    parts = [
+        f"{name} {shown(number.value)}"
+        for result in results.values()
+        for name, number in result.numbers.items()
+        if number.main
+    ]
+    return f"step {record['step']} ({record['parameters']}): {'  '.join(parts)}"
+
+
+def _commands(job: Job, step: int) -> dict[str, str]:
+    """{what it does: the command}, as they are typed from where this one was typed."""
+    workdir = f"--workdir={job.workdir}"
+    flags = [workdir, f"--step={step}", f"--tasks={','.join(job.tasks)}"]
+    flags += [f"--{name}={value}" for name, value in job.options.items()]
+    own = [workdir, f"--step={step}", "--source=images:FOLDER", "--out=codes.npz"]
+    return {
+        "This report": shlex.join(["python", "-m", "launch.evaluate", *flags]),
+        "Codes, reconstructions and errors of your own rows": shlex.join(
+            ["python", "-m", "launch.encode", *own]
+        ),
+    }

@@ -1,0 +1,109 @@
+"""Principal components: of codes, to look at them, and of pixels, to measure a code against."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+
+from aejax import kinds
+from aejax.config import Data
+from aejax.data.prepare import Preparation
+from aejax.data.sources import open_source
+from aejax.folder import Run
+
+# A covariance of 4096 elements takes half a minute to take apart; more are left out.
+MAX_ELEMENTS = 4096
+# Rows are taken evenly from larger splits: 784 pixels get 60,000, 3,072 get 12,700.
+_MAX_ROWS = 60_000
+_MAX_PRODUCTS = 1.2e11
+_ROWS_AT_A_TIME = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Components:
+    """The leading principal components of some rows, in float64.
+
+    Attributes:
+        mean: [elements].
+        axes: orthonormal columns [elements, components], leading first; the largest entry of each
+            is positive.
+        variance: along each axis [components].
+        total: variance of all elements together.
+        rows: how many rows they come from.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    variance: np.ndarray
+    total: float
+    rows: int
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """x [rows, elements] -> [rows, components]."""
+        return (x - self.mean) @ self.axes
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """The nearest point to each row on the components' plane, [rows, elements]."""
+        return self.mean + self.project(x) @ self.axes.T
+
+
+def fit(pieces: Iterable[np.ndarray], components: int) -> Components:
+    """Principal components, in one pass over pieces [rows, elements].
+
+    Args:
+        pieces: at least one row altogether.
+        components: how many to keep, at most the number of elements.
+    """
+    from scipy import linalg
+
+    rows, shift = 0, None
+    total = products = np.zeros(())
+    for piece in pieces:
+        x = np.asarray(piece, np.float64)
+        # Moved close to the mean: sums of squares of far-off values would lose the variance.
+        shift = x.mean(axis=0) if shift is None else shift
+        x = x - shift
+        rows, total, products = rows + len(x), total + x.sum(axis=0), products + x.T @ x
+    assert shift is not None
+    offset = total / rows
+    covariance = products / rows - np.outer(offset, offset)
+    size = len(covariance)
+    variance, axes = linalg.eigh(covariance, subset_by_index=[size - components, size - 1])
+    variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(components)]
+    axes = axes * np.where(largest < 0, -1.0, 1.0)
+    return Components(shift + offset, axes, variance, float(np.trace(covariance)), rows)
+
+
+def of_training_split(run: Run, components: int) -> Components:
+    """Principal components of the rows that a run was trained on, prepared and undone.
+
+    Computed once for a run: what follows its checkpoints asks again at each of them.
+
+    Raises:
+        InputError: the training split cannot be opened.
+    """
+    key = {"data": kinds.to_dict(run.config.data), "statistics": run.statistics}
+    return _cached(json.dumps(key), components)
+
+
+@functools.lru_cache(maxsize=1)
+def _cached(key: str, components: int) -> Components:
+    settings = json.loads(key)
+    data = kinds.from_dict(Data, settings["data"])
+    source = open_source(data.source, data.train, folder=data.folder)
+    preparation = Preparation(data.prepare, source.spec, settings["statistics"])
+    elements = int(np.prod(source.spec.shape))
+    most = min(_MAX_ROWS, int(_MAX_PRODUCTS / elements**2), len(source))
+    index = np.linspace(0, len(source) - 1, most).round().astype(np.int64)
+    prepare = jax.jit(lambda raw: preparation.undo(preparation(raw)))
+
+    def pieces() -> Iterator[np.ndarray]:
+        for start in range(0, most, _ROWS_AT_A_TIME):
+            raw = source[index[start : start + _ROWS_AT_A_TIME]].x
+            yield np.asarray(prepare(raw)).reshape(len(raw), -1)
+
+    return fit(pieces(), components)

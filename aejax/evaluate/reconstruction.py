@@ -1,0 +1,287 @@
+"""Task: how well a code keeps the data. Cross-entropy, squared error, PSNR, SSIM, and pictures."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import pictures
+from aejax.data.sources.base import Source
+from aejax.errors import InputError
+from aejax.evaluate import plots, principal
+from aejax.evaluate.principal import Components
+from aejax.evaluate.result import Figure, Number, Result, need
+from aejax.evaluate.rows import Piece, piece_size, stream
+from aejax.evaluate.similarity import FULL_WINDOW, ssim, window
+from aejax.loading import Model
+from aejax.models.likelihood import Bernoulli
+
+# Where a model gives no logits its means are kept this far from 0 and 1, as Keras does.
+_CLIP = 1e-7
+# The least window under which an image still has a variance.
+_LEAST_WINDOW = 3
+_PICTURES, _PICTURES_WIDTH = 10, 1600
+
+
+@dataclasses.dataclass(frozen=True)
+class Scales:
+    """How this model and these rows are measured.
+
+    Attributes:
+        shape: of one row.
+        peak: the largest value less the least that an element can have.
+        scaled: whether the data were scaled to [0, 1].
+        logits: whether the cross-entropy comes from a Bernoulli decoder's logits.
+        window: the side of SSIM's window, or 0 where there is no SSIM.
+    """
+
+    shape: tuple[int, ...]
+    peak: float
+    scaled: bool
+    logits: bool
+    window: int
+
+    @property
+    def entropies(self) -> bool:
+        """Whether values can be read as probabilities, so that there is a cross-entropy."""
+        return self.scaled or self.logits
+
+    @property
+    def image(self) -> bool:
+        return pictures.is_image(self.shape)
+
+    @property
+    def element(self) -> str:
+        return "pixel" if self.image else "element"
+
+    @property
+    def row(self) -> str:
+        return "image" if self.image else "row"
+
+
+def task(model: Model, source: Source) -> Result:
+    """Measures what is lost between rows and their deterministic reconstructions.
+
+    Sums over rows and elements are taken in float64, in units after `preparation.undo` ([0, 1]
+    where the data were scaled).
+
+    Raises:
+        InputError: a model without encode and decode.
+    """
+    need(model.module, ("encode", "decode"), "--tasks=reconstruction")
+    scales = _scales(model, source)
+    baseline, why_not = _baseline(model)
+    sums: dict[str, float] = {}
+    first: Piece | None = None
+    for piece in stream(model, source, _compared(model, scales.logits)):
+        first = first or piece
+        for name, values in measures(piece.values, scales, baseline).items():
+            sums[name] = sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
+    assert first is not None
+    means = {name: value / len(source) for name, value in sums.items()}
+    outside = round(sums.get("outside", 0.0))
+    return Result(
+        _numbers(means, scales, baseline),
+        [_figure(first, scales)] if scales.image else [],
+        notes=[*_notes(scales, source, outside), *why_not],
+    )
+
+
+def _compared(model: Model, logits: bool) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """(module, raw) -> {"x", "mean"} in units after undo, and {"bce"}, each [rows, elements]."""
+    preparation = model.preparation
+
+    def compare(module: Any, raw: jax.Array) -> dict[str, jax.Array]:
+        x = preparation(raw)
+        z, out = module.encode(x), {}
+        if logits:
+            # The model's own likelihood: a saturated sigmoid has lost what its logit knows.
+            likelihood, parameters = module.settings.likelihood, module.decoder(z, None, None)
+            mean = likelihood.mean(parameters)
+            # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
+            flat = parameters.reshape(len(x), -1, parameters.shape[-1])
+            out["bce"] = -likelihood.log_prob(flat, x.reshape(len(x), -1))
+        else:
+            mean = module.decode(z)
+        for name, values in (("x", x), ("mean", mean)):
+            out[name] = preparation.undo(values).reshape(len(x), -1)
+        return out
+
+    return compare
+
+
+def _scales(model: Model, source: Source) -> Scales:
+    spec, scaled = source.spec, model.preparation.settings.scale
+    likelihood = getattr(getattr(model.module, "settings", None), "likelihood", None)
+    side = window(*spec.shape[:2]) if pictures.is_image(spec.shape) else 0
+    return Scales(
+        shape=spec.shape,
+        peak=1.0 if scaled else spec.maximum or _range(source),
+        scaled=scaled,
+        logits=isinstance(likelihood, Bernoulli),
+        window=side if side >= _LEAST_WINDOW else 0,
+    )
+
+
+def _range(source: Source) -> float:
+    """The largest value less the least of all rows; 1 where nothing varies."""
+    low, high, size = math.inf, -math.inf, piece_size(source)
+    for start in range(0, len(source), size):
+        x = source[slice(start, start + size)].x
+        low, high = min(low, float(x.min())), max(high, float(x.max()))
+    return high - low or 1.0
+
+
+def _baseline(model: Model) -> tuple[Components | None, list[str]]:
+    """PCA of the training split with as many components as the code has numbers, or why not."""
+    run, preparation = model.run, model.preparation
+    elements = math.prod(run.spec.shape)
+    row = jax.ShapeDtypeStruct((1, *run.spec.shape), run.spec.dtype)
+    code = math.prod(jax.eval_shape(lambda raw: model.module.encode(preparation(raw)), row).shape)
+    if code >= elements:
+        return None, [
+            f"No PCA beside it: a code of {code} numbers is no smaller than a row of {elements}."
+        ]
+    if elements > principal.MAX_ELEMENTS:
+        return None, [
+            f"No PCA beside it: rows have {elements} elements, more than {principal.MAX_ELEMENTS}."
+        ]
+    try:
+        found = principal.of_training_split(run, code)
+    except InputError as error:
+        return None, [f"No PCA beside it: the training split cannot be read ({error})."]
+    part = f"{found.rows} rows, evenly taken," if found.rows < run.rows else f"{found.rows} rows"
+    return found, [f"PCA is fitted to {part} of the training split."]
+
+
+def measures(
+    values: dict[str, np.ndarray], scales: Scales, baseline: Components | None
+) -> dict[str, np.ndarray]:
+    """{name: [rows]}: means over each row's elements in float64, and values outside [0, 1].
+
+    Args:
+        values: x and mean, and bce where there are logits, each [rows, elements].
+        scales: of the rows.
+        baseline: principal components to compare with.
+    """
+    x, mean = (values[name].astype(np.float64) for name in ("x", "mean"))
+    out = {"mse": np.square(x - mean).mean(axis=1)}
+    if baseline is not None:
+        nearest = baseline.reconstruct(x)
+        out["pca_mse"] = np.square(x - nearest).mean(axis=1)
+    if scales.entropies:
+        inside = np.clip(x, 0, 1)
+        out["outside"] = (x != inside).sum(axis=1)
+        out["bce_floor"] = _entropy(inside).mean(axis=1)
+        bce = values["bce"].astype(np.float64) if scales.logits else _cross_entropy(inside, mean)
+        out["bce"] = bce.mean(axis=1)
+        if baseline is not None:
+            out["pca_bce"] = _cross_entropy(inside, nearest).mean(axis=1)
+    if scales.window:
+        images = (a.reshape(-1, *scales.shape) for a in (x, mean))
+        out["ssim"] = ssim(*images, scales.peak)
+    return out
+
+
+def _cross_entropy(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    mean = np.clip(mean, _CLIP, 1 - _CLIP)
+    return -(x * np.log(mean) + (1 - x) * np.log1p(-mean))
+
+
+def _entropy(x: np.ndarray) -> np.ndarray:
+    from scipy.special import entr
+
+    return entr(x) + entr(1 - x)
+
+
+def _numbers(
+    means: dict[str, float], scales: Scales, baseline: Components | None
+) -> dict[str, Number]:
+    each, whole = scales.element, scales.row
+    squared = "" if scales.scaled else "squared data units "
+    how = "the decoder's logits" if scales.logits else f"means kept {_CLIP:g} from 0 and 1"
+    mse, elements = means["mse"], math.prod(scales.shape)
+    out = {}
+    if "bce" in means:
+        nats = f"nats per {each}"
+        out["bce"] = Number(means["bce"], nats, f"binary cross-entropy, from {how}", main=True)
+        out["bce_floor"] = Number(
+            means["bce_floor"], nats, f"entropy of the {each}s themselves: bce is never less"
+        )
+    out["mse"] = Number(mse, f"{squared}per {each}", "squared error", main=True)
+    out["squared_error"] = Number(
+        mse * elements, f"{squared}per {whole}", f"squared error, summed over {elements} {each}s"
+    )
+    psnr = 10 * math.log10(scales.peak**2 / mse) if mse > 0 else None
+    out["psnr"] = Number(
+        psnr, "dB", f"peak signal to noise, from the mse of all rows; peak {scales.peak:g}", True
+    )
+    if "ssim" in means:
+        side = scales.window
+        out["ssim"] = Number(
+            means["ssim"], "", f"structural similarity (window {side} x {side}); 1 is equal", True
+        )
+        out["ssim_window"] = Number(side, "pixels", "side of SSIM's Gaussian window")
+    if baseline is not None:
+        count = len(baseline.variance)
+        by = f"by PCA with {count} components, as many as the code has numbers"
+        out["pca_mse"] = Number(means["pca_mse"], f"{squared}per {each}", f"squared error {by}")
+        if "pca_bce" in means:
+            out["pca_bce"] = Number(
+                means["pca_bce"],
+                f"nats per {each}",
+                f"cross-entropy {by}; values kept {_CLIP:g} from 0 and 1",
+            )
+        out["pca_components"] = Number(count, "", "components of that PCA")
+    return out
+
+
+def _notes(scales: Scales, source: Source, outside: int) -> list[str]:
+    """What was left out and why, and what a reader must know of the rest."""
+    notes = []
+    if not scales.entropies:
+        notes.append(
+            "No cross-entropy: the data were not scaled to [0, 1], so values are no probabilities."
+        )
+    if outside:
+        notes.append(
+            f"{outside} values lie outside the training split's range [0, 1];"
+            " cross-entropies are taken of the nearest value inside"
+            f"{', but for bce' if scales.logits else ''}."
+        )
+    if not scales.scaled and source.spec.maximum is None:
+        notes.append("PSNR and SSIM take the range of the evaluated rows for the peak.")
+    if not scales.image:
+        notes.append(f"No SSIM and no pictures: rows of shape {scales.shape} are not images.")
+    elif not scales.window:
+        notes.append(
+            f"No SSIM: images of shape {scales.shape} are smaller than the least window, "
+            f"{_LEAST_WINDOW} x {_LEAST_WINDOW} pixels."
+        )
+    elif scales.window < FULL_WINDOW:
+        notes.append(
+            f"SSIM's window is {scales.window} x {scales.window} pixels, the largest odd one that"
+            f" fits these images, not {FULL_WINDOW} x {FULL_WINDOW}."
+        )
+    return notes
+
+
+def _figure(first: Piece, scales: Scales) -> Figure:
+    """The first images of the split above their reconstructions."""
+    height, width, _ = scales.shape
+    count = min(len(first.x), max(1, min(_PICTURES, _PICTURES_WIDTH // width)))
+    images = (
+        first.values[name][:count].reshape(count, *scales.shape) / scales.peak
+        for name in ("x", "mean")
+    )
+    grid = pictures.pairs(*images)
+    factor = max(1, round(960 / grid.shape[1]))
+    return Figure(
+        "reconstruction",
+        plots.image_png(pictures.enlarged(grid, factor)),
+        f"The first {count} images (above) and what the model makes of their codes (below),"
+        f" {width} x {height} pixels each.",
+    )

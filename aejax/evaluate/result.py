@@ -1,0 +1,85 @@
+"""What an evaluation's task gives: numbers that explain themselves, pictures, arrays, and notes."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from aejax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """One result.
+
+    Attributes:
+        value: the number; None where it is not finite.
+        unit: what it is counted in; "" for a pure number.
+        meaning: one line.
+        main: whether it stands in the lines and tables that compare checkpoints.
+    """
+
+    value: float | int | None
+    unit: str
+    meaning: str
+    main: bool = False
+
+    def __post_init__(self):
+        if self.value is not None and not math.isfinite(self.value):
+            object.__setattr__(self, "value", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One picture.
+
+    Attributes:
+        name: of its file in figures/, without ".png".
+        png: the file.
+        caption: what is to be seen, in plain text.
+    """
+
+    name: str
+    png: bytes
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a task gives: `task(model, source) -> Result`.
+
+    Attributes:
+        numbers: by name.
+        figures: in their order.
+        files: {name of an .npz file in the run's folder: its arrays by name}.
+        notes: what was left out and why, and how what is there was counted; a sentence each.
+    """
+
+    numbers: dict[str, Number]
+    figures: list[Figure] = dataclasses.field(default_factory=list)
+    files: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def values(self) -> dict[str, float | int | None]:
+        """The bare numbers by name."""
+        return {name: number.value for name, number in self.numbers.items()}
+
+
+def shown(value: float | int | None) -> str:
+    """A number for people: five digits, or as it is where it is whole."""
+    if value is None:
+        return "not finite"
+    return str(value) if isinstance(value, int) else f"{value:.5g}"
+
+
+def need(module: object, names: tuple[str, ...], asker: str) -> None:
+    """Raises InputError where the module lacks one of these methods.
+
+    Args:
+        module: a model's live module.
+        names: of methods.
+        asker: the task or program that cannot do without.
+    """
+    for name in names:
+        if not hasattr(module, name):
+            raise InputError(f"{asker}: this run's model has no {name}(): it is no autoencoder")

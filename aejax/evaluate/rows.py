@@ -1,0 +1,129 @@
+"""The rows that are evaluated: opened, checked against the run, and streamed through a model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax.data.prepare import Preparation
+from aejax.data.sources import open_splits
+from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.splits import WHOLE, select
+from aejax.errors import InputError
+from aejax.folder import Run
+from aejax.loading import Model
+
+_ROWS_AT_A_TIME = 1000
+# Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
+_NUMBERS_AT_A_TIME = 2**22
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Rows and what they are called.
+
+    Attributes:
+        source: the rows.
+        name: the source, as --source takes it.
+        split: as --split takes it.
+    """
+
+    source: Source
+    name: str
+    split: str
+
+
+class Piece(NamedTuple):
+    """Some rows and what a function of them gave; every leaf [rows, ...], in the source's order."""
+
+    first: int
+    x: np.ndarray
+    label: np.ndarray | None
+    values: Any
+
+
+def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -> Chosen:
+    """Opens the rows to evaluate and checks that the run's model can take them.
+
+    Args:
+        run: what config.json holds.
+        source: a source by name; "" for the run's own.
+        split: by name and slice; "" for the run's test split, or all of another source.
+        folder: TFDS's data folder; "" for the run's own.
+
+    Raises:
+        InputError: no such rows, or rows of another shape or type than the model's.
+    """
+    data = run.config.data
+    own = not source
+    setting = "data.source" if own else "--source"
+    name, split = source or data.source, split or (data.test if own else WHOLE)
+    opened = select(open_splits(name, folder or data.folder, setting=setting), split)
+    where = f"{setting}={name}, split {split}"
+    _check(where, opened.spec, run)
+    return Chosen(opened, name, split)
+
+
+def _check(where: str, spec: Spec, run: Run) -> None:
+    wanted = run.spec
+    if spec.shape != wanted.shape:
+        raise InputError(
+            f"{where}: its rows have shape {spec.shape}; this model takes rows of {wanted.shape}"
+        )
+    if spec.dtype != wanted.dtype:
+        raise InputError(f"{where}: its rows are {spec.dtype}; this model takes {wanted.dtype}")
+    if spec.maximum != wanted.maximum and not run.config.data.prepare.scale:
+        raise InputError(
+            f"{where}: its values go up to {spec.maximum:g}, those of the run's own data up to"
+            f" {wanted.maximum:g}; accepted: the same range, since config.data.prepare.scale=False"
+        )
+
+
+def fitted(model: Model, spec: Spec) -> Model:
+    """The model for rows whose format has another maximum: each is scaled by its own.
+
+    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1].
+    """
+    if spec.maximum == model.run.spec.maximum:
+        return model
+    preparation = Preparation(model.preparation.settings, spec, model.preparation.statistics)
+    run = dataclasses.replace(model.run, spec=spec)
+    return dataclasses.replace(model, run=run, preparation=preparation)
+
+
+def stream(
+    model: Model, source: Source, function: Callable[[Any, jax.Array], Any]
+) -> Iterator[Piece]:
+    """Runs a function of (live module, raw rows) over a whole source, in pieces.
+
+    The last piece is filled up with copies of its first row, and cut again: every row counts
+    once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
+
+    Args:
+        model: `fitted` to the source.
+        source: [rows, *shape].
+        function: jitted here; gives a tree of [rows, ...].
+    """
+    graph, state = nnx.split(model.module)
+    # Parameters are an argument: closed over, they would be constants that XLA has to compile.
+    compiled = jax.jit(lambda state, raw: function(nnx.merge(graph, state), raw))
+    run = functools.partial(compiled, state)
+    size = piece_size(source)
+    for first in range(0, len(source), size):
+        rows = source[slice(first, first + size)]
+        count = len(rows.x)
+        x = np.concatenate([rows.x, np.repeat(rows.x[:1], size - count, axis=0)])
+        with jax.default_matmul_precision("highest"):
+            values = model.over_rows(run, x)
+        values = jax.tree.map(lambda leaf, n=count: leaf[:n], values)
+        yield Piece(first, rows.x, rows.label, values)
+
+
+def piece_size(source: Source) -> int:
+    """How many rows are read and computed at a time."""
+    elements = int(np.prod(source.spec.shape))
+    return max(1, min(_ROWS_AT_A_TIME, len(source), _NUMBERS_AT_A_TIME // elements))

@@ -1,0 +1,65 @@
+"""Runs a checkpoint over your own rows: codes, reconstructions and errors in one .npz file.
+
+    python -m launch.encode --workdir=runs/dense --source=images:FOLDER --out=codes.npz
+
+Rows must have the shape and type of those that the run was trained on. The file holds z [rows,
+latent], reconstruction [rows, ...], error [rows] (mean squared error of each row), index [rows]
+(the row's number in its source; pictures are in the order of their paths) and label [rows] where
+the source has labels. Reconstructions and errors are in [0, 1] where the run scales its data.
+"""
+
+import os
+
+from absl import flags
+
+from aejax.errors import InputError
+from launch import program
+
+flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
+flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
+flags.DEFINE_string("source", "", "The rows, such as images:FOLDER; empty: the run's own.")
+flags.DEFINE_string("split", "", "Their split; empty: all, or the test split of the run's own.")
+flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
+flags.DEFINE_string("out", "", "The file to write, such as codes.npz.")
+flags.DEFINE_bool("overwrite", False, "Replace the file if it exists.")
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    given = flags.FLAGS
+    if not given.workdir:
+        raise InputError("--workdir is missing: the run's folder, such as runs/dense")
+    _check_out(given.out, given.overwrite)
+
+    from aejax import folder
+    from aejax.evaluate.encode import encode
+    from aejax.evaluate.rows import choose_rows, fitted
+    from aejax.loading import load
+
+    rows = choose_rows(folder.read(given.workdir), given.source, given.split, given.folder)
+    step = int(given.step) if given.step.isdecimal() else given.step
+    model = load(given.workdir, step)
+    error = encode(fitted(model, rows.source.spec), rows.source, given.out)
+    print(
+        f"{len(rows.source)} rows of {rows.name}, split {rows.split}, with step {model.step}"
+        f" ({'EMA' if model.averaged else 'no EMA'}): mean squared error {error:.5g}; {given.out}"
+    )
+
+
+def _check_out(out: str, overwrite: bool) -> None:
+    """Refuses a file that cannot be written, before anything is read."""
+    if not out.endswith(".npz"):
+        raise InputError(f"--out={out}: must be a file that ends in .npz, such as codes.npz")
+    place = os.path.dirname(out) or os.curdir
+    if not os.path.isdir(place):
+        raise InputError(f"--out={out}: there is no folder {place}")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"--out={out}: the folder {place} may not be written to")
+    if os.path.isdir(out):
+        raise InputError(f"--out={out}: is a folder; must be a file")
+    if os.path.exists(out) and not overwrite:
+        raise InputError(f"--out={out}: exists; give --overwrite to replace it")
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,64 @@
+"""Evaluates checkpoints: numbers, pictures and a report, from the run's folder alone.
+
+    python -m launch.evaluate --workdir=runs/dense
+    python -m launch.evaluate --workdir=runs/dense --step=best --tasks=reconstruction
+    python -m launch.evaluate --workdir=runs/dense --follow
+    python -m launch.evaluate --workdir=runs/dense --source=images:pictures
+
+Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures), latent (codes.npz and
+what the codes look like). Everything is written to the run's folder: evaluation.json keeps the
+numbers of every step that was evaluated; report.html, figures/*.png and codes.npz are those of the
+last one. The averaged (EMA) parameters are taken where the run keeps them.
+
+With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
+the run (exit code 0) or on Ctrl-C (75: start me again).
+"""
+
+from absl import flags
+
+from aejax.errors import InputError
+from launch import program
+
+flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
+flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
+flags.DEFINE_list("tasks", "reconstruction,latent", "What to evaluate, in this order.")
+flags.DEFINE_bool("follow", False, "Evaluate every new checkpoint until the run is complete.")
+flags.DEFINE_string("source", "", "Rows to evaluate on, such as images:FOLDER; empty: the run's.")
+flags.DEFINE_string(
+    "split", "", "Their split; empty: the run's test split, or all rows of another source."
+)
+flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
+
+
+def main(argv: list[str]) -> int:
+    del argv
+    given = flags.FLAGS
+    if not given.workdir:
+        raise InputError("--workdir is missing: the run's folder, such as runs/dense")
+    if given.follow and given.step != "latest":
+        raise InputError(f"--step={given.step}: --follow evaluates every step; give one of them")
+
+    from aejax.cluster import STOPPED
+    from aejax.evaluate import evaluation
+
+    job = evaluation.job(given.workdir, given.tasks, given.source, given.split, given.folder)
+    if given.follow:
+        try:
+            count = evaluation.follow(job, _say)
+        except KeyboardInterrupt:
+            _say("stopped; what has been evaluated is written")
+            return STOPPED
+        _say(f"the run is complete; {count} checkpoints were evaluated")
+    else:
+        step = int(given.step) if given.step.isdecimal() else given.step
+        evaluation.evaluate(job, step, _say)
+    _say(f"report: {given.workdir.rstrip('/')}/{evaluation.REPORT}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # a follower's output is often a file
+
+
+if __name__ == "__main__":
+    program.run(main)
