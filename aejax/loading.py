@@ -123,7 +123,7 @@ def load(
     graph, params, model_state = split(module)
     whole = sharding.everywhere(jax.devices())
     target = {part: params, "model_state": model_state}
-    target = sharding.with_sharding(target, jax.tree.map(lambda _: whole, target))
+    target = sharding.with_sharding(target, whole)
     read = checkpoint.load(workdir, number, target)
     preparation = Preparation(run.config.data.prepare, run.spec, run.statistics)
     module = nnx.merge(graph, read[part], read["model_state"]["rows"], read["model_state"]["other"])

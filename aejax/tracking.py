@@ -148,7 +148,13 @@ class Tracker:
 
     def __post_init__(self):
         self._metrics = open(folder.path(self.workdir, "metrics.jsonl"), "a")  # noqa: SIM115
-        self._bar = self._writer = None
+        self._bar = None
+        self._events: Any = None
+        if self.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            events = folder.path(self.workdir, "tensorboard")
+            self._events = SummaryWriter(events, purge_step=self.first or None)
         self._line_at = time.monotonic()
         if not self.quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -168,16 +174,16 @@ class Tracker:
         """One row of metrics.jsonl, flushed, and its numbers to TensorBoard."""
         self._metrics.write(json.dumps(row) + "\n")
         self._metrics.flush()
-        if self.tensorboard:
+        if self._events is not None:
             for name, value in row.items():
                 if isinstance(value, float):
-                    self._events().add_scalar(f"{row['split']}/{name}", value, row["step"])
+                    self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
     def settings(self, config: Any) -> None:
         """The settings, as text, to TensorBoard."""
-        if self.tensorboard:
+        if self._events is not None:
             text = json.dumps(kinds.to_dict(config), indent=1)
-            self._events().add_text("config", f"```\n{text}\n```", self.first)
+            self._events.add_text("config", f"```\n{text}\n```", self.first)
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
         """An image, uint8 [height, width, 1 or 3], to figures/ and TensorBoard."""
@@ -187,8 +193,8 @@ class Tracker:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shown = pictures.enlarged(image, max(1, _PICTURE_PIXELS // image.shape[0]))
         Image.fromarray(shown.squeeze(-1) if shown.shape[-1] == 1 else shown).save(path)
-        if self.tensorboard:
-            self._events().add_image(name, image, step, dataformats="HWC")
+        if self._events is not None:
+            self._events.add_image(name, image, step, dataformats="HWC")
 
     def progress(self, step: int, loss: float | None, rate: float, left: float) -> None:
         """Moves the bar, or now and then prints a line with loss, rate and time left.
@@ -217,14 +223,5 @@ class Tracker:
         if self._bar is not None:
             self._bar.close()
         self._metrics.close()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _events(self):
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(
-                folder.path(self.workdir, "tensorboard"), purge_step=self.first or None
-            )
-        return self._writer
+        if self._events is not None:
+            self._events.close()

@@ -27,7 +27,7 @@ _TRIES = 5
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory: the model, what its manifest tells it from others by, its progress."""
+    """A checkpoint in memory: the model, its manifest's digest, the run's progress there."""
 
     model: Model
     identity: str

@@ -36,7 +36,8 @@ def task(model: Model, source: Source) -> Result:
     size = flat.shape[1]
     if size == 1:
         png = plots.histogram_png(flat[:, 0], label, "code")
-        caption = f"How many rows have which code, the one number{_by(label)}."
+        few = label is not None and len(np.unique(label)) <= plots.MOST_COLOURS
+        caption = f"How many rows have which code, one number{_by(label if few else None)}."
         figures.append(Figure("latent", png, caption))
         notes.append("No PCA of the codes: they have one number.")
     if size == 2:
@@ -47,7 +48,7 @@ def task(model: Model, source: Source) -> Result:
         numbers |= _explained(components)
         figures.append(_plane(components, flat, label, numbers))
     if label is None:
-        notes.append("Points are not coloured: the source has no labels.")
+        notes.append("Nothing is coloured by class: the source has no labels.")
     return Result(numbers, figures, {CODES: arrays}, notes)
 
 

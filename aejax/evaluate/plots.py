@@ -8,7 +8,7 @@ import numpy as np
 _DOTS_PER_INCH = 160
 _GREY = "#4c566a"
 # More classes than this cannot be told apart by colours in a legend.
-_MOST_COLOURS = 20
+MOST_COLOURS = 20
 _MOST_POINTS = 20_000
 
 
@@ -39,7 +39,7 @@ def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, s
     if label is not None:
         classes = np.unique(label)
         del style["color"]
-        if len(classes) <= _MOST_COLOURS:
+        if len(classes) <= MOST_COLOURS:
             colours = _colours(len(classes))
             style["c"] = [colours[i] for i in np.searchsorted(classes, label[keep])]
             for name, colour in zip(classes, colours, strict=True):
@@ -47,8 +47,9 @@ def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, s
         else:
             style |= {"c": label[keep], "cmap": "turbo"}
     drawn = plot.scatter(points[:, 0], points[:, 1], **style)
-    if label is not None and len(np.unique(label)) > _MOST_COLOURS:
+    if label is not None and len(np.unique(label)) > MOST_COLOURS:
         figure.colorbar(drawn, ax=plot, label="class")
+    plot.set_aspect("equal", adjustable="datalim")
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     _legend(plot)
@@ -56,21 +57,20 @@ def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, s
 
 
 def histogram_png(values: np.ndarray, label: np.ndarray | None, axis: str) -> bytes:
-    """A histogram of values [rows], with one line a class where there are at most 20."""
+    """A histogram of values [rows]; classes are stacked where there are at most 20."""
     figure, plot = _figure()
-    bins = np.histogram_bin_edges(values, bins=50)
-    plot.hist(values, bins=list(bins), color="#d8dee9", label="all")
+    bins = list(np.histogram_bin_edges(values, bins=60))
     classes = np.unique(label) if label is not None else np.zeros(0)
-    if label is not None and len(classes) <= _MOST_COLOURS:
-        for name, colour in zip(classes, _colours(len(classes)), strict=True):
-            plot.hist(
-                values[label == name],
-                bins=list(bins),
-                histtype="step",
-                color=colour,
-                linewidth=1.6,
-                label=str(name),
-            )
+    if label is not None and len(classes) <= MOST_COLOURS:
+        plot.hist(
+            [values[label == name] for name in classes],
+            bins=bins,
+            stacked=True,
+            color=_colours(len(classes)),
+            label=[str(name) for name in classes],
+        )
+    else:
+        plot.hist(values, bins=bins, color=_GREY)
     plot.set_xlabel(axis)
     plot.set_ylabel("rows")
     _legend(plot)
@@ -80,7 +80,7 @@ def histogram_png(values: np.ndarray, label: np.ndarray | None, axis: str) -> by
 def _figure() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained", facecolor="white")
     plot = figure.add_subplot()
     plot.grid(color="#e5e9f0", linewidth=0.8)
     plot.set_axisbelow(True)

@@ -20,7 +20,7 @@ from aejax.loading import Model
 from aejax.models.likelihood import Bernoulli
 
 # Where a model gives no logits its means are kept this far from 0 and 1, as Keras does.
-_CLIP = 1e-7
+_CLIP, _SMALL = 1e-7, "1e-7"
 # The least window under which an image still has a variance.
 _LEAST_WINDOW = 3
 _PICTURES, _PICTURES_WIDTH = 10, 1600
@@ -181,8 +181,8 @@ def measures(
         if baseline is not None:
             out["pca_bce"] = _cross_entropy(inside, nearest).mean(axis=1)
     if scales.window:
-        images = (a.reshape(-1, *scales.shape) for a in (x, mean))
-        out["ssim"] = ssim(*images, scales.peak)
+        images = (len(x), *scales.shape)
+        out["ssim"] = ssim(x.reshape(images), mean.reshape(images), scales.peak)
     return out
 
 
@@ -202,7 +202,7 @@ def _numbers(
 ) -> dict[str, Number]:
     each, whole = scales.element, scales.row
     squared = "" if scales.scaled else "squared data units "
-    how = "the decoder's logits" if scales.logits else f"means kept {_CLIP:g} from 0 and 1"
+    how = "the decoder's logits" if scales.logits else f"means kept {_SMALL} from 0 and 1"
     mse, elements = means["mse"], math.prod(scales.shape)
     out = {}
     if "bce" in means:
@@ -227,13 +227,13 @@ def _numbers(
         out["ssim_window"] = Number(side, "pixels", "side of SSIM's Gaussian window")
     if baseline is not None:
         count = len(baseline.variance)
-        by = f"by PCA with {count} components, as many as the code has numbers"
+        by = f"by PCA with as many components as the code has numbers, {count}"
         out["pca_mse"] = Number(means["pca_mse"], f"{squared}per {each}", f"squared error {by}")
         if "pca_bce" in means:
             out["pca_bce"] = Number(
                 means["pca_bce"],
                 f"nats per {each}",
-                f"cross-entropy {by}; values kept {_CLIP:g} from 0 and 1",
+                f"cross-entropy {by}; values kept {_SMALL} from 0 and 1",
             )
         out["pca_components"] = Number(count, "", "components of that PCA")
     return out
@@ -273,11 +273,11 @@ def _figure(first: Piece, scales: Scales) -> Figure:
     """The first images of the split above their reconstructions."""
     height, width, _ = scales.shape
     count = min(len(first.x), max(1, min(_PICTURES, _PICTURES_WIDTH // width)))
-    images = (
+    x, mean = (
         first.values[name][:count].reshape(count, *scales.shape) / scales.peak
         for name in ("x", "mean")
     )
-    grid = pictures.pairs(*images)
+    grid = pictures.pairs(x, mean)
     factor = max(1, round(960 / grid.shape[1]))
     return Figure(
         "reconstruction",

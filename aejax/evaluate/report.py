@@ -71,8 +71,7 @@ def page(about: About, records: list[dict[str, Any]], results: dict[str, Result]
             f"<h3>{_text(what)}</h3><pre>{_text(line)}</pre>"
             for what, line in about.commands.items()
         ),
-        "<h2>Settings of the model</h2>",
-        f"<pre>{_text(json.dumps(kinds.to_dict(about.model.run.config)['model'], indent=1))}</pre>",
+        _settings(about.model),
     ]
     body = "\n".join(part for part in parts if part)
     return (
@@ -87,22 +86,38 @@ def _text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
+def _settings(model: Model) -> str:
+    settings = json.dumps(kinds.to_dict(model.run.config), indent=1)
+    return (
+        f"<h2>Settings</h2>\n<details><summary>All settings of the run</summary>"
+        f"<pre>{_text(settings)}</pre></details>"
+    )
+
+
 def _facts(about: About, record: dict[str, Any]) -> str:
     run, shape = about.model.run, about.model.run.spec.shape
     of_total = f" of {about.total}" if about.total else ""
     averaged = "their moving average (EMA)" if about.model.averaged else "as trained (no average)"
+    model = kinds.to_dict(run.config)["model"]
+    parts = ", ".join(f"{name} {_short(value)}" for name, value in model.items() if name != "kind")
     rows = {
         "Run": about.workdir,
         "Checkpoint": f"step {record['step']}{of_total}",
         "Parameters": averaged,
         "Data": f"{record['source']}, split {record['split']}: {record['rows']} rows of "
         f"{' x '.join(map(str, shape))}",
+        "Model": f"{model['kind']}: {parts}",
         "Trained on": f"{run.config.data.source}, split {run.config.data.train}: {run.rows} rows",
     }
     lines = [
         f'<tr><th class="name">{_text(k)}</th><td>{_text(v)}</td></tr>' for k, v in rows.items()
     ]
     return f"<table>{''.join(lines)}</table>"
+
+
+def _short(setting: Any) -> Any:
+    """A part by its kind."""
+    return setting["kind"] if isinstance(setting, dict) and "kind" in setting else setting
 
 
 def _task(name: str, result: Result) -> str:

@@ -165,7 +165,7 @@ class Saver:
 
         Waits for the save before it. The manifest, with `progress`, is written after the commit.
         """
-        self.wait()
+        self.settle()
         root = _path(self.workdir, step)
         if is_main():
             os.makedirs(os.path.dirname(root), exist_ok=True)

@@ -143,6 +143,7 @@ class _Loop:
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
+        self.finite: Callable = jax.jit(_finite)  # compiled in `begin`
 
     def run(self, found: tuple[int, dict] | None) -> Outcome:
         status = "stopped"
@@ -178,7 +179,10 @@ class _Loop:
                 say(f"the run is now {made.total} steps long, not {before}: schedules follow")
         self.progress["total"] = made.total
         self.tracker.settings(self.config)
-        self.dispatch_steps = cluster.interruptible(self.stop, lambda: made.compile(self.feed))
+        self.dispatch_steps, self.finite = cluster.interruptible(
+            self.stop,
+            lambda: (made.compile(self.feed), jax.jit(_finite).lower(made.state).compile()),
+        )
         self.ledger.enter("other")
 
     def steps(self) -> str:
@@ -325,7 +329,7 @@ class _Loop:
         if self.saved == self.step:
             return
         with self.ledger.counting("checkpoints"):
-            if not bool(jax.device_get(_finite(self.state))):
+            if not bool(jax.device_get(self.finite(self.state))):
                 raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
             self.progress["step"] = self.step
             self.progress["ledger"] = self.ledger.to_dict()
@@ -355,8 +359,8 @@ class _Loop:
             self.tracker.say(f"profile of steps {first} to {last}: {self.workdir}/profile")
 
 
-@jax.jit
 def _finite(state: TrainState) -> jax.Array:
+    """Whether every real number of a state is finite."""
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]).all()
 

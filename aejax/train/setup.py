@@ -89,6 +89,7 @@ class Setup:
         """Puts the test split on the devices and compiles its evaluation."""
         return Validation(
             self.program,
+            self.state,
             self.preparation,
             self.test,
             self.mesh,

@@ -82,7 +82,9 @@ def of_state(abstract: TrainState, mesh: Mesh) -> TrainState:
 
 
 def with_sharding(abstract: Any, shardings: Any) -> Any:
-    """Abstract arrays that say where they lie."""
+    """Abstract arrays that say where they lie; `shardings` is a tree like it, or one for all."""
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, abstract)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         abstract,

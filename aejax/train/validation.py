@@ -15,7 +15,7 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.models.batch import Batch, real_rows
 from aejax.train import sharding
-from aejax.train.state import Program, Tree
+from aejax.train.state import Program, TrainState, Tree
 
 _PICTURES = 10
 
@@ -26,15 +26,17 @@ class Validation:
     def __init__(
         self,
         program: Program,
+        state: TrainState,
         preparation: Preparation,
         source: Source,
         mesh: jax.sharding.Mesh,
         batch_size: int,
     ):
-        """Puts the split on the devices.
+        """Puts the split on the devices and compiles.
 
         Args:
             program: the model.
+            state: abstract, saying where each array lies.
             preparation: raw rows -> x.
             source: the split.
             mesh: of the devices; rows of a batch are dealt out over it.
@@ -49,18 +51,16 @@ class Validation:
             (jax.device_put(i, over_rows), jax.device_put(m, over_rows))
             for i, m in zip(index, mask, strict=True)
         ]
-        self._zeros, self._add = self._compile(program, preparation, mesh)
-        self._reconstruct = _reconstruction(program, preparation, source)
-
-    def _compile(self, program: Program, preparation: Preparation, mesh: jax.sharding.Mesh):
-        """The empty sums, and the function that adds one batch to them."""
-        whole = sharding.replicated(mesh)
         add = functools.partial(_add, program, preparation)
-        model = (program.abstract.params, program.abstract.model_state)
-        first = (self._data, *self._batches[0])
-        shapes = jax.eval_shape(add, *model, *first, None)
-        zeros = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), whole)
-        return zeros, jax.jit(add, out_shardings=whole)
+        inputs = (state.params, state.model_state, self._data, *self._batches[0])
+        sums = jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(add, *inputs, None)
+        )
+        whole = sharding.replicated(mesh)
+        self._zeros = jax.device_put(sums, whole)
+        jitted = jax.jit(add, out_shardings=whole)
+        self._add = jitted.lower(*inputs, self._zeros).compile()
+        self._reconstruct = _reconstruction(program, state, preparation, source)
 
     def __call__(
         self, params: Tree, model_state: Tree, stop: Callable[[], bool] = never
@@ -86,9 +86,9 @@ class Validation:
         return pictures.pairs(*jax.device_get(self._reconstruct(params, model_state)))
 
 
-def _reconstruction(program: Program, preparation: Preparation, source: Source):
+def _reconstruction(program: Program, state: TrainState, preparation: Preparation, source: Source):
     """(params, model_state) -> x and its reconstruction, of the first few images, or None."""
-    model = program.merge(program.abstract.params, program.abstract.model_state)
+    model = program.merge(state.params, state.model_state)
     if not pictures.is_image(source.spec.shape) or not hasattr(model, "decode"):
         return None
     raw = source[slice(0, _PICTURES)].x
@@ -98,7 +98,7 @@ def _reconstruction(program: Program, preparation: Preparation, source: Source):
         x = preparation(jnp.asarray(raw))
         return preparation.undo(x), preparation.undo(model.decode(model.encode(x)))
 
-    return jax.jit(reconstruct)
+    return jax.jit(reconstruct).lower(state.params, state.model_state).compile()
 
 
 def _add(program, preparation, params, model_state, data, index, mask, sums) -> dict[str, Any]:

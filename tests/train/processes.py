@@ -6,19 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from aejax import folder
-from aejax.train import checkpoint
+from aejax.train import checkpoint, sharding
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("seconds", "examples_per_second")
 
 
-def start(workdir: Path, *flags: str, devices: int = 1, program: str = "train", **kwargs):
+def start(
+    workdir: Path,
+    *flags: str,
+    devices: int = 1,
+    program: str = "train",
+    prefix: tuple[str, ...] = (),
+):
     """Starts `python -m launch.PROGRAM --workdir=...` with this many simulated devices."""
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", f"launch.{program}", f"--workdir={workdir}", *flags]
+    command = [*prefix, sys.executable, "-m", f"launch.{program}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -26,7 +33,6 @@ def start(workdir: Path, *flags: str, devices: int = 1, program: str = "train", 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **kwargs,
     )
 
 
@@ -43,7 +49,8 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
     parts = checkpoint.manifest(str(workdir), step)["arrays"]
     out = {}
     for part in parts:
-        shapes = checkpoint.shapes(str(workdir), step, part)
+        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = sharding.with_sharding(checkpoint.shapes(str(workdir), step, part), one)
         read = checkpoint.load(str(workdir), step, {part: shapes})[part]
         out.update({f"{part}/{name}": np.asarray(array) for name, array in read.items()})
     return out

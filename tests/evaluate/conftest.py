@@ -1,0 +1,96 @@
+"""A trained run, once for all tests of this folder, and small models that need no training."""
+
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from aejax.config import Config, Data, Prepare
+from aejax.data.prepare import Preparation, statistics
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Source
+from aejax.folder import Run
+from aejax.loading import Model
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Dense
+from aejax.models.likelihood import Bernoulli
+from aejax.train.loop import train
+from aejax.train.setup import abstract_batch
+from configs.dense import get_config
+
+
+class Linear(NamedTuple):
+    """A linear autoencoder's matrices in float64, to compute anew what a task has computed."""
+
+    into: np.ndarray
+    into_bias: np.ndarray
+    out: np.ndarray
+    out_bias: np.ndarray
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), -1).astype(np.float64) @ self.into + self.into_bias
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        return z @ self.out + self.out_bias
+
+
+class Made(NamedTuple):
+    """An untrained linear autoencoder, the test split that goes with it, and its matrices."""
+
+    model: Model
+    test: Source
+    train: Source
+    linear: Linear
+
+
+def matrices(module) -> Linear:
+    (into,), (out,) = module.encoder.layers, module.decoder.layers
+    parts = (into.kernel, into.bias, out.kernel, out.bias)
+    return Linear(*(np.asarray(part[...], np.float64) for part in parts))
+
+
+@pytest.fixture
+def make(tmp_path) -> Callable[..., Made]:
+    """Builds a linear autoencoder for x_train, x_test and maybe y_test, with random biases."""
+
+    def made(latent_dim=3, likelihood=None, prepare=None, weight=1.0, **arrays) -> Made:
+        path = tmp_path / "rows.npz"
+        np.savez(path, **arrays)
+        prepare, likelihood = prepare or Prepare(), likelihood or Bernoulli()
+        model = Autoencoder(Dense(()), latent_dim, Plain("linear"), likelihood)
+        config = Config(model=model, data=Data(source=f"npz:{path}", prepare=prepare))
+        parts = [open_source(config.data.source, split) for split in ("train", "test")]
+        source, test = parts
+        module = model.init(nnx.Rngs(0), abstract_batch(config, source.spec))
+        random = np.random.RandomState(1)
+        for layer in (*module.encoder.layers, *module.decoder.layers):
+            layer.bias[...] = random.randn(*layer.bias.shape).astype(np.float32)
+        out = module.decoder.layers[0].kernel
+        out[...] = out[...] * weight
+        found = statistics(prepare, source)
+        run = Run(config, source.spec, found, len(source))
+        ready = Model(run, 0, False, module, Preparation(prepare, source.spec, found))
+        return Made(ready, test, source, matrices(module))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> pathlib.Path:
+    """A complete run of 60 steps on the digits, with EMA and the steps 54 and 60. Do not change."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    config = get_config()
+    config.duration, config.tensorboard, config.optimizer.ema = "60 steps", False, 0.9
+    train(config, str(path), quiet=True)
+    return path
+
+
+@pytest.fixture
+def folder(trained, tmp_path) -> pathlib.Path:
+    """A copy of that run, to be written to."""
+    return pathlib.Path(shutil.copytree(trained, tmp_path / "run"))

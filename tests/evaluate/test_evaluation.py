@@ -1,0 +1,266 @@
+"""Evaluating checkpoints of a folder: what is written, kept, followed, skipped and refused."""
+
+import base64
+import html
+import html.parser
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aejax
+from aejax.data.sources import open_source
+from aejax.errors import InputError
+from aejax.evaluate import TASKS, evaluation
+from aejax.train import checkpoint
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def records(folder) -> list[dict]:
+    return json.loads((folder / "evaluation.json").read_text())["evaluations"]
+
+
+def numbers(folder, step="latest", **options) -> dict:
+    job = evaluation.job(str(folder), ("reconstruction",), **options)
+    return evaluation.evaluate(job, step, ignore)["tasks"]["reconstruction"]
+
+
+def test_one_checkpoint_and_all_that_is_written(folder):
+    lines = []
+    record = evaluation.evaluate(evaluation.job(str(folder)), say=lines.append)
+    assert records(folder) == [record]
+    assert (record["step"], record["parameters"], record["rows"]) == (60, "ema", 360)
+    assert (record["source"], record["split"]) == ("digits", "test")
+    assert list(record["tasks"]) == list(TASKS)
+    # The trainer computed the same two numbers its own way.
+    metrics = checkpoint.manifest(str(folder), 60)["progress"]["metrics"]
+    found = record["tasks"]["reconstruction"]
+    assert found["mse"] == pytest.approx(metrics["mse"], rel=1e-5)
+    assert 64 * found["bce"] == pytest.approx(metrics["nll"], rel=1e-5)
+    with np.load(folder / "codes.npz", allow_pickle=False) as codes:
+        test = open_source("digits", "test")[:]
+        model = aejax.load(str(folder))
+        np.testing.assert_allclose(codes["z"], model.encode(test.x), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(codes["label"], test.label)
+    pictures = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    assert {"latent_pca.png", "reconstruction.png"} <= set(pictures)
+    (line,) = lines
+    assert line.startswith("step 60 (ema): bce ") and f"mse {found['mse']:.5g}" in line
+    assert not list(folder.glob("**/*.tmp"))
+
+
+def test_results_are_kept_by_step_and_rows(folder):
+    both = evaluation.job(str(folder))
+    evaluation.evaluate(both, 54, ignore)
+    evaluation.evaluate(evaluation.job(str(folder), ("latent",)), 60, ignore)
+    evaluation.evaluate(evaluation.job(str(folder), ("reconstruction",)), "best", ignore)
+    evaluation.evaluate(evaluation.job(str(folder), ("latent",), split="test[:7]"), 60, ignore)
+    found = records(folder)
+    assert [(one["step"], one["split"]) for one in found] == [
+        (54, "test"),
+        (60, "test"),
+        (60, "test[:7]"),
+    ]
+    assert [set(one["tasks"]) for one in found] == [set(TASKS), set(TASKS), {"latent"}]
+    assert found[0]["tasks"] != found[1]["tasks"]
+    page = (folder / "report.html").read_text()
+    assert "Checkpoints so far" not in page  # the others were evaluated on other rows
+    evaluation.evaluate(both, 60, ignore)
+    assert "Checkpoints so far" in (folder / "report.html").read_text()
+    assert len(records(folder)) == 3
+
+
+def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
+    manifest = checkpoint.manifest
+    evaluation.evaluate(evaluation.job(str(folder), ("latent",)), say=ignore)
+
+    def anew(workdir, step):  # the same step, but for the times in its ledger
+        data = manifest(workdir, step)
+        data["progress"]["ledger"]["lost"] = 1.5
+        return data
+
+    monkeypatch.setattr(checkpoint, "manifest", anew)
+    evaluation.evaluate(evaluation.job(str(folder), ("reconstruction",)), say=ignore)
+    (record,) = records(folder)
+    assert set(record["tasks"]) == set(record["notes"]) == {"reconstruction"}
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would read."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
+    name = "a run & <script>alert('1')</script>"
+    os.makedirs(folder.parent / "a run & <script>alert('1')<")
+    shutil.move(folder, folder.parent / name)
+    monkeypatch.chdir(folder.parent)
+    record = evaluation.evaluate(evaluation.job(name), say=ignore)
+    text = (folder.parent / name / "report.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    links = [value for key, value in page.attributes if key in ("src", "href", "style", "onload")]
+    start = "data:image/png;base64,"
+    assert len(links) == 2 and all(link.startswith(start) for link in links)
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    shown = [base64.b64decode(link[len(start) :]) for link in links]
+    for figure in ("reconstruction", "latent_pca"):
+        assert (folder.parent / name / "figures" / f"{figure}.png").read_bytes() in shown
+    assert name in page.text and "step 60 of 60" in page.text and "EMA" in page.text
+    for task, values in record["tasks"].items():
+        assert task.capitalize() in page.text
+        assert all(number in page.text for number in values)
+    command = f"--workdir={name}".replace("'", "'\"'\"'")
+    assert (
+        f"python -m launch.evaluate '{command}' --step=60 --tasks=reconstruction,latent"
+        in page.text
+    )
+    assert str(folder.parent) not in text  # what was typed, and no path of this machine
+
+
+def test_other_rows_are_scaled_by_their_own_maximum(folder, tmp_path):
+    """Digits go up to 16; the same digits as pictures of bytes must give the same numbers."""
+    rows = open_source("digits", "test[:9]")[:].x
+    (tmp_path / "pictures").mkdir()
+    for i, row in enumerate(rows):
+        bytes_ = (row[..., 0].astype(float) * 255 / 16).round().astype(np.uint8)
+        Image.fromarray(bytes_).save(tmp_path / "pictures" / f"{i}.png")
+    own = numbers(folder, split="test[:9]")
+    other = numbers(folder, source=f"images:{tmp_path}/pictures")
+    assert other["mse"] == pytest.approx(own["mse"], rel=0.01)
+    assert other["bce"] == pytest.approx(own["bce"], rel=0.01)
+    assert other["pca_mse"] == pytest.approx(own["pca_mse"], rel=0.05)
+    assert records(folder)[-1]["rows"] == 9 and records(folder)[-1]["split"] == "all"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tasks": ("reconstuction",)}, ("--tasks=", "did you mean reconstruction?")),
+        ({"tasks": ()}, ("--tasks", "reconstruction, latent")),
+        ({"split": "tset"}, ("tset", "did you mean test?")),
+        ({"source": "npz:big.npz"}, ("(5,)", "(8, 8, 1)")),
+        ({"source": "npz:float.npz"}, ("float32", "uint8")),
+        ({"source": "npz:not.npz"}, ("--source=npz:not.npz",)),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(folder, monkeypatch, options, words):
+    monkeypatch.chdir(folder.parent)
+    np.savez("big.npz", x=np.zeros((9, 5), np.uint8))
+    np.savez("float.npz", x=np.zeros((9, 8, 8, 1), np.float32))
+    with pytest.raises(InputError) as caught:
+        evaluation.job(str(folder), **options)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_damaged_record_is_refused_before_anything_is_computed(folder):
+    (folder / "evaluation.json").write_text('{"format": 1, "evalu')
+    with pytest.raises(InputError, match="evaluation.json: damaged"):
+        evaluation.job(str(folder))
+
+
+def copied(trained, folder, step: int) -> None:
+    """Puts a checkpoint of another folder into this one, its manifest last."""
+    source, target = trained / "checkpoints", folder / "checkpoints"
+    shutil.copytree(source / f"{step:09d}", target / f"{step:09d}")
+    shutil.copy(source / f"{step:09d}.json", target)
+
+
+def removed(folder, step: int) -> None:
+    (folder / "checkpoints" / f"{step:09d}.json").unlink()
+    shutil.rmtree(folder / "checkpoints" / f"{step:09d}")
+
+
+def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(folder, trained):
+    removed(folder, 60)
+    waits, lines = [], []
+
+    def wait():
+        waits.append(1)
+        if len(waits) == 2:
+            copied(trained, folder, 60)
+        assert len(waits) < 5
+
+    job = evaluation.job(str(folder), ("reconstruction",))
+    assert evaluation.follow(job, lines.append, wait) == 2
+    assert [line[:8] for line in lines] == ["step 54 ", "step 60 "]
+    assert len(waits) == 2
+    assert [one["step"] for one in records(folder)] == [54, 60]
+
+
+def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):
+    manifest = checkpoint.manifest
+
+    def early(workdir, step):
+        data = manifest(workdir, step)
+        data["progress"] |= {"total": 1000, "stopped_early": step == 60}
+        return data
+
+    monkeypatch.setattr(checkpoint, "manifest", early)
+    removed(folder, 60)
+    job = evaluation.job(str(folder), ("latent",))
+    assert evaluation.follow(job, ignore, lambda: copied(trained, folder, 60)) == 2
+
+
+def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
+    verify, lines = checkpoint.verify, []
+
+    def pruned(workdir, step):
+        found = verify(workdir, step)
+        if step == 54:
+            removed(folder, 54)
+        return found
+
+    monkeypatch.setattr(checkpoint, "verify", pruned)
+    assert evaluation.follow(evaluation.job(str(folder), ("latent",)), lines.append) == 1
+    assert lines[0] == "step 54: skipped; it was pruned while it was read"
+    assert [one["step"] for one in records(folder)] == [60]
+
+
+def test_latest_is_read_again_where_it_was_pruned(folder, monkeypatch):
+    load, asked = evaluation.load, []
+
+    def vanishing(workdir, step, say):
+        asked.append(step)
+        if step == 60:
+            removed(folder, 60)
+        return load(workdir, step, say)
+
+    monkeypatch.setattr(evaluation, "load", vanishing)
+    job = evaluation.job(str(folder), ("latent",))
+    assert evaluation.evaluate(job, say=ignore)["step"] == 54
+    assert asked == [60, 54]
+
+
+def test_a_damaged_checkpoint_is_named_and_skipped(folder):
+    data = next((folder / "checkpoints" / "000000054").glob("**/d/*"))
+    data.write_bytes(b"\0" + data.read_bytes()[1:])
+    lines = []
+    assert evaluation.follow(evaluation.job(str(folder), ("latent",)), lines.append) == 1
+    assert lines[0].startswith("step 54: skipped;") and str(data) in lines[0]
+    with pytest.raises(InputError, match="damaged"):
+        evaluation.evaluate(evaluation.job(str(folder), ("latent",)), 54, ignore)
+
+
+def test_pictures_open(folder):
+    evaluation.evaluate(evaluation.job(str(folder)), say=ignore)
+    for path in (folder / "figures").glob("*.png"):
+        Image.open(io.BytesIO(path.read_bytes())).verify()

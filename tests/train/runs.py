@@ -1,0 +1,64 @@
+"""Small runs for tests."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aejax.config import Checkpoint, Config, Evaluation
+from aejax.models import Autoencoder
+from aejax.models.autoencoder import AutoencoderModule
+from aejax.models.bottlenecks import Plain
+from aejax.train.optimizer import Adam
+
+
+def small(**changes: Any) -> Config:
+    """A dense autoencoder of the digits, 150 steps."""
+    settings: dict[str, Any] = {
+        "model": Autoencoder(latent_dim=8, bottleneck=Plain("relu")),
+        "optimizer": Adam(learning_rate=1e-3),
+        "batch_size": 64,
+        "duration": "150 steps",
+        "log_every": 10,
+        "evaluation": Evaluation(every="50 steps"),
+        "checkpoint": Checkpoint(every="50 steps", keep=10),
+        "tensorboard": False,
+    }
+    return Config(**{**settings, **changes})
+
+
+@dataclasses.dataclass
+class Watched(Autoencoder):
+    """An autoencoder that also reports the mean index of its rows: which batch it was given."""
+
+    def init(self, rngs, batch):
+        return WatchedModule(self, batch.x.shape[1:], rngs)
+
+
+class WatchedModule(AutoencoderModule):
+    def loss(self, batch, context=None):
+        total, terms = super().loss(batch, context)
+        return total, {**terms, "index": jnp.mean(batch.index.astype(jnp.float32))}
+
+
+@dataclasses.dataclass
+class FailsAt:
+    """A penalty that breaks at one step: its value, or its gradient alone."""
+
+    step: int
+    gradient_only: bool = False
+
+    def __call__(self, encode, x, z, context):
+        if not context.training:
+            return {}
+        if self.gradient_only:
+            bad = jax.lax.cond(
+                context.step == self.step,
+                lambda z: jnp.sqrt(jnp.sum(0.0 * z)),  # 0, with a derivative of 0 / 0
+                lambda z: 0.0 * jnp.sum(z),
+                z,
+            )
+        else:
+            bad = jnp.where(context.step == self.step, jnp.inf, 0.0)
+        return {"bad": bad}

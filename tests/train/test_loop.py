@@ -1,0 +1,271 @@
+"""The loop: what is due when, one program, nothing implicit, and how runs end."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aejax import folder
+from aejax.config import Checkpoint, Evaluation, Mesh
+from aejax.errors import InputError
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.train import checkpoint, loop
+from aejax.train.loop import NotFinite, train
+from aejax.train.optimizer import Adam, Sgd
+from aejax.train.setup import Setup, setup
+from aejax.train.start import start
+from aejax.train.validation import Validation
+from tests.train.processes import assert_same_bits, rows
+from tests.train.runs import FailsAt, Watched, small
+
+
+def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
+    model = Watched(latent_dim=8, bottleneck=Plain("relu"))
+    train(small(model=model, duration="35 steps"), str(tmp_path), quiet=True)
+    every = small(model=model, duration="35 steps", log_every=1)
+    train(every, str(tmp_path / "each"), quiet=True)
+    written = [row for row in rows(tmp_path) if row["split"] == "train"]
+    single = [row for row in rows(tmp_path / "each") if row["split"] == "train"]
+    assert [row["step"] for row in written] == [10, 20, 30, 35]
+    assert [row["step"] for row in single] == list(range(1, 36))
+    for row, (first, last) in zip(written, ((0, 10), (10, 20), (20, 30), (30, 35)), strict=True):
+        for name in ("loss", "nll", "index"):
+            mean = np.mean([one[name] for one in single[first:last]])
+            assert row[name] == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("devices", [2, 1])
+def test_a_run_of_eight_devices_goes_on_with_fewer_and_the_same_batches(tmp_path, devices):
+    config = small(model=Watched(latent_dim=8, bottleneck=Plain("relu")))
+    train(config, str(tmp_path / "straight"), quiet=True)
+    config.duration = "70 steps"
+    workdir = str(tmp_path / "changed")
+    train(config, workdir, quiet=True)
+    config.duration = "150 steps"
+    config.mesh = Mesh(data=devices)
+    train(config, workdir, quiet=True, devices=jax.devices()[:devices])
+    straight, changed = rows(tmp_path / "straight"), rows(tmp_path / "changed")
+    # Evaluations fall on other steps only where the first part ended.
+    changed = [row for row in changed if row["step"] != 70 or row["split"] != "test"]
+    assert len(straight) == len(changed)
+    for one, other in zip(straight, changed, strict=True):
+        assert one["step"] == other["step"]
+        if one["split"] == "train":
+            assert one["index"] == other["index"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_restored_arrays_are_bitwise_equal_on_any_number_of_devices(tmp_path):
+    train(small(duration="20 steps"), str(tmp_path), quiet=True)
+    read = []
+    for count in (8, 2, 1):
+        made = setup(small(duration="20 steps"), devices=jax.devices()[:count])
+        state = checkpoint.load(str(tmp_path), 20, {"params": made.state.params})["params"]
+        for leaf in jax.tree.leaves(state):
+            assert len(leaf.sharding.device_set) == count
+        read.append([np.asarray(leaf) for leaf in jax.tree.leaves(state)])
+    for other in read[1:]:
+        for one, two in zip(read[0], other, strict=True):
+            assert one.tobytes() == two.tobytes()
+
+
+def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program(
+    tmp_path, monkeypatch
+):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    steps = loop._Loop.steps
+
+    def guarded(self):
+        compiled.clear()
+        with jax.transfer_guard("disallow"):
+            return steps(self)
+
+    monkeypatch.setattr(loop._Loop, "steps", guarded)
+    counts = []
+    for number in (40, 150):
+        config = small(duration=f"{number} steps", evaluation=Evaluation(every="20 steps"))
+        train(config, str(tmp_path / str(number)), quiet=True)
+        counts.append(len(compiled))
+    # The evaluation, its picture and the check before a save; the step was compiled before.
+    assert counts[0] == counts[1] <= 3
+
+
+def test_the_state_is_donated():
+    made = setup(small())
+    compiled = made.compile(made.open_feed())
+    shard = [leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(made.state)]
+    size = sum(4 * int(np.prod(shape)) for shape in shard)
+    # The learning rate alone is written anew in each step, so that its old place is not needed.
+    assert compiled.memory_analysis().alias_size_in_bytes >= size - 4
+
+
+def test_a_loss_that_is_not_finite_names_the_steps_and_the_last_good_checkpoint(tmp_path):
+    model = Autoencoder(latent_dim=8, penalty=FailsAt(step=77))
+    with pytest.raises(NotFinite, match=r"the loss in steps (\d+) to (\d+): not finite") as error:
+        train(small(model=model), str(tmp_path), quiet=True)
+    window = re.search(r"steps (\d+) to (\d+)", str(error.value))
+    assert window and int(window[1]) <= 78 <= int(window[2])
+    assert "the last good checkpoint is step 50" in str(error.value)
+    assert checkpoint.steps(str(tmp_path)) == [50]
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+    # The loss of step 100 is fine, its gradient is not: only the saved parameters would show it.
+    model = Autoencoder(latent_dim=8, penalty=FailsAt(step=99, gradient_only=True))
+    config = small(model=model, evaluation=Evaluation(every=""))
+    with pytest.raises(NotFinite, match="the parameters at step 100"):
+        train(config, str(tmp_path), quiet=True)
+    assert checkpoint.steps(str(tmp_path)) == [50]
+
+
+def test_best_and_newest_are_kept(tmp_path):
+    # A learning rate that is far too high: the first evaluations are the best.
+    config = small(
+        optimizer=Sgd(learning_rate=0.02, momentum=0.9),
+        duration="400 steps",
+        evaluation=Evaluation(every="20 steps"),
+        checkpoint=Checkpoint(every="20 steps", keep=2),
+    )
+    outcome = train(config, str(tmp_path), quiet=True)
+    tests = {row["step"]: row["loss"] for row in rows(tmp_path) if row["split"] == "test"}
+    best = min(tests, key=tests.__getitem__)
+    assert outcome.best == {"step": best, "value": tests[best]}
+    assert checkpoint.steps(str(tmp_path)) == sorted({best, 380, 400})
+
+
+def test_early_stopping_counts_evaluations_and_stays_stopped(tmp_path):
+    config = small(
+        optimizer=Sgd(learning_rate=0.0),
+        duration="4000 steps",
+        evaluation=Evaluation(every="20 steps", patience=3),
+    )
+    outcome = train(config, str(tmp_path), quiet=True)
+    assert outcome.step == 80 and outcome.status == "done"  # 20 is the best, then 40, 60, 80
+    assert train(config, str(tmp_path), quiet=True).status == "complete"
+
+
+def test_evaluation_uses_the_averaged_parameters(tmp_path):
+    config = small(optimizer=Adam(learning_rate=1e-2, ema=0.9), duration="50 steps")
+    outcome = train(config, str(tmp_path), quiet=True)
+    made = setup(config)
+    names = {"params": made.state.params, "ema": made.state.ema}
+    read = checkpoint.load(str(tmp_path), 50, names)
+    validation = made.validation()
+    empty = {"rows": {}, "other": {}}
+    assert validation(read["ema"], empty) == pytest.approx(outcome.metrics, rel=1e-6)
+    assert validation(read["params"], empty)["loss"] != pytest.approx(outcome.metrics["loss"])
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 360, 1000])
+def test_validation_is_exact_for_any_batch_size(batch_size):
+    made = setup(small(evaluation=Evaluation(batch_size=batch_size)))
+    state = made.init()
+    metrics = made.validation()(state.params, state.model_state)
+    x = made.test[slice(None)].x.reshape(len(made.test), -1) / 16.0
+    params = {k: np.asarray(v, np.float64) for k, v in checkpoint.flatten(state.params).items()}
+    z = np.maximum(x @ params["encoder/layers/0/kernel"] + params["encoder/layers/0/bias"], 0)
+    logits = z @ params["decoder/layers/0/kernel"] + params["decoder/layers/0/bias"]
+    nll = (np.logaddexp(0, logits) - x * logits).sum(1).mean()
+    assert metrics["nll"] == pytest.approx(nll, rel=1e-6)
+    assert metrics["mse"] == pytest.approx(np.mean((1 / (1 + np.exp(-logits)) - x) ** 2), rel=1e-6)
+
+
+class Asks:
+    """A stop request that comes when somebody sets `now`."""
+
+    now = False
+
+    def __call__(self) -> bool:
+        return self.now
+
+
+@pytest.mark.parametrize("where", ["compilation", "evaluation"])
+def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch, where):
+    config = small(duration="100 steps")
+    train(config, str(tmp_path / "straight"), quiet=True)
+    stop = Asks()
+    if where == "compilation":
+        compiling = Setup.compile
+
+        def compile_(self, feed):
+            stop.now = True
+            return compiling(self, feed)
+
+        monkeypatch.setattr(Setup, "compile", compile_)
+    else:
+        evaluating = Validation.__call__
+
+        def evaluate(self, *arguments):
+            stop.now = True
+            return evaluating(self, *arguments)
+
+        monkeypatch.setattr(Validation, "__call__", evaluate)
+    workdir = str(tmp_path / "stopped")
+    outcome = train(config, workdir, quiet=True, stop=stop)
+    assert outcome.status == "stopped"
+    assert outcome.step == (0 if where == "compilation" else 50)
+    assert checkpoint.steps(workdir)[-1] == outcome.step
+    monkeypatch.undo()
+    assert train(config, workdir, quiet=True).status == "done"
+    assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
+
+
+def test_init_from_takes_what_fits_and_says_so(tmp_path):
+    train(small(duration="20 steps"), str(tmp_path / "old"), quiet=True)
+    config = small(duration="20 steps", init_from=str(tmp_path / "old"))
+    config.model.coder.hidden = (8,)  # 64-8-8: the old 64-8 and 8-64 fit at one end each
+    lines: list[str] = []
+    begun = start(setup(config), str(tmp_path / "new"), None, lines.append)
+    table = [line.split() for line in "\n".join(lines).splitlines()[1:]]
+    assert {words[1]: words[0] for words in table} == {
+        "decoder/layers/0/bias": "fresh",  # 8 here, 64 there
+        "decoder/layers/0/kernel": "fresh",
+        "decoder/layers/1/bias": "fresh",
+        "decoder/layers/1/kernel": "fresh",
+        "encoder/layers/0/bias": "kept",
+        "encoder/layers/0/kernel": "kept",
+        "encoder/layers/1/bias": "fresh",
+        "encoder/layers/1/kernel": "fresh",
+    }
+    stored = checkpoint.shapes(str(tmp_path / "old"), 20, "params")
+    old = checkpoint.load(str(tmp_path / "old"), 20, {"params": stored})["params"]
+    new = checkpoint.flatten(begun.state.params)
+    for name in ("encoder/layers/0/bias", "encoder/layers/0/kernel"):
+        assert np.asarray(new[name]).tobytes() == np.asarray(old[name]).tobytes()
+    # And the other way about: what the old run has too many is dropped.
+    train(config, str(tmp_path / "new"), quiet=True)
+    lines.clear()
+    start(setup(small(init_from=str(tmp_path / "new"))), str(tmp_path / "x"), None, lines.append)
+    assert sum(line.split()[0] == "dropped" for line in lines[0].splitlines()[1:]) == 4
+
+
+def test_profile_is_written(tmp_path):
+    train(small(duration="30 steps", profile="10:20"), str(tmp_path), quiet=True)
+    assert list(Path(folder.path(str(tmp_path), "profile")).rglob("*.xplane.pb"))
+
+
+def test_bad_settings_leave_no_folder(tmp_path):
+    workdir = tmp_path / "none"
+    with pytest.raises(InputError, match=r"config.batch_size=100 .* 8 devices .* multiple of 8"):
+        train(small(batch_size=100), str(workdir), quiet=True)
+    with pytest.raises(InputError, match=r"config.mesh=\(3, 1, 1\).*there are 8"):
+        train(small(mesh=Mesh(data=3)), str(workdir), quiet=True)
+    with pytest.raises(InputError, match="evaluation.metric=psnr: must be one of loss"):
+        train(small(evaluation=Evaluation(metric="psnr")), str(workdir), quiet=True)
+    assert not workdir.exists()
+
+
+def test_the_ledger_adds_up(tmp_path):
+    train(small(), str(tmp_path), quiet=True)
+    progress = checkpoint.manifest(str(tmp_path), 150)["progress"]
+    seconds = progress["ledger"]["seconds"]
+    last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]
+    assert sum(seconds.values()) == pytest.approx(last["seconds"], abs=0.5)
+    assert seconds["steps"] > 0 and seconds["compilation"] > 0
