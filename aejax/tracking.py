@@ -185,16 +185,17 @@ class Tracker:
             text = json.dumps(kinds.to_dict(config), indent=1)
             self._events.add_text("config", f"```\n{text}\n```", self.first)
 
-    def picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """An image, uint8 [height, width, 1 or 3], to figures/ and TensorBoard."""
-        from PIL import Image
-
-        path = folder.path(self.workdir, "figures", f"{name}.png")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        shown = pictures.enlarged(image, max(1, _PICTURE_PIXELS // image.shape[0]))
-        Image.fromarray(shown.squeeze(-1) if shown.shape[-1] == 1 else shown).save(path)
+    def picture(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
+        """An image, uint8 [height, width, 1 or 3], to TensorBoard; the last one to figures/."""
         if self._events is not None:
             self._events.add_image(name, image, step, dataformats="HWC")
+        if last:
+            from PIL import Image
+
+            path = folder.path(self.workdir, "figures", f"{name}.png")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shown = pictures.enlarged(image, max(1, _PICTURE_PIXELS // image.shape[0]))
+            Image.fromarray(shown.squeeze(-1) if shown.shape[-1] == 1 else shown).save(path)
 
     def progress(self, step: int, loss: float | None, rate: float, left: float) -> None:
         """Moves the bar, or now and then prints a line with loss, rate and time left.

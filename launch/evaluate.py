@@ -5,10 +5,11 @@
     python -m launch.evaluate --workdir=runs/dense --follow
     python -m launch.evaluate --workdir=runs/dense --source=images:pictures
 
-Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures), latent (codes.npz and
-what the codes look like). Everything is written to the run's folder: evaluation.json keeps the
-numbers of every step that was evaluated; report.html, figures/*.png and codes.npz are those of the
-last one. The averaged (EMA) parameters are taken where the run keeps them.
+Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
+what the codes look like); pca (a linear model beside the principal components). Everything is
+written to the run's folder: evaluation.json keeps the numbers of every step that was evaluated;
+report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA) parameters
+are taken where the run keeps them.
 
 With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
 the run (exit code 0) or on Ctrl-C (75: start me again).

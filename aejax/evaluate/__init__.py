@@ -6,7 +6,7 @@ A task is a function `task(model, source) -> Result`; it is known once it stands
 from collections.abc import Callable
 
 from aejax.data.sources.base import Source
-from aejax.evaluate import latent, reconstruction
+from aejax.evaluate import latent, pca, reconstruction
 from aejax.evaluate.result import Figure, Number, Result
 from aejax.loading import Model
 
@@ -14,4 +14,8 @@ __all__ = ["TASKS", "Figure", "Number", "Result"]
 
 Task = Callable[[Model, Source], Result]
 
-TASKS: dict[str, Task] = {"reconstruction": reconstruction.task, "latent": latent.task}
+TASKS: dict[str, Task] = {
+    "reconstruction": reconstruction.task,
+    "latent": latent.task,
+    "pca": pca.task,
+}

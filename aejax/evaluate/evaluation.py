@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax import folder, kinds
@@ -18,6 +18,8 @@ from aejax.loading import Model, choose, load
 from aejax.train import checkpoint
 
 FORMAT = 1
+# Every autoencoder can do these.
+DEFAULT = ("reconstruction", "latent")
 RECORD = "evaluation.json"
 REPORT = "report.html"
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -53,7 +55,7 @@ class Job:
 
 def job(
     workdir: str,
-    tasks: tuple[str, ...] = tuple(TASKS),
+    tasks: Sequence[str] = DEFAULT,
     source: str = "",
     split: str = "",
     data_folder: str = "",

@@ -158,7 +158,7 @@ def test_numbers_do_not_depend_on_the_pieces(make, monkeypatch):
     close(reconstruction.task(made.model, made.test), wanted)
 
 
-def test_large_rows_are_read_few_at_a_time(make):
+def test_large_rows_are_read_few_at_a_time(make, monkeypatch):
     reads = []
 
     class Counted:
@@ -173,9 +173,15 @@ def test_large_rows_are_read_few_at_a_time(make):
             reads.append(len(found.x))
             return found
 
-    big = np.zeros((7, 1024, 1024, 3), np.uint8)
-    assert rows.piece_size(Counted(make(**GREY).test)) == 1000
-    made = make(x_train=big[:2], x_test=big, latent_dim=1)
-    result = reconstruction.task(made.model, Counted(made.test))
-    assert max(reads) == 1 and sum(reads) == 7
-    assert any("3145728 elements" in note for note in result.notes)
+    made = make(**GREY)
+    assert rows.piece_size(made.test) == 1000
+    monkeypatch.setattr(rows, "_NUMBERS_AT_A_TIME", 64 * 200)
+    close(reconstruction.task(made.model, Counted(made.test)), {"ssim_window": 7})
+    assert max(reads) == 200 and sum(reads) == 1003
+
+
+def test_rows_of_many_elements_have_no_pca_beside_them(make):
+    x = np.random.RandomState(0).rand(5, 4097).astype(np.float32)
+    result = reconstruction.task(*make(x_train=x, x_test=x, latent_dim=1)[:2])
+    assert "mse" in result.numbers and "pca_mse" not in result.numbers
+    assert any("4097 elements" in note for note in result.notes)

@@ -1,0 +1,121 @@
+"""Encoders and decoders against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from aejax.models.coders import Dense
+
+SHAPE = (4, 3, 2)
+ROWS = np.random.RandomState(0).randn(6, *SHAPE).astype(np.float32)
+
+
+def layers(module: nnx.Module) -> list[tuple[np.ndarray, np.ndarray | float]]:
+    """(kernel, bias) of each layer, in double precision."""
+    return [
+        (np.float64(layer.kernel[...]), 0.0 if layer.bias is None else np.float64(layer.bias[...]))
+        for layer in module.layers
+    ]
+
+
+def in_numpy(module: nnx.Module, x: np.ndarray) -> np.ndarray:
+    """tanh(x W + b) at every layer but the last."""
+    *hidden, (kernel, bias) = layers(module)
+    for weights, shift in hidden:
+        x = np.tanh(x @ weights + shift)
+    return x @ kernel + bias
+
+
+def shaken(module: nnx.Module) -> nnx.Module:
+    """Its biases moved away from 0, so that they count."""
+    random = np.random.RandomState(5)
+    for layer in module.layers:
+        if layer.bias is not None:
+            layer.bias[...] = jnp.asarray(random.randn(*layer.bias.shape), jnp.float32)
+    return module
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("hidden", "sizes"), [((), [24, 5]), ((16, 8), [24, 16, 8, 5])])
+def test_the_dense_encoder_is_its_layers_in_a_row(hidden, sizes, bias):
+    coder = Dense(hidden, "tanh", bias)
+    encoder = shaken(coder.encoder(SHAPE, 5, nnx.Rngs(0)))
+    assert [kernel.shape for kernel, _ in layers(encoder)] == list(
+        zip(sizes[:-1], sizes[1:], strict=True)
+    )
+    found = encoder(jnp.asarray(ROWS), None, None)
+    assert found.shape == (6, 5)
+    np.testing.assert_allclose(found, in_numpy(encoder, ROWS.reshape(6, -1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("leading", [(), (6,), (3, 6)])
+def test_the_dense_decoder_is_the_mirror_for_codes_of_any_leading_axes(leading, outputs):
+    decoder = shaken(Dense((16, 8), "tanh").decoder(5, SHAPE, outputs, nnx.Rngs(1)))
+    sizes = [5, 8, 16, 24 * outputs]
+    assert [kernel.shape for kernel, _ in layers(decoder)] == list(
+        zip(sizes[:-1], sizes[1:], strict=True)
+    )
+    z = np.random.RandomState(3).randn(*leading, 5).astype(np.float32)
+    found = decoder(jnp.asarray(z), None, None)
+    assert found.shape == (*leading, *SHAPE, outputs)
+    exact = in_numpy(decoder, z).reshape(*leading, *SHAPE, outputs)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_layers_are_linear_and_without_biases_zero_stays_zero():
+    coder = Dense((), "relu", bias=False)
+    encoder = coder.encoder(SHAPE, 5, nnx.Rngs(0))
+    np.testing.assert_allclose(
+        encoder(-jnp.asarray(ROWS), None, None), -encoder(jnp.asarray(ROWS), None, None), rtol=1e-6
+    )
+    decoder = coder.decoder(5, SHAPE, 1, nnx.Rngs(0))
+    assert not decoder(jnp.zeros((2, 5)), None, None).any()
+
+
+def test_kernels_are_drawn_as_glorot_says_and_biases_start_at_0():
+    encoder = Dense((300,)).encoder((20, 20), 100, nnx.Rngs(0))
+    for (kernel, bias), (n, m) in zip(layers(encoder), ((400, 300), (300, 100)), strict=True):
+        limit = np.sqrt(6 / (n + m))
+        assert np.abs(kernel).max() <= limit
+        assert np.abs(kernel).max() > 0.999 * limit
+        assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
+        assert abs(kernel.mean()) < 0.01 * limit
+        assert not np.any(bias)
+
+
+def test_layers_are_drawn_independently_and_by_the_seed():
+    coder = Dense((24, 24))
+
+    def kernels(seed):
+        return [kernel for kernel, _ in layers(coder.encoder(SHAPE, 24, nnx.Rngs(seed)))]
+
+    one = kernels(0)
+    for same, other, again in zip(one, kernels(1), kernels(0), strict=True):
+        assert np.array_equal(same, again) and not np.array_equal(same, other)
+    assert not np.array_equal(one[0], one[1]) and not np.array_equal(one[1], one[2])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hidden": (64, 0)}, r"hidden=\(64, 0\): layer sizes must be at least 1"),
+        ({"activation": "rleu"}, "activation=rleu: must be one of"),
+    ],
+)
+def test_settings_that_make_no_layers_are_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        Dense(**fields)
+
+
+def test_a_list_of_sizes_becomes_a_tuple():
+    assert Dense([64, 32]).hidden == (64, 32)
+
+
+def test_an_encoder_gives_the_same_under_jit():
+    encoder = Dense((16,)).encoder(SHAPE, 5, nnx.Rngs(0))
+    graph, state = nnx.split(encoder)
+    jitted = jax.jit(lambda state, x: nnx.merge(graph, state)(x, None, None))(state, ROWS)
+    np.testing.assert_allclose(jitted, encoder(jnp.asarray(ROWS), None, None), rtol=1e-5, atol=1e-6)

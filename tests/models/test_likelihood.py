@@ -1,0 +1,133 @@
+"""p(x given z) against NumPy and SciPy in double precision."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from aejax.models.likelihood import Bernoulli, Gaussian
+from aejax.nn import bernoulli
+
+RANDOM = np.random.RandomState(0)
+LOGITS = np.concatenate([RANDOM.randn(200) * 3, [-1e4, -100, -20, -1e-6, 0, 1e-6, 20, 100, 1e4]])
+LOGITS = LOGITS.astype(np.float32)
+GREY = RANDOM.uniform(size=len(LOGITS)).astype(np.float32)
+
+
+def log_p(z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """x log sigmoid(z) + (1 - x) log(1 - sigmoid(z)), in float64."""
+    z, x = np.asarray(z, np.float64), np.asarray(x, np.float64)
+    return x * special.log_expit(z) + (1 - x) * special.log_expit(-z)
+
+
+@pytest.mark.parametrize("x", [GREY, (GREY > 0.5).astype(np.float32), 0 * GREY, 0 * GREY + 1])
+def test_bernoulli_is_the_cross_entropy_at_every_logit(x):
+    found = np.asarray(bernoulli.log_prob(LOGITS, x))
+    np.testing.assert_allclose(found, log_p(LOGITS, x), rtol=3e-6, atol=1e-6)
+    assert np.isfinite(found).all() and (found <= 0).all()
+
+
+@pytest.mark.parametrize("x", [GREY, (GREY > 0.5).astype(np.float32), 0 * GREY, 0 * GREY + 1])
+def test_the_gradient_of_bernoulli_is_x_minus_sigmoid_at_every_logit(x):
+    weight = RANDOM.randn(len(x)).astype(np.float32)
+    to_logits, to_x = jax.grad(
+        lambda z, x: jnp.sum(weight * bernoulli.log_prob(z, x)), argnums=(0, 1)
+    )(LOGITS, x)
+    exact = weight * (np.float64(x) - special.expit(np.float64(LOGITS)))
+    np.testing.assert_allclose(to_logits, exact, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(to_x, weight * np.float64(LOGITS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("saturated", [30.0, 100.0, 1e4, 1e30])
+def test_a_right_and_certain_pixel_costs_nothing_and_pulls_nowhere(saturated):
+    value = jax.value_and_grad(bernoulli.log_prob)
+    for z, x in ((saturated, 1.0), (-saturated, 0.0)):
+        found, slope = value(jnp.float32(z), jnp.float32(x))
+        assert found == pytest.approx(0, abs=1e-12) and slope == pytest.approx(0, abs=1e-12)
+    for z, x in ((saturated, 0.0), (-saturated, 1.0)):
+        found, slope = value(jnp.float32(z), jnp.float32(x))
+        assert found == pytest.approx(-saturated, rel=1e-6) and abs(slope) == 1
+
+
+@pytest.mark.parametrize(
+    ("z_shape", "x_shape"),
+    [
+        ((5, 4, 3), (4, 3)),  # samples of a code, one x
+        ((4, 3), (4, 3)),
+        ((4, 1), (4, 3)),
+        ((3,), (2, 4, 3)),
+        ((1, 4, 1), (5, 1, 3)),
+        ((), (2, 3)),
+        ((2, 3), ()),
+    ],
+)
+def test_the_gradient_of_bernoulli_sums_over_what_was_repeated(z_shape, x_shape):
+    shape = np.broadcast_shapes(z_shape, x_shape)
+    z, weight = (np.float32(RANDOM.normal(size=size)) for size in (z_shape, shape))
+    x = np.float32(RANDOM.uniform(size=x_shape))
+    found = jax.grad(lambda z, x: jnp.sum(weight * bernoulli.log_prob(z, x)), argnums=(0, 1))(z, x)
+    full_z, full_x = np.broadcast_to(np.float64(z), shape), np.broadcast_to(np.float64(x), shape)
+    each = (weight * (full_x - special.expit(full_z)), weight * full_z)
+    for gradient, exact, like in zip(found, each, (z, x), strict=True):
+        extra = exact.ndim - like.ndim
+        total = exact.sum(axis=tuple(range(extra)))
+        repeated = tuple(i for i, n in enumerate(like.shape) if n == 1)
+        np.testing.assert_allclose(
+            gradient, total.sum(repeated, keepdims=True), rtol=2e-5, atol=1e-5
+        )
+    value = bernoulli.log_prob(z, x)
+    np.testing.assert_allclose(value, log_p(full_z, full_x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32])
+def test_binary_pixels_may_be_of_any_type(dtype):
+    x = (GREY > 0.5).astype(dtype)
+    value, slope = jax.value_and_grad(lambda z: jnp.sum(bernoulli.log_prob(z, x)))(LOGITS)
+    assert value == pytest.approx(log_p(LOGITS, x).sum(), rel=1e-6)
+    np.testing.assert_allclose(slope, x - special.expit(np.float64(LOGITS)), rtol=1e-5, atol=1e-6)
+
+
+def test_bernoulli_reads_its_logits_as_the_module_says():
+    likelihood = Bernoulli()
+    parameters = LOGITS[:200].reshape(2, 5, 20, 1)
+    x = GREY[:100].reshape(5, 20)
+    assert likelihood.outputs() == 1
+    np.testing.assert_allclose(
+        likelihood.log_prob(parameters, x), log_p(parameters[..., 0], x), rtol=3e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        likelihood.mean(parameters), special.expit(parameters[..., 0]), rtol=1e-6
+    )
+    mode = likelihood.mode(parameters)
+    assert np.array_equal(mode, (parameters[..., 0] > 0).astype(np.float32))
+    assert mode.dtype == np.float32
+    assert likelihood.check(interval=True) is None
+    assert "[0, 1]" in likelihood.check(interval=False)
+
+
+@pytest.mark.parametrize("deviation", [math.sqrt(0.5), 1.0, 0.01, 30.0])
+def test_gaussian_is_the_normal_density(deviation):
+    likelihood = Gaussian(deviation)
+    parameters = RANDOM.randn(3, 5, 7, 1).astype(np.float32) * deviation
+    x = RANDOM.randn(5, 7).astype(np.float32) * deviation
+    exact = stats.norm.logpdf(np.float64(x), np.float64(parameters[..., 0]), deviation)
+    np.testing.assert_allclose(likelihood.log_prob(parameters, x), exact, rtol=2e-5, atol=1e-5)
+    for read in (likelihood.mean, likelihood.mode):
+        assert np.array_equal(read(parameters), parameters[..., 0])
+    assert likelihood.outputs() == 1
+    assert likelihood.check(interval=False) is None and likelihood.check(interval=True) is None
+
+
+def test_the_default_gaussian_is_the_squared_error_and_a_constant():
+    parameters, x = np.float32([[[0.5], [3.0]]]), np.float32([[2.0, 3.0]])
+    found = -np.asarray(Gaussian().log_prob(parameters, x)) - 0.5 * math.log(math.pi)
+    np.testing.assert_allclose(found, [[2.25, 0.0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan])
+def test_a_deviation_that_is_none_is_refused(deviation):
+    with pytest.raises(ValueError, match=f"deviation={deviation}: must be above 0"):
+        Gaussian(deviation)

@@ -1,0 +1,215 @@
+"""A run's folder: what config.json gives back, refuses, and may change."""
+
+import builtins
+import dataclasses
+import importlib
+import json
+import pkgutil
+import sys
+from typing import Any
+
+import pytest
+
+import configs
+from aejax import folder, kinds
+from aejax.config import MAY_CHANGE, Config, get, put
+from aejax.data.sources.base import Spec
+from aejax.errors import InputError
+from aejax.models import Autoencoder
+from aejax.train.optimizer import Adadelta
+
+PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
+SPEC = Spec((8, 8, 1), "uint8", 16.0, True)
+
+
+def preset(name: str) -> Config:
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def run_of(config: Config) -> folder.Run:
+    return folder.Run(config, SPEC, {"mean": [0.25, 0.1], "low": -1.5}, 1437)
+
+
+def message(function, *args, **kwargs) -> str:
+    with pytest.raises(InputError) as error:
+        function(*args, **kwargs)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_folder_gives_back_what_was_written(tmp_path, name):
+    run = run_of(preset(name))
+    workdir = str(tmp_path / "new" / "run")
+    assert not folder.exists(workdir)
+    folder.write(workdir, run)
+    assert folder.exists(workdir)
+    assert folder.read(workdir) == run
+    assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == ["config.json"]
+
+
+def written(tmp_path, change) -> str:
+    """A folder whose config.json is what `change` makes of a good one's data."""
+    folder.write(str(tmp_path), run_of(Config()))
+    file = tmp_path / "config.json"
+    changed = change(json.loads(file.read_text()))
+    file.write_text(changed if isinstance(changed, str) else json.dumps(changed))
+    return str(tmp_path)
+
+
+def without(*names: str):
+    def change(data):
+        inner = data
+        for name in names[:-1]:
+            inner = inner[name]
+        del inner[names[-1]]
+        return data
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: {**data, "format": 2}, "format 2; this version of aejax reads format 1"),
+        (lambda data: json.dumps(data)[:-20], "damaged (JSONDecodeError"),
+        (lambda data: "", "damaged (JSONDecodeError"),
+        (lambda data: [data], "damaged"),
+        (without("format"), "damaged (KeyError: 'format')"),
+        (without("config"), "damaged (KeyError: 'config')"),
+        (without("data", "statistics"), "damaged (KeyError: 'statistics')"),
+        (without("data", "shape"), "damaged"),
+        (lambda data: {**data, "data": {**data["data"], "more": 1}}, "damaged"),
+        (lambda data: {**data, "config": [1]}, "config=[1]: must be a JSON object"),
+        (lambda data: {**data, "config": {"sed": 1}}, "config.sed: no such setting; did you mean"),
+    ],
+)
+def test_a_damaged_config_json_is_refused_with_its_path(tmp_path, change, said):
+    text = message(folder.read, written(tmp_path, change))
+    assert text.startswith(str(tmp_path / "config.json")) and said in text
+
+
+def test_settings_that_are_no_object_are_refused_where_the_model_is_given_too(tmp_path):
+    workdir = written(tmp_path, lambda data: {**data, "config": [1]})
+    assert "config.json" in message(folder.read, workdir, model=Autoencoder())
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    text = message(folder.read, str(tmp_path / "none"))
+    assert text == f"--workdir={tmp_path}/none: holds no run (no {tmp_path}/none/config.json)"
+
+
+def test_a_model_that_no_table_lists_can_be_given(tmp_path):
+    @dataclasses.dataclass
+    class Mine:
+        size: int = 3
+
+    config = Config(model=Mine(4))
+    folder.write(str(tmp_path), run_of(config))
+    assert "custom:Mine" in message(folder.read, str(tmp_path))
+    assert folder.read(str(tmp_path), model=Mine(4)).config == config
+
+
+def changed(value: Any, options: dict[str, Any] | None) -> Any:
+    """Another value of the same type."""
+    if options is not None:
+        others = [kind for kind in options.values() if kind is not type(value)]
+        return next(
+            (kind() for kind in others if kind is not None),
+            dataclasses.make_dataclass("Mine", [])(),
+        )
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return (*value, 1)
+    return value + ("x" if isinstance(value, str) else 1)
+
+
+def test_only_what_may_change_may_change_in_a_folder():
+    config = preset("linear")
+    seen = set()
+    for name, value, field in kinds.leaves(config):
+        other = kinds.from_dict(Config, kinds.to_dict(config))
+        put(other, name, changed(value, kinds.kinds_of(field)))
+        found = folder.differences(config, other)
+        free = [part for part in MAY_CHANGE if name == part or name.startswith(part + ".")]
+        assert not found if free else any(line.startswith(f"config.{name}") for line in found), name
+        seen.update(free)
+    assert seen == set(MAY_CHANGE)
+
+
+def test_what_trains_and_on_what_may_never_change():
+    for name in ("seed", "batch_size", "model.latent_dim", "optimizer.learning_rate", "data.train"):
+        config, other = Config(), Config()
+        put(other, name, changed(get(config, name), None))
+        old, new = get(config, name), get(other, name)
+        assert folder.differences(config, other) == [f"config.{name}: {old!r} -> {new!r}"]
+    found = folder.differences(Config(), Config(optimizer=Adadelta()))
+    assert "config.optimizer.kind: 'adam' -> 'adadelta'" in found
+    assert folder.differences(Config(), Config()) == []
+
+
+def test_json_does_not_make_settings_differ(tmp_path):
+    config = preset("linear")
+    config.model.coder.hidden = (64, 32)
+    folder.write(str(tmp_path), run_of(config))
+    assert folder.differences(folder.read(str(tmp_path)).config, config) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["evil", "evil.Evil", "evil:Evil", "custom:evil.Evil", "__import__"]
+)
+def test_reading_a_folder_imports_and_runs_nothing_that_it_names(tmp_path, monkeypatch, kind):
+    (tmp_path / "evil.py").write_text("open(__file__ + '.ran', 'w').close()\nclass Evil: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def change(data):
+        data["config"]["data"]["source"] = "evil:Evil"
+        data["config"]["model"]["kind"] = kind
+        return data
+
+    workdir = written(tmp_path, change)
+    asked = []
+
+    def recorded(name, *args, **kwargs):
+        asked.append(name)
+        return original(name, *args, **kwargs)
+
+    def never(*_, **__):
+        raise AssertionError("something was run")
+
+    original = builtins.__import__
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", recorded)
+        for name in ("exec", "eval", "compile"):
+            patch.setattr(builtins, name, never)
+        patch.setattr(importlib, "import_module", never)
+        text = message(folder.read, workdir)
+    assert f"config.model={kind}: must be one of autoencoder" in text
+    assert not any("evil" in name for name in asked)
+    assert "evil" not in sys.modules and not (tmp_path / "evil.py.ran").exists()
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
+    name = str(tmp_path / "a.json")
+    folder.write_file(name, "one")
+    with open(name) as before:
+        folder.write_file(name, "two, which is longer")
+        assert before.read() == "one"  # a reader keeps what it opened
+    assert (tmp_path / "a.json").read_text() == "two, which is longer"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    folder.write(str(tmp_path), run_of(Config()))
+    before = (tmp_path / "config.json").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            folder.write(str(tmp_path), run_of(Config(seed=5)))
+    assert (tmp_path / "config.json").read_bytes() == before
