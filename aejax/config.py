@@ -69,11 +69,16 @@ class Mesh:
         data: devices that each see their own rows and hold a copy of the parameters.
         fsdp: devices that each see their own rows and hold a piece of the parameters.
         tensor: devices that share rows and hold a piece of the parameters.
+        rules: where parameters lie, each "PATTERN=AXIS ...": a regular expression of the whole
+            name, then an axis of the mesh or - for each dimension, as
+            "encoder/.*/kernel=fsdp tensor". The first that matches holds; where none does, the last
+            dimension of matrices goes over tensor, and the largest that divides over fsdp.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    rules: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -121,6 +126,8 @@ class Config:
         duration: 3000 steps, 50 epochs or 1e6 examples.
         seed: of the initial parameters, the order of the data and all that is drawn.
         mesh: how devices are laid out.
+        parallel: pjit (one program over the whole mesh, which the compiler divides) or pmap (one
+            program a device with its own collectives; over mesh.data alone).
         evaluation: on the test split, while training.
         checkpoint: when the run is saved.
         log_every: steps of one row of metrics.jsonl.
@@ -140,6 +147,7 @@ class Config:
     duration: str = "50 epochs"
     seed: int = 0
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    parallel: str = "pjit"
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     log_every: int = 100
@@ -161,6 +169,7 @@ MAY_CHANGE = (
     "tensorboard",
     "profile",
     "mesh",
+    "parallel",
     "data.folder",
     "data.feed",
     "init_from",
@@ -243,6 +252,7 @@ def check(config: Config) -> None:
         raise InputError(f"config.seed={config.seed}: must be below 2^32 = {2**32}")
     for name, accepted in (
         ("data.feed", ("resident",)),
+        ("parallel", ("pjit", "pmap")),
         ("data.prepare.binarise", ("none", "threshold", "sampled")),
         ("data.prepare.centre", ("none", "mean", "standardise")),
     ):
@@ -257,6 +267,13 @@ def check(config: Config) -> None:
         size = getattr(config.mesh, axis)
         if size != -1 and size < 1:
             raise InputError(f"config.mesh.{axis}={size}: must be -1 (the rest) or at least 1")
+    for rule in config.mesh.rules:
+        _check_rule(rule)
+    if config.parallel == "pmap" and (config.mesh.fsdp != 1 or config.mesh.tensor != 1):
+        raise InputError(
+            f"config.parallel=pmap with config.mesh.fsdp={config.mesh.fsdp} and"
+            f" config.mesh.tensor={config.mesh.tensor}: pmap divides rows alone; both must be 1"
+        )
     prepare = config.data.prepare
     if prepare.binarise != "none" and not prepare.scale:
         raise InputError(
@@ -267,6 +284,20 @@ def check(config: Config) -> None:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
+
+
+def _check_rule(rule: str) -> None:
+    pattern, _, axes = rule.partition("=")
+    wrong = [axis for axis in axes.split() if axis not in ("data", "fsdp", "tensor", "-")]
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"config.mesh.rules: {rule!r}: {error} in {pattern!r}") from None
+    if not axes.split() or wrong:
+        raise InputError(
+            f"config.mesh.rules: {rule!r}: must be PATTERN=AXIS ..., each axis data, fsdp, tensor"
+            f" or -{f'; there is no {wrong[0]!r}' if wrong else ''}"
+        )
 
 
 def get(config: Any, name: str) -> Any:

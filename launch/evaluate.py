@@ -15,6 +15,10 @@ With --follow it waits beside a training that runs, evaluates each checkpoint on
 the run (exit code 0) or on Ctrl-C (75: start me again).
 """
 
+import os
+import signal
+from collections.abc import Callable
+
 from absl import flags
 
 from aejax.errors import InputError
@@ -39,22 +43,42 @@ def main(argv: list[str]) -> int:
     if given.follow and given.step != "latest":
         raise InputError(f"--step={given.step}: --follow evaluates every step; give one of them")
 
-    from aejax.cluster import STOPPED
+    stop = _stop_request() if given.follow else None
+
+    from aejax.cluster import STOPPED, Stopped
     from aejax.evaluate import evaluation
 
     job = evaluation.job(given.workdir, given.tasks, given.source, given.split, given.folder)
-    if given.follow:
-        try:
-            count = evaluation.follow(job, _say)
-        except KeyboardInterrupt:
-            _say("stopped; what has been evaluated is written")
-            return STOPPED
-        _say(f"the run is complete; {count} checkpoints were evaluated")
-    else:
+    if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
         evaluation.evaluate(job, step, _say)
+    else:
+        try:
+            count = evaluation.follow(job, _say, stop=stop)
+        except Stopped:
+            return STOPPED
+        _say(f"the run is complete; {count} checkpoints were evaluated")
     _say(f"report: {given.workdir.rstrip('/')}/{evaluation.REPORT}")
     return 0
+
+
+def _stop_request() -> Callable[[], bool]:
+    """Whether Ctrl-C or SIGTERM has come; a second one ends the process at once.
+
+    Python's own KeyboardInterrupt can strike while a checkpoint is read, and leave a process
+    behind that waits for its reader's threads.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            os._exit(128 + number)
+        asked.append(number)
+        os.write(2, b"\nstopping after this checkpoint (Ctrl-C again ends at once)\n")
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return lambda: bool(asked)
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax import folder, kinds
+from aejax.cluster import Stopped, never
 from aejax.errors import InputError
 from aejax.evaluate import TASKS, files, report
 from aejax.evaluate.result import Result, shown
@@ -22,7 +23,7 @@ FORMAT = 1
 DEFAULT = ("reconstruction", "latent")
 RECORD = "evaluation.json"
 REPORT = "report.html"
-_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 # A step can be pruned between being chosen and being read; the trainer would have to be this fast.
 _TRIES = 5
 
@@ -118,6 +119,7 @@ def follow(
     job: Job,
     say: Callable[[str], None] = print,
     wait: Callable[[], None] = lambda: time.sleep(_SECONDS_BETWEEN_LOOKS),
+    stop: Callable[[], bool] = never,
 ) -> int:
     """Evaluates each checkpoint once, those that stand first, until the run is complete.
 
@@ -125,15 +127,21 @@ def follow(
         job: what `job` checked.
         say: prints a line.
         wait: called where there is nothing new.
+        stop: asked between checkpoints and between waits.
 
     Returns:
         How many were evaluated.
+
+    Raises:
+        Stopped: asked to stop.
     """
     seen: set[int] = set()
     count = 0
     while True:
         there = checkpoint.steps(job.workdir)
         for step in there:
+            if stop():
+                raise Stopped
             if step in seen:
                 continue
             seen.add(step)
@@ -148,6 +156,8 @@ def follow(
         if checkpoint.steps(job.workdir) == there:
             if there and _is_last(job.workdir, there[-1]):
                 return count
+            if stop():
+                raise Stopped
             wait()
 
 

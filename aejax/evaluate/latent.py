@@ -32,7 +32,7 @@ def task(model: Model, source: Source) -> Result:
     arrays = {"z": z, "index": np.arange(len(z))}
     if label is not None:
         arrays["label"] = label
-    numbers, figures, notes = _numbers(flat), [], []
+    numbers, figures, notes = describe(flat), [], []
     size = flat.shape[1]
     if size == 1:
         png = plots.histogram_png(flat[:, 0], label, "code")
@@ -64,8 +64,8 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray | None]
     return z, np.concatenate(labels) if labels else None
 
 
-def _numbers(z: np.ndarray) -> dict[str, Number]:
-    """Of codes [rows, units]."""
+def describe(z: np.ndarray) -> dict[str, Number]:
+    """How codes [rows, units] are spread, and how many of their units say nothing."""
     low, high = z.min(axis=0), z.max(axis=0)
     constant = high - low <= _CONSTANT * np.maximum(np.abs(low), np.abs(high))
     variance = z.var(axis=0)

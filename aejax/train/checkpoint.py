@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as orbax
 from aejax import folder
 from aejax.cluster import is_main
 from aejax.errors import InputError
+from aejax.train.sharding import flatten
 
 FORMAT = 1
 Arrays = dict[str, jax.Array]
@@ -28,12 +29,6 @@ Arrays = dict[str, jax.Array]
 
 class DamagedError(InputError):
     """A checkpoint whose files are not those that were written; its text names them."""
-
-
-def flatten(tree: Any) -> Arrays:
-    """{"a/b/0": leaf} of nested containers."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def unflatten(tree: Any, arrays: Arrays) -> Any:

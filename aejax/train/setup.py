@@ -159,9 +159,19 @@ def setup(
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
-    state = sharding.with_sharding(built.abstract, sharding.of_state(built.abstract, mesh))
+    shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules)
+    state = sharding.with_sharding(built.abstract, shardings)
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
-    step = Step(built, feed.Resident.take, preparation, shape, config.seed, config.optimizer.ema)
+    step = Step(
+        program=built,
+        take=feed.Resident.take,
+        prepare=preparation,
+        shape=shape,
+        seed=config.seed,
+        ema=config.optimizer.ema,
+        mesh=mesh if config.parallel == "pmap" else None,
+        shardings=shardings,
+    )
     return Setup(
         config,
         train,

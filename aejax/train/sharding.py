@@ -1,6 +1,8 @@
 """How devices are laid out, and where each array of a run lies."""
 
+import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
 AXES = ("data", "fsdp", "tensor")
 # Rows of a batch are dealt out over these two.
 ROWS = ("data", "fsdp")
+# Elements under which the default leaves an array whole: gathering it would cost more than it saves.
+_SMALL = 1024
 
 
 def mesh(config: Config, devices: Devices) -> Mesh:
@@ -73,12 +77,86 @@ def _line(devices: Devices) -> Mesh:
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def of_state(abstract: TrainState, mesh: Mesh) -> TrainState:
-    """The sharding of every array of a state: what is kept for each row goes with the rows."""
-    whole = jax.tree.map(lambda _: replicated(mesh), abstract)
+def of_state(abstract: TrainState, mesh: Mesh, rules: Sequence[str] = ()) -> TrainState:
+    """The sharding of every array of a state.
+
+    Parameters follow the rules, their averages and moments follow them, what is kept for each row
+    goes with the rows, and everything else lies everywhere.
+
+    Raises:
+        InputError: a rule that matches no parameter, or asks for what does not divide.
+    """
+    params = flatten(abstract.params)
+    specs = {name: spec_of(name, leaf.shape, mesh, rules) for name, leaf in params.items()}
+    for rule in rules:
+        pattern = rule.partition("=")[0]
+        if not any(re.fullmatch(pattern, name) for name in params):
+            raise InputError(
+                f"config.mesh.rules: {rule!r} matches no parameter; there are {', '.join(params)}"
+            )
+
+    def follow(path: Any, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for own, spec in specs.items():
+            if (name == own or name.endswith("/" + own)) and leaf.shape == params[own].shape:
+                return NamedSharding(mesh, spec)
+        return replicated(mesh)
+
+    out = jax.tree_util.tree_map_with_path(follow, abstract)
+    whole = jax.tree.map(lambda _: replicated(mesh), abstract.model_state["other"])
     per_row = jax.tree.map(lambda _: rows(mesh), abstract.model_state["rows"])
-    whole.model_state["rows"] = per_row
-    return whole
+    return dataclasses.replace(out, model_state={"rows": per_row, "other": whole})
+
+
+def gathered(sharding: NamedSharding) -> NamedSharding:
+    """The same without the axes that deal out rows: a parameter as every row's work needs it."""
+    axes = [axis if axis == "tensor" else None for axis in sharding.spec]
+    return NamedSharding(sharding.mesh, PartitionSpec(*axes))
+
+
+def spec_of(
+    name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[str] = ()
+) -> PartitionSpec:
+    """Where one parameter lies: by the first rule that matches its name, else by default.
+
+    Raises:
+        InputError: the rule names more dimensions than there are, or one that does not divide.
+    """
+    for rule in rules:
+        pattern, _, axes = rule.partition("=")
+        if re.fullmatch(pattern, name):
+            return _explicit(rule, axes.split(), name, shape, mesh)
+    axes: list[str | None] = [None] * len(shape)
+    if len(shape) > 1 and mesh.shape["tensor"] > 1 and shape[-1] % mesh.shape["tensor"] == 0:
+        axes[-1] = "tensor"
+    if mesh.shape["fsdp"] > 1 and math.prod(shape) >= _SMALL:
+        free = [i for i in range(len(shape)) if axes[i] is None]
+        fits = [i for i in free if shape[i] % mesh.shape["fsdp"] == 0]
+        if fits:
+            axes[max(fits, key=lambda i: shape[i])] = "fsdp"
+    return PartitionSpec(*axes)
+
+
+def _explicit(
+    rule: str, axes: list[str], name: str, shape: tuple[int, ...], mesh: Mesh
+) -> PartitionSpec:
+    if len(axes) != len(shape):
+        raise InputError(
+            f"config.mesh.rules: {rule!r} has {len(axes)} axes; {name} has {len(shape)} dimensions"
+        )
+    for size, axis in zip(shape, axes, strict=True):
+        if axis != "-" and size % mesh.shape[axis]:
+            raise InputError(
+                f"config.mesh.rules: {rule!r}: a dimension of {size} of {name} does not divide"
+                f" over config.mesh.{axis}={mesh.shape[axis]}"
+            )
+    return PartitionSpec(*(None if axis == "-" else axis for axis in axes))
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """{"a/b/0": leaf} of nested containers."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def with_sharding(abstract: Any, shardings: Any) -> Any:

@@ -5,6 +5,7 @@ that are seen one after the other and where the loss couples examples through `C
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from aejax.data.feed import Raw
 from aejax.models.batch import Batch, Context
+from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree, split
 
 # (params, model_state, piece, means) -> loss, (terms, model_state, local means). `means` are the
 # values that Context.mean returns, call by call; None: those of the piece itself.
+Average = Callable[[Tree], Tree]
 Forward = Callable[[Tree, Tree, "Piece", list | None], tuple[jax.Array, tuple[dict, Tree, list]]]
 
 
@@ -32,14 +36,21 @@ class Piece:
     step: jax.Array
 
 
-def forward(graph: nnx.GraphDef, prepare: Callable) -> Forward:
-    """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x."""
+def _same(tree: Tree) -> Tree:
+    return tree
+
+
+def forward(graph: nnx.GraphDef, prepare: Callable, average: Average = _same) -> Forward:
+    """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
+
+    `average` takes means of the rows at hand to means over the devices that hold the others.
+    """
 
     def run(params, model_state, piece, means):
         local = []
 
         def mean(values: jax.Array) -> jax.Array:
-            local.append(jnp.mean(values, axis=0))
+            local.append(average(jnp.mean(values, axis=0)))
             return local[-1] if means is None else means[len(local) - 1]
 
         context = Context(piece.keys, piece.step, mean)
@@ -59,7 +70,12 @@ def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def gradient(
-    run: Forward, params: Tree, model_state: Tree, pieces: Piece, count: int
+    run: Forward,
+    params: Tree,
+    model_state: Tree,
+    pieces: Piece,
+    count: int,
+    average: Average = _same,
 ) -> tuple[Tree, jax.Array, dict, Tree]:
     """The gradient of the mean loss over the pieces.
 
@@ -69,6 +85,7 @@ def gradient(
         model_state: its "rows" have the leading axes [pieces, rows of each].
         pieces: every leaf has the leading axis [pieces].
         count: how many pieces.
+        average: over devices that each see other rows; the identity where one program sees all.
 
     Returns:
         gradient, loss [], terms, model_state (as it came).
@@ -80,7 +97,7 @@ def gradient(
             params, state, first[1], None
         )
         rows = jax.tree.map(lambda leaf: leaf[None], state["rows"])
-        return grads, loss, terms, {**state, "rows": rows}
+        return *average((grads, loss, terms)), {**state, "rows": rows}
 
     inputs = (model_state["rows"], pieces)
 
@@ -109,6 +126,7 @@ def gradient(
         return (loss, terms, grads), state
 
     (loss, terms, (grads, to_means)), states = over_pieces(backward)
+    to_means = average(to_means)
     # Each mean is itself a function of the parameters (and of the means before it): last to first.
     for k in reversed(range(len(means))):
         cotangent = to_means[k]
@@ -121,7 +139,7 @@ def gradient(
         grads = jax.tree.map(jnp.add, grads, more)
         to_means = jax.tree.map(jnp.add, to_means, earlier)
     other = jax.tree.map(lambda leaf: leaf[-1], states["other"])
-    return grads, loss, terms, {"rows": states["rows"], "other": other}
+    return *average((grads, loss, terms)), {"rows": states["rows"], "other": other}
 
 
 def _global_means(run, params, over_pieces, model_state, pieces) -> list:
@@ -147,6 +165,9 @@ class Step:
         shape: (micro-batches, rows of each).
         seed: of the run.
         ema: decay of the average of the parameters, 0 for none.
+        mesh: for the "pmap" style, whose gradient is a program of each device along "data";
+            None: the compiler divides the one program ("pjit").
+        shardings: of the state; None to leave them to the compiler.
     """
 
     program: Program
@@ -155,6 +176,8 @@ class Step:
     shape: tuple[int, int]
     seed: int
     ema: float
+    mesh: jax.sharding.Mesh | None = None
+    shardings: TrainState | None = None
 
     def __call__(self, state: TrainState, data: Any, block: Any, offset: jax.Array) -> TrainState:
         """Makes one update with the rows `offset` steps into the block."""
@@ -168,10 +191,7 @@ class Step:
                 lambda leaf: leaf.reshape(self.shape + leaf.shape[1:]), state.model_state["rows"]
             ),
         }
-        run = forward(self.program.graph, self.prepare)
-        grads, loss, terms, model_state = gradient(
-            run, state.params, model_state, pieces, self.shape[0]
-        )
+        grads, loss, terms, model_state = self._gradient(state.params, model_state, pieces)
         model_state["rows"] = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
         )
@@ -186,7 +206,38 @@ class Step:
             "sums": {name: state.window["sums"][name] + sums[name] for name in sums},
             "learning_rate": self.program.learning_rate(state.step),
         }
-        return TrainState(state.step + 1, params, ema, model_state, opt_state, window)
+        new = TrainState(state.step + 1, params, ema, model_state, opt_state, window)
+        if self.shardings is None:
+            return new
+        return jax.lax.with_sharding_constraint(new, self.shardings)
+
+    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece):
+        """The gradient over the global batch, in this step's parallel style."""
+        if self.mesh is None:
+            if self.shardings is not None:
+                # Pieces are gathered before use, as FSDP means it. Left to itself, XLA's
+                # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
+                gathered = jax.tree.map(sharding.gathered, self.shardings.params)
+                params = jax.lax.with_sharding_constraint(params, gathered)
+            run = forward(self.program.graph, self.prepare)
+            return gradient(run, params, model_state, pieces, self.shape[0])
+
+        def each_device(params, model_state, pieces):
+            average = functools.partial(jax.lax.pmean, axis_name="data")
+            run = forward(self.program.graph, self.prepare, average)
+            return gradient(run, params, model_state, pieces, self.shape[0], average)
+
+        whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
+        state = {"rows": over_rows, "other": whole}
+        by_row = Piece(over_rows, over_rows, whole)  # pyright: ignore[reportArgumentType]
+        # Without check_vma the collectives are those written here, and no others.
+        return jax.shard_map(
+            each_device,
+            mesh=self.mesh,
+            in_specs=(whole, state, by_row),
+            out_specs=(whole, whole, whole, state),
+            check_vma=False,
+        )(params, model_state, pieces)
 
 
 def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 import aejax
+from aejax.cluster import Stopped
 from aejax.data.sources import open_source
 from aejax.errors import InputError
 from aejax.evaluate import evaluation
+from aejax.evaluate.result import Number, shown
 from aejax.train import checkpoint
 
 
@@ -53,6 +55,12 @@ def test_one_checkpoint_and_all_that_is_written(folder):
     (line,) = lines
     assert line.startswith("step 20 (ema): bce ") and f"mse {found['mse']:.5g}" in line
     assert not list(folder.glob("**/*.tmp"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_null_in_json(value):
+    number = Number(value, "dB", "")
+    assert json.dumps(number.value) == "null" and shown(number.value) == "not finite"
 
 
 def test_results_are_kept_by_step_and_rows(folder):
@@ -209,6 +217,15 @@ def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(fold
     assert [line[:8] for line in lines] == ["step 10 ", "step 20 "]
     assert len(waits) == 2
     assert [one["step"] for one in records(folder)] == [10, 20]
+
+
+def test_following_stops_on_request(folder):
+    removed(folder, 20)
+    lines: list[str] = []
+    job = evaluation.job(str(folder), ("latent",))
+    with pytest.raises(Stopped):
+        evaluation.follow(job, lines.append, stop=lambda: bool(lines))
+    assert [line[:8] for line in lines] == ["step 10 "]
 
 
 def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):

@@ -64,6 +64,12 @@ def test_figures_suit_the_size_of_the_code(make, size, classes, names):
     assert ("label" in result.files["codes.npz"]) == bool(classes)
 
 
+def test_a_unit_is_dead_where_it_differs_by_rounding_alone():
+    z = np.tile(np.float64([0.3, -2.0, 0.0, 5.0, 1e-9]), (10, 1))
+    z[::2] += np.float64([1e-8, -1e-6, 0.0, 1e-3, 1e-9])  # the last one is small, but doubles
+    assert latent.describe(z)["dead_units"].value == 3
+
+
 def test_codes_that_never_vary_are_drawn_too(make):
     made = make(latent_dim=2, x_train=X, x_test=X)
     kernel = made.model.module.encoder.layers[0].kernel

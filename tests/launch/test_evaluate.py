@@ -78,15 +78,15 @@ def test_1_and_8_devices_give_the_same_numbers(trained, tmp_path):
 
 
 def test_ctrl_c_ends_following_cleanly(folder):
-    process = start(f"--workdir={folder}", "--follow", "--tasks=latent")
-    assert process.stdout and process.stderr
     steps = sorted(int(path.stem) for path in (folder / "checkpoints").glob("*.json"))
+    process = start(f"--workdir={folder}", "--follow", "--tasks=latent")
+    assert process.stdout
     for step in steps:
         assert process.stdout.readline().startswith(f"step {step} (params): ")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 75 and err == ""
-    assert out == "stopped; what has been evaluated is written\n"
+    assert (process.returncode, out) == (75, "")
+    assert err == "\nstopping after this checkpoint (Ctrl-C again ends at once)\n"
     records = json.loads((folder / "evaluation.json").read_text())["evaluations"]
     assert [record["step"] for record in records] == steps
 

@@ -37,9 +37,11 @@ def shaken(module: nnx.Module) -> nnx.Module:
     return module
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("hidden", "sizes"), [((), [24, 5]), ((16, 8), [24, 16, 8, 5])])
-def test_the_dense_encoder_is_its_layers_in_a_row(hidden, sizes, bias):
+@pytest.mark.parametrize(
+    ("hidden", "bias", "sizes"),
+    [((), True, [24, 5]), ((16, 8), True, [24, 16, 8, 5]), ((16, 8), False, [24, 16, 8, 5])],
+)
+def test_the_dense_encoder_is_its_layers_in_a_row(hidden, bias, sizes):
     coder = Dense(hidden, "tanh", bias)
     encoder = shaken(coder.encoder(SHAPE, 5, nnx.Rngs(0)))
     assert [kernel.shape for kernel, _ in layers(encoder)] == list(
@@ -50,8 +52,7 @@ def test_the_dense_encoder_is_its_layers_in_a_row(hidden, sizes, bias):
     np.testing.assert_allclose(found, in_numpy(encoder, ROWS.reshape(6, -1)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize("leading", [(), (6,), (3, 6)])
+@pytest.mark.parametrize(("leading", "outputs"), [((), 2), ((6,), 1), ((3, 6), 2)])
 def test_the_dense_decoder_is_the_mirror_for_codes_of_any_leading_axes(leading, outputs):
     decoder = shaken(Dense((16, 8), "tanh").decoder(5, SHAPE, outputs, nnx.Rngs(1)))
     sizes = [5, 8, 16, 24 * outputs]

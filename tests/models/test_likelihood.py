@@ -17,6 +17,12 @@ LOGITS = LOGITS.astype(np.float32)
 GREY = RANDOM.uniform(size=len(LOGITS)).astype(np.float32)
 
 
+@jax.jit
+def slopes(z: jax.Array, x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The gradient of the weighted sum of log p, to z and to x."""
+    return jax.grad(lambda z, x: jnp.sum(weight * bernoulli.log_prob(z, x)), argnums=(0, 1))(z, x)
+
+
 def log_p(z: np.ndarray, x: np.ndarray) -> np.ndarray:
     """x log sigmoid(z) + (1 - x) log(1 - sigmoid(z)), in float64."""
     z, x = np.asarray(z, np.float64), np.asarray(x, np.float64)
@@ -33,9 +39,7 @@ def test_bernoulli_is_the_cross_entropy_at_every_logit(x):
 @pytest.mark.parametrize("x", [GREY, (GREY > 0.5).astype(np.float32), 0 * GREY, 0 * GREY + 1])
 def test_the_gradient_of_bernoulli_is_x_minus_sigmoid_at_every_logit(x):
     weight = RANDOM.randn(len(x)).astype(np.float32)
-    to_logits, to_x = jax.grad(
-        lambda z, x: jnp.sum(weight * bernoulli.log_prob(z, x)), argnums=(0, 1)
-    )(LOGITS, x)
+    to_logits, to_x = slopes(LOGITS, x, weight)
     exact = weight * (np.float64(x) - special.expit(np.float64(LOGITS)))
     np.testing.assert_allclose(to_logits, exact, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(to_x, weight * np.float64(LOGITS), rtol=1e-6)
@@ -43,7 +47,7 @@ def test_the_gradient_of_bernoulli_is_x_minus_sigmoid_at_every_logit(x):
 
 @pytest.mark.parametrize("saturated", [30.0, 100.0, 1e4, 1e30])
 def test_a_right_and_certain_pixel_costs_nothing_and_pulls_nowhere(saturated):
-    value = jax.value_and_grad(bernoulli.log_prob)
+    value = jax.jit(jax.value_and_grad(bernoulli.log_prob))
     for z, x in ((saturated, 1.0), (-saturated, 0.0)):
         found, slope = value(jnp.float32(z), jnp.float32(x))
         assert found == pytest.approx(0, abs=1e-12) and slope == pytest.approx(0, abs=1e-12)
@@ -68,7 +72,7 @@ def test_the_gradient_of_bernoulli_sums_over_what_was_repeated(z_shape, x_shape)
     shape = np.broadcast_shapes(z_shape, x_shape)
     z, weight = (np.float32(RANDOM.normal(size=size)) for size in (z_shape, shape))
     x = np.float32(RANDOM.uniform(size=x_shape))
-    found = jax.grad(lambda z, x: jnp.sum(weight * bernoulli.log_prob(z, x)), argnums=(0, 1))(z, x)
+    found = slopes(z, x, weight)
     full_z, full_x = np.broadcast_to(np.float64(z), shape), np.broadcast_to(np.float64(x), shape)
     each = (weight * (full_x - special.expit(full_z)), weight * full_z)
     for gradient, exact, like in zip(found, each, (z, x), strict=True):
@@ -78,14 +82,15 @@ def test_the_gradient_of_bernoulli_sums_over_what_was_repeated(z_shape, x_shape)
         np.testing.assert_allclose(
             gradient, total.sum(repeated, keepdims=True), rtol=2e-5, atol=1e-5
         )
-    value = bernoulli.log_prob(z, x)
+    value = jax.jit(bernoulli.log_prob)(z, x)
     np.testing.assert_allclose(value, log_p(full_z, full_x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32])
 def test_binary_pixels_may_be_of_any_type(dtype):
     x = (GREY > 0.5).astype(dtype)
-    value, slope = jax.value_and_grad(lambda z: jnp.sum(bernoulli.log_prob(z, x)))(LOGITS)
+    run = jax.jit(jax.value_and_grad(lambda z: jnp.sum(bernoulli.log_prob(z, x))))
+    value, slope = run(LOGITS)
     assert value == pytest.approx(log_p(LOGITS, x).sum(), rel=1e-6)
     np.testing.assert_allclose(slope, x - special.expit(np.float64(LOGITS)), rtol=1e-5, atol=1e-6)
 

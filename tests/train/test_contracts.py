@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Config, Data, Mesh, Prepare
+from aejax.config import Config, Data, Prepare
 from aejax.data import order
 from aejax.data.sources.base import Arrays
 from aejax.train import checkpoint
@@ -18,7 +18,8 @@ from tests.train import toys
 ROWS, ELEMENTS, BATCH, SEED = 40, 6, 16, 3
 X = np.random.RandomState(0).randint(0, 2, (ROWS, ELEMENTS)).astype(np.uint8)
 SOURCE = Arrays(X, None, 1.0)
-LAYOUTS = list(itertools.product((1, 8), (1, 2)))  # devices, micro-batches
+# Devices, micro-batches, parallel style.
+LAYOUTS = [*itertools.product((1, 8), (1, 2), ("pjit",)), (8, 1, "pmap"), (8, 2, "pmap")]
 
 TOYS = {
     "sparse": (toys.sparse, toys.sparse_loss),
@@ -30,7 +31,7 @@ TOYS = {
 }
 
 
-def configuration(model, micro_batches=1, optimizer=None) -> Config:
+def configuration(model, micro_batches=1, parallel="pjit", optimizer=None) -> Config:
     return Config(
         model=model,
         data=Data(prepare=Prepare(scale=True)),
@@ -39,16 +40,18 @@ def configuration(model, micro_batches=1, optimizer=None) -> Config:
         micro_batches=micro_batches,
         duration="8 steps",
         seed=SEED,
-        mesh=Mesh(),
+        parallel=parallel,
         log_every=1,
         tensorboard=False,
     )
 
 
-def updates(model, devices: int, micro_batches: int, steps: int):
+def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
     """Plain SGD with rate 1, step by step: (parameters before, gradient, sums, model state)."""
     made = setup(
-        configuration(model, micro_batches), (SOURCE, SOURCE), devices=jax.devices()[:devices]
+        configuration(model, micro_batches, parallel),
+        (SOURCE, SOURCE),
+        devices=jax.devices()[:devices],
     )
     feed, state = made.open_feed(), made.init()
     dispatch = made.compile(feed)
@@ -98,20 +101,20 @@ def assert_close(actual, expected, tolerance: float) -> None:
         np.testing.assert_allclose(actual[name], value, atol=tolerance * scale, err_msg=name)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("toy", TOYS)
-def test_gradient_is_that_of_the_global_batch(toy, devices, micro_batches):
+def test_gradient_is_that_of_the_global_batch(toy, layout):
     model, loss = TOYS[toy]
-    for step, (params, gradient, sums, _) in enumerate(updates(model(), devices, micro_batches, 2)):
+    for step, (params, gradient, sums, _) in enumerate(updates(model(), *layout, steps=2)):
         x = rows_of(step)
         assert sums["loss"] == pytest.approx(loss(params, x, SEED, step), rel=1e-5)
         assert_close(gradient, finite_differences(loss, params, x, SEED, step), 2e-5)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), LAYOUTS)
-def test_boltzmann_machine_with_persistent_chains(devices, micro_batches):
-    steps = updates(toys.Boltzmann(), devices, micro_batches, 3)
-    reference = updates(toys.Boltzmann(), 1, 1, 3)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_boltzmann_machine_with_persistent_chains(layout):
+    steps = updates(toys.Boltzmann(), *layout, steps=3)
+    reference = updates(toys.Boltzmann(), *LAYOUTS[0], steps=3)
     for step, (params, gradient, _, state) in enumerate(steps):
         chains = state["rows/chains"]
         assert chains.shape == (BATCH, ELEMENTS)
@@ -122,7 +125,9 @@ def test_boltzmann_machine_with_persistent_chains(devices, micro_batches):
 
 def test_annealing_changes_the_gradient_by_step():
     _, loss = TOYS["annealed"]
-    for step, (params, gradient, sums, _) in enumerate(updates(toys.annealed(), 8, 1, 6)):
+    for step, (params, gradient, sums, _) in enumerate(
+        updates(toys.annealed(), *LAYOUTS[2], steps=6)
+    ):
         x = rows_of(step)
         assert_close(gradient, finite_differences(loss, params, x, SEED, step), 2e-5)
         assert (sums["size"] == 0) == (step == 0)
@@ -132,10 +137,10 @@ def test_annealing_changes_the_gradient_by_step():
 def test_trains_through_the_one_loop(toy, tmp_path):
     model = toys.Boltzmann if toy == "boltzmann" else TOYS[toy][0]
     losses = []
-    for devices, micro_batches in ((1, 1), (8, 2)):
-        workdir = str(tmp_path / f"{devices}-{micro_batches}")
+    for devices, micro_batches, parallel in (LAYOUTS[0], LAYOUTS[-1]):
+        workdir = str(tmp_path / str(devices))
         outcome = train(
-            configuration(model(), micro_batches, Adam(learning_rate=0.03)),
+            configuration(model(), micro_batches, parallel, Adam(learning_rate=0.03)),
             workdir,
             (SOURCE, SOURCE),
             quiet=True,

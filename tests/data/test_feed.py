@@ -1,0 +1,116 @@
+"""The resident feed gives the order's rows, whatever block a step falls into."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from aejax.data import feed, order
+from aejax.data.sources.base import Arrays
+
+X = np.random.RandomState(0).randint(0, 256, (37, 4, 3, 1)).astype(np.uint8)
+LABEL = np.arange(37, dtype=np.int64) % 5
+SEED = 11
+WHOLE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 40 positions, so that they are used up."""
+    monkeypatch.setattr(feed, "_POSITIONS", 40)
+
+
+def opened(shape=(2, 4), steps=100, label=LABEL, sharding=WHOLE) -> feed.Resident:
+    data = feed.resident(Arrays(X, label, 255.0), WHOLE)
+    return feed.Resident(data, len(X), SEED, shape, steps, sharding)
+
+
+def rows_of(resident: feed.Resident, step: int) -> feed.Raw:
+    block = resident.at(step)
+    assert block.first <= step < block.last
+    assert block.arrays.shape == (resident.capacity, *resident.shape)
+    offset = jnp.int32(step - block.first)
+    return jax.device_get(jax.jit(resident.take)(resident.data, block.arrays, offset))
+
+
+def assert_right(raw: feed.Raw, step: int, shape=(2, 4)) -> None:
+    size = shape[0] * shape[1]
+    index = order.examples(SEED, len(X), step * size, (step + 1) * size).reshape(shape)
+    assert np.array_equal(raw.index, index)
+    assert raw.x.dtype == np.uint8
+    assert np.array_equal(raw.x, X[index].reshape(*shape, -1))
+    assert raw.label is not None and raw.label.dtype == np.int32
+    assert np.array_equal(raw.label, LABEL[index])
+
+
+@pytest.mark.parametrize("first", [0, 3, 17])
+def test_every_step_gets_its_rows_also_when_a_block_is_used_up(small_blocks, first):
+    resident = opened()
+    assert resident.capacity == 5
+    blocks = set()
+    for step in range(first, first + 13):
+        assert_right(rows_of(resident, step), step)
+        blocks.add(resident.at(step).first)
+    assert blocks == {first, first + 5, first + 10}
+
+
+def test_steps_may_be_asked_for_in_any_order(small_blocks):
+    resident = opened()
+    for step in (20, 3, 24, 4, 7, 8, 2, 99):
+        assert_right(rows_of(resident, step), step)
+
+
+def test_a_block_is_sent_once_and_kept_until_it_is_used_up(small_blocks):
+    resident = opened()
+    block = resident.at(6)
+    assert all(resident.at(step) is block for step in range(6, 11))
+    assert resident.at(11) is not block
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps", "capacity"),
+    [((1, 8), 3, 3), ((1, 8), 100, 5), ((2, 4), 100, 5), ((8, 8), 100, 1), ((1, 1), 1000, 40)],
+)
+def test_all_blocks_have_one_size(small_blocks, shape, steps, capacity):
+    resident = opened(shape, steps)
+    assert resident.capacity == capacity
+    for step in (0, steps - 1):
+        assert_right(rows_of(resident, step), step, shape)
+
+
+def test_rows_without_labels_stay_so():
+    resident = opened(label=None)
+    assert resident.data.keys() == {"x"}
+    assert rows_of(resident, 2).label is None
+
+
+def test_the_split_lies_on_the_devices_as_stored():
+    data = feed.resident(Arrays(X, LABEL, 255.0), WHOLE)
+    assert data["x"].dtype == np.uint8 and np.array_equal(data["x"], X.reshape(37, -1))
+    assert data["label"].dtype == np.int32 and np.array_equal(data["label"], LABEL)
+
+
+def test_rows_that_are_dealt_out_over_devices_are_the_same_rows(small_blocks):
+    mesh = Mesh(np.asarray(jax.devices()[:4]), ("data",), axis_types=(AxisType.Auto,))
+    over_rows = NamedSharding(mesh, PartitionSpec(None, None, "data"))
+    resident = opened(sharding=over_rows)
+    resident.data = jax.device_put(resident.data, NamedSharding(mesh, PartitionSpec()))
+    block = resident.at(4)
+    assert block.arrays.sharding == over_rows
+    take = jax.jit(resident.take)
+    raw = jax.device_get(take(resident.data, block.arrays, jnp.int32(2)))
+    assert_right(raw, 6)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size"), [(10, 4), (8, 4), (1, 4), (4, 4), (5, 1), (360, 1000)]
+)
+def test_padded_batches_hold_every_row_once_and_mark_what_fills(count, batch_size):
+    index, mask = feed.padded(count, batch_size)
+    batches = -(-count // batch_size)
+    assert index.shape == mask.shape == (batches, batch_size)
+    assert index.dtype == np.int32 and mask.dtype == np.float32
+    assert index[mask == 1].tolist() == list(range(count))
+    assert not index[mask == 0].any() and set(np.unique(mask)) <= {0.0, 1.0}
+    assert mask.any(axis=1).all()  # no batch of nothing

@@ -1,0 +1,279 @@
+"""metrics.jsonl, the ledger of time, and what a run shows."""
+
+import io
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from aejax import tracking
+from aejax.config import Config
+from aejax.tracking import CATEGORIES, Ledger, Tracker, cut_metrics
+
+
+def line(step: int, seconds: float | None = None, split: str = "train") -> str:
+    row = {"step": step, "split": split, "loss": 0.5}
+    return json.dumps(row if seconds is None else {**row, "seconds": seconds}) + "\n"
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    """metrics.jsonl of a run that got to step 30, and was evaluated at 20."""
+    file = tmp_path / "metrics.jsonl"
+    rows = [line(10, 1.5), line(20, 2.5), line(20, 2.75, "test"), line(30, 3.5)]
+    file.write_text("".join(rows))
+    return file
+
+
+def test_rows_after_the_step_are_cut_and_the_clock_of_the_last_is_told(metrics):
+    before = metrics.read_text().splitlines(keepends=True)
+    assert cut_metrics(str(metrics.parent), 20) == 3.5
+    assert metrics.read_text() == "".join(before[:3])
+    assert cut_metrics(str(metrics.parent), 19) == 2.75
+    assert metrics.read_text() == before[0]
+    assert cut_metrics(str(metrics.parent), 0) == 1.5
+    assert metrics.read_text() == ""
+    assert os.listdir(metrics.parent) == ["metrics.jsonl"]
+
+
+def test_a_file_of_which_nothing_is_cut_is_not_touched(metrics):
+    before = (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns)
+    for step in (30, 31, 1000):
+        assert cut_metrics(str(metrics.parent), step) is None
+    assert (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("half", ['{"step": 30, "split": "tra', '{"step": 30}', "{", "\0" * 512])
+def test_a_line_that_was_half_written_is_cut(metrics, half):
+    before = metrics.read_text()
+    metrics.write_text(before + half)
+    assert cut_metrics(str(metrics.parent), 30) is None
+    assert metrics.read_text() == before
+
+
+@pytest.mark.parametrize("damaged", ["\0\0\0\n", "not JSON\n", "[1, 2]\n", "12\n", "null\n", "\n"])
+def test_a_line_that_is_no_row_is_cut(metrics, damaged):
+    before = metrics.read_text()
+    metrics.write_text(before + damaged + line(40, 9.0))
+    assert cut_metrics(str(metrics.parent), 30) == 9.0
+    assert metrics.read_text() == before
+
+
+def test_without_a_file_nothing_is_cut_and_none_is_made(tmp_path):
+    assert cut_metrics(str(tmp_path), 10) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+class Clock:
+    """time.monotonic and time.time that move when they are told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(tracking.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(tracking.time, "time", lambda: 5e8 + self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def test_every_second_counts_as_one_thing(clock):
+    ledger = Ledger(started=5e8 + clock.now - 4)  # the process is 4 seconds old
+    clock.now += 1
+    assert ledger.enter("compilation") == "start-up"
+    clock.now += 10
+    with ledger.counting("steps"):
+        clock.now += 20
+        with ledger.counting("checkpoints"):
+            clock.now += 3
+        clock.now += 5
+    clock.now += 2
+    assert ledger.total() == 45
+    expected = {"start-up": 5.0, "compilation": 12.0, "steps": 25.0, "checkpoints": 3.0}
+    assert ledger.seconds == {**dict.fromkeys(CATEGORIES, 0.0), **expected}
+    clock.now += 1
+    assert ledger.total() == 46 == sum(ledger.seconds.values())
+
+
+def test_an_error_inside_ends_its_category(clock):
+    ledger = Ledger()
+    with pytest.raises(RuntimeError), ledger.counting("steps"):
+        clock.now += 3
+        raise RuntimeError
+    clock.now += 1
+    assert ledger.total() == 4
+    assert (ledger.seconds["steps"], ledger.seconds["start-up"]) == (3, 1)
+
+
+def test_a_finished_ledger_comes_back_as_it_was(clock):
+    ledger = Ledger()
+    with ledger.counting("evaluation"):
+        clock.now += 7.25
+    clock.now += 1
+    saved = json.loads(json.dumps(ledger.to_dict()))
+    assert saved["seconds"]["evaluation"] == 7.25 and saved["starts"] == 1 and saved["lost"] == 0
+    clock.now += 100
+    again = Ledger.of(saved)
+    assert again.to_dict() == saved
+    assert again.total() == 8.25
+
+
+def test_starts_are_added_up_with_the_work_that_was_lost(clock):
+    first = Ledger()
+    with first.counting("steps"):
+        clock.now += 10
+    saved = first.to_dict()  # of the last checkpoint, at 10 seconds
+    clock.now += 500  # killed; its last row was written at 14 seconds
+    second = Ledger()
+    clock.now += 2
+    second.add(json.loads(json.dumps(saved)), lost_at=14.0)
+    with second.counting("steps"):
+        clock.now += 5
+    assert second.total() == 17
+    assert (second.seconds["steps"], second.seconds["start-up"]) == (15, 2)
+    assert (second.starts, second.lost) == (2, 4)
+    third = Ledger()
+    third.add(second.to_dict(), lost_at=None)
+    assert (third.starts, third.lost, third.total()) == (3, 4, 17)
+    assert third.summary() == (
+        "seconds: start-up 2.0, steps 15.0, lost 4.0 in 3 starts; 71.4 % productive"
+        " (78.9 % after start-up and compilation)"
+    )
+
+
+def test_the_summary_of_nothing_divides_by_nothing(clock):
+    assert Ledger().summary() == (
+        "seconds: ; 0.0 % productive (0.0 % after start-up and compilation)"
+    )
+
+
+def tracker(tmp_path, **changes) -> Tracker:
+    settings = {"total": 100, "first": 0, "tensorboard": False, "quiet": False, **changes}
+    return Tracker(str(tmp_path), **settings)
+
+
+def test_rows_are_written_at_once_and_go_on_where_the_file_ends(tmp_path):
+    rows = [{"step": step, "split": "train", "loss": 1 / step, "best": None} for step in (1, 2, 3)]
+    for part in (rows[:2], rows[2:]):
+        made = tracker(tmp_path)
+        for row in part:
+            made.row(row)
+        written = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(written[-1]) == part[-1]  # before it is closed
+        made.close()
+    assert [json.loads(one) for one in (tmp_path / "metrics.jsonl").open()] == rows
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def events(tmp_path) -> list:
+    """Events of all files, in their order."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    out = []
+    for file in sorted((tmp_path / "tensorboard").iterdir()):
+        data, at = file.read_bytes(), 0
+        while at < len(data):  # a record: length (8), its crc (4), the data, its crc (4)
+            size = int.from_bytes(data[at : at + 8], "little")
+            out.append(Event.FromString(data[at + 12 : at + 12 + size]))
+            at += size + 16
+    return out
+
+
+def test_tensorboard_holds_every_number_of_every_row(tmp_path):
+    made = tracker(tmp_path, tensorboard=True)
+    made.settings(Config(seed=77))
+    made.row({"step": 10, "split": "train", "loss": 0.25, "seconds": 1.5})
+    made.row({"step": 20, "split": "test", "loss": 0.125, "mse": 3.0})
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    made.picture("reconstructions", image, 20, last=False)
+    made.close()
+    found = {
+        (value.tag, event.step): value
+        for event in events(tmp_path)
+        for value in event.summary.value
+    }
+    scalars = {key: value.simple_value for key, value in found.items() if "/" in key[0]}
+    scalars.pop(("config/text_summary", 0), None)
+    assert scalars == {
+        ("train/loss", 10): 0.25,
+        ("train/seconds", 10): 1.5,
+        ("test/loss", 20): 0.125,
+        ("test/mse", 20): 3.0,
+    }
+    assert b'"seed": 77' in found["config/text_summary", 0].tensor.string_val[0]
+    from PIL import Image
+
+    shown = Image.open(io.BytesIO(found["reconstructions", 20].image.encoded_image_string))
+    assert np.array_equal(np.asarray(shown), image)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_run_that_goes_on_purges_what_tensorboard_holds_beyond(tmp_path):
+    made = tracker(tmp_path, tensorboard=True, first=50)
+    made.row({"step": 60, "split": "train", "loss": 0.5})
+    made.close()
+    starts = [event for event in events(tmp_path) if event.WhichOneof("what") == "session_log"]
+    assert [(event.session_log.status, event.step) for event in starts] == [(1, 50)]
+
+
+@pytest.mark.parametrize(("channels", "factor"), [(1, 25), (3, 25)])
+def test_the_last_picture_is_a_file_large_enough_to_look_at(tmp_path, channels, factor):
+    from PIL import Image
+
+    image = np.random.RandomState(0).randint(0, 256, (8, 6, channels)).astype(np.uint8)
+    made = tracker(tmp_path)
+    made.picture("reconstructions", image, 10, last=False)
+    assert not (tmp_path / "figures").exists()
+    made.picture("reconstructions", image, 20, last=True)
+    made.close()
+    read = np.asarray(Image.open(tmp_path / "figures" / "reconstructions.png"))
+    wanted = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    assert np.array_equal(read, wanted.squeeze(-1) if channels == 1 else wanted)
+
+
+class Screen(io.StringIO):
+    """A standard error that says whether it is a terminal."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def shown(monkeypatch, tmp_path, terminal: bool, clock: Clock | None = None, **changes) -> str:
+    """What a run shows that goes from step 40 to 100, a second for every ten steps."""
+    screen = Screen(terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    made = tracker(tmp_path, first=40, **changes)
+    made.say("going on at step 40")
+    for step in range(50, 101, 10):
+        if clock is not None:
+            clock.now += 4
+        made.progress(step, 0.5 / step if step > 50 else None, rate=1234.5, left=100.0 - step)
+    made.close()
+    return screen.getvalue()
+
+
+def test_a_log_gets_a_line_every_ten_seconds(monkeypatch, tmp_path, clock):
+    assert shown(monkeypatch, tmp_path, False, clock).splitlines() == [
+        "going on at step 40",
+        "step 70/100  loss 0.0071429  1234 examples/s  30 s left",
+        "step 100/100  loss 0.005  1234 examples/s  0 s left",
+    ]
+
+
+def test_a_terminal_gets_a_bar_and_lines_above_it(monkeypatch, tmp_path):
+    text = shown(monkeypatch, tmp_path, True)
+    assert "going on at step 40\n" in text
+    assert "40/100" in text and "100/100" in text and "loss 0.005" in text
+    assert "examples/s" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_shows_nothing(monkeypatch, tmp_path, terminal, clock):
+    assert shown(monkeypatch, tmp_path, terminal, clock, quiet=True) == ""

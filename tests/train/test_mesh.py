@@ -1,0 +1,142 @@
+"""Meshes and both parallel styles: the same run, the collectives that were meant, shares of memory."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from aejax.config import Config, Mesh
+from aejax.errors import InputError
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.train import sharding
+from aejax.train.dry_run import compile_step
+from aejax.train.loop import train
+from aejax.train.optimizer import Adam
+from aejax.train.setup import setup
+from tests.train import toys
+from tests.train.processes import rows
+from tests.train.runs import small
+
+COLLECTIVE = re.compile(
+    r"= .*? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+
+
+def wide(**changes) -> Config:
+    """64-256-32-256-64 with moments: large enough to be dealt out, random enough to notice."""
+    model = Autoencoder(latent_dim=32, bottleneck=Plain("relu"))
+    model.coder.hidden = (256,)
+    settings = {"model": model, "duration": "50 steps", "log_every": 1}
+    return small(**{**settings, "optimizer": Adam(learning_rate=1e-3), **changes})
+
+
+def losses(config: Config, workdir, devices: int = 8) -> np.ndarray:
+    train(config, str(workdir), quiet=True, devices=jax.devices()[:devices])
+    return np.array([row["loss"] for row in rows(workdir) if row["split"] == "train"])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> np.ndarray:
+    config = wide()
+    config.data.prepare.shift = 1  # something is drawn in every step
+    return losses(config, tmp_path_factory.mktemp("alone"), devices=1)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "parallel"),
+    [((8, 1, 1), "pjit"), ((4, 2, 1), "pjit"), ((2, 2, 2), "pjit"), ((8, 1, 1), "pmap")],
+)
+def test_every_layout_follows_the_run_on_one_device(alone, tmp_path, mesh, parallel):
+    config = wide(mesh=Mesh(*mesh), parallel=parallel)
+    config.data.prepare.shift = 1
+    followed = losses(config, tmp_path)
+    assert len(followed) == len(alone) == 50
+    np.testing.assert_allclose(followed, alone, rtol=1e-5)
+
+
+def collectives(config: Config, sources=None) -> list[str]:
+    text = compile_step(setup(config, sources)).as_text()
+    return [match[1] for line in text.splitlines() if (match := COLLECTIVE.search(line))]
+
+
+@pytest.mark.parametrize("parallel", ["pjit", "pmap"])
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_data_parallelism_costs_one_all_reduce(parallel, micro_batches):
+    found = collectives(wide(parallel=parallel, micro_batches=micro_batches))
+    assert found == ["all-reduce"]
+
+
+def test_that_all_reduce_carries_gradients_and_scalars_alone():
+    made = setup(wide())
+    text = compile_step(made).as_text()
+    (line,) = [line for line in text.splitlines() if COLLECTIVE.search(line)]
+    shapes = re.findall(r"f32\[([\d,]*)\]", line.split(" all-reduce")[0])
+    sizes = sorted(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
+    parameters = sorted(leaf.size for leaf in jax.tree.leaves(made.state.params))
+    assert [size for size in sizes if size > 1] == parameters
+
+
+@pytest.mark.parametrize(
+    ("toy", "parallel", "count"),
+    [
+        (toys.sparse, "pjit", 2),  # the mean, then gradients and scalars
+        (toys.sparse, "pmap", 3),  # and what the mean's derivative sums over devices
+        (toys.normalised, "pjit", 5),  # two means ahead, two back, then gradients and scalars
+        (toys.normalised, "pmap", 5),
+    ],
+)
+def test_means_over_the_batch_cost_what_is_listed(toy, parallel, count):
+    assert collectives(wide(model=toy(), parallel=parallel)) == ["all-reduce"] * count
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 4, 1)])
+def test_fsdp_stores_its_share_of_parameters_and_moments(shape):
+    made = setup(wide(mesh=Mesh(*shape)))
+    state = made.init()
+    stored = whole = 0
+    for leaf in jax.tree.leaves((state.params, state.opt_state)):
+        stored += leaf.addressable_shards[0].data.nbytes
+        whole += leaf.nbytes
+    assert stored / whole <= 1 / shape[1] + 0.05
+    # And it stays so: the step gives back what it was given.
+    feed = made.open_feed()
+    step = made.compile(feed)
+    numbers = [jax.device_put(v, made.replicated) for v in (np.int32(0), np.int32(3), np.bool_(1))]
+    after, _ = step(state, feed.data, feed.at(0).arrays, *numbers)
+    for leaf, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(made.state), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+def test_rules_by_path_win_and_moments_follow():
+    config = wide(mesh=Mesh(2, 2, 2, rules=("encoder/.*/kernel=fsdp tensor", ".*bias=-")))
+    state = setup(config).state
+    specs = {name: leaf.sharding.spec for name, leaf in sharding.flatten(state).items()}
+    assert specs["params/encoder/layers/0/kernel"] == PartitionSpec("fsdp", "tensor")
+    moments = specs["opt_state/0/mu/encoder/layers/0/kernel"]
+    assert moments == PartitionSpec("fsdp", "tensor")
+    assert specs["opt_state/0/nu/decoder/layers/1/bias"] == PartitionSpec(None)
+    assert not any(specs["step"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (("nothing=fsdp",), "matches no parameter"),
+        (("encoder/layers/0/kernel=fsdp",), "has 1 axes; .* has 2 dimensions"),
+        (("encoder/layers/1/bias=data",), "a dimension of 32 .* config.mesh.data=3"),
+        (("(=fsdp",), r"config.mesh.rules: '\(=fsdp'"),
+        (("a=rows",), "there is no 'rows'"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused(rules, message):
+    config = wide(batch_size=60, mesh=Mesh(3, 2, 1, rules=rules))
+    with pytest.raises(InputError, match=message):
+        setup(config, devices=jax.devices()[:6])
+
+
+def test_pmap_refuses_other_axes():
+    with pytest.raises(InputError, match="config.parallel=pmap with config.mesh.fsdp=2"):
+        setup(wide(mesh=Mesh(4, 2, 1), parallel="pmap"))
