@@ -2,12 +2,17 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from aejax.errors import InputError
 
 # Exit code of a run that stopped on request with everything saved: start me again (EX_TEMPFAIL).
 STOPPED = 75
@@ -80,18 +85,70 @@ def interruptible(stop: Callable[[], bool], function: Callable[[], Any]) -> Any:
     return out["value"]
 
 
+def connect(coordinator: str, processes: int, process: int) -> None:
+    """Joins the processes of one job; call before anything looks for devices.
+
+    Args:
+        coordinator: HOST:PORT at which process 0 listens; "" for a job of one process.
+        processes: how many there are.
+        process: the number of this one.
+
+    Raises:
+        InputError: numbers that do not fit, or a host that has no address.
+    """
+    if not coordinator:
+        if processes != 1 or process != 0:
+            raise InputError(
+                f"--processes={processes} --process={process}: needs --coordinator=HOST:PORT"
+            )
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--coordinator={coordinator}: must be HOST:PORT")
+    if not 0 <= process < processes:
+        raise InputError(f"--process={process}: must be 0 to {processes - 1} (--processes - 1)")
+    try:
+        socket.getaddrinfo(host, int(port))
+    except OSError as error:
+        # JAX would wait five minutes in silence.
+        raise InputError(f"--coordinator={coordinator}: {host} has no address ({error})") from None
+    jax.distributed.initialize(
+        coordinator,
+        processes,
+        process,
+        coordinator_bind_address=coordinator,
+        initialization_timeout=60,
+        heartbeat_timeout_seconds=10,
+        shutdown_timeout_seconds=10,
+    )
+
+
+def agree(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:
+    """What all processes do next: stop if any was asked to; the rest as process 0 says."""
+    if jax.process_count() == 1:
+        return stop, steps, save
+    said = multihost_utils.process_allgather(np.array([stop, steps, save], np.int64))
+    return bool(said[:, 0].any()), int(said[0, 1]), bool(said[0, 2])
+
+
 def is_main() -> bool:
     """Whether this process writes files and talks to people."""
     return jax.process_index() == 0
 
 
-def before_backend(deterministic: bool) -> None:
+def before_backend(deterministic: bool, compilation_cache: str) -> None:
     """Sets what must be set before JAX looks for devices.
 
     Args:
+        compilation_cache: folder that keeps compiled programs from one start to the next; "" for
+            none.
         deterministic: the same bits every time on a GPU: no atomics in scatters and reductions,
             and no choice of kernels by timing. A CPU gives the same bits anyway.
     """
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+        # Small programs too: a start is made of many of them.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if deterministic:
         wanted = "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()

@@ -49,7 +49,10 @@ class Data:
         train: split that trains, by name and slice: train, train[:90%], train[:50000].
         test: split that is evaluated: test, train[90%:].
         folder: TFDS's data folder; "" for its default.
-        feed: resident keeps the whole split on every device.
+        feed: resident keeps the whole split on every device; streaming reads rows ahead while
+            steps run; auto is resident up to resident_mib.
+        resident_mib: largest split, in MiB as stored, that auto keeps on every device.
+        threads: that read ahead for the streaming feed; more where rows are slow to read or decode.
         prepare: what becomes of the raw rows.
     """
 
@@ -57,7 +60,9 @@ class Data:
     train: str = "train"
     test: str = "test"
     folder: str = ""
-    feed: str = "resident"
+    feed: str = "auto"
+    resident_mib: int = 1024
+    threads: int = 16
     prepare: Prepare = dataclasses.field(default_factory=Prepare)
 
 
@@ -135,6 +140,8 @@ class Config:
         init_from: a run's folder to take parameters from, where names and shapes match.
         profile: FIRST:LAST steps of which a profiler trace is written.
         deterministic: the same bits every time on a GPU too (a CPU always gives them).
+        compilation_cache: folder that keeps compiled programs from one start to the next; "" for
+            none.
         watchdog_minutes: end the process, with every thread's stack, when steps hang this long; 0
             for never.
     """
@@ -155,6 +162,7 @@ class Config:
     init_from: str = ""
     profile: str = ""
     deterministic: bool = False
+    compilation_cache: str = "~/.cache/aejax"
     watchdog_minutes: float = 30.0
 
 
@@ -172,8 +180,11 @@ MAY_CHANGE = (
     "parallel",
     "data.folder",
     "data.feed",
+    "data.resident_mib",
+    "data.threads",
     "init_from",
     "deterministic",
+    "compilation_cache",
     "watchdog_minutes",
 )
 
@@ -241,6 +252,8 @@ def check(config: Config) -> None:
         ("checkpoint.keep", 1),
         ("checkpoint.minutes", 0),
         ("data.prepare.shift", 0),
+        ("data.resident_mib", 0),
+        ("data.threads", 1),
         ("optimizer.learning_rate", 0),
         ("optimizer.weight_decay", 0),
         ("optimizer.clip", 0),
@@ -251,7 +264,7 @@ def check(config: Config) -> None:
     if config.seed >= 2**32:
         raise InputError(f"config.seed={config.seed}: must be below 2^32 = {2**32}")
     for name, accepted in (
-        ("data.feed", ("resident",)),
+        ("data.feed", ("auto", "resident", "streaming")),
         ("parallel", ("pjit", "pmap")),
         ("data.prepare.binarise", ("none", "threshold", "sampled")),
         ("data.prepare.centre", ("none", "mean", "standardise")),

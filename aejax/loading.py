@@ -70,7 +70,8 @@ class Model:
             fill = np.repeat(batch[:1], size - len(batch), axis=0)
             full = jax.device_put(np.concatenate([batch, fill]), placed)
             values = jax.device_get(function(full))
-            out.append(jax.tree.map(lambda leaf, n=len(batch): leaf[:n], values))
+            real = len(batch)
+            out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
     def _checked(self, raw: np.ndarray) -> np.ndarray:

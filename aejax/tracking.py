@@ -138,6 +138,7 @@ class Tracker:
         first: step that it starts at.
         tensorboard: whether to write event files.
         quiet: show nothing.
+        main: whether this is the process that writes and shows; the others do neither.
     """
 
     workdir: str
@@ -145,12 +146,15 @@ class Tracker:
     first: int
     tensorboard: bool
     quiet: bool = False
+    main: bool = True
 
     def __post_init__(self):
-        self._metrics = open(folder.path(self.workdir, "metrics.jsonl"), "a")  # noqa: SIM115
+        self.quiet = self.quiet or not self.main
+        name = folder.path(self.workdir, "metrics.jsonl") if self.main else os.devnull
+        self._metrics = open(name, "a")  # noqa: SIM115 - closed by `close`
         self._bar = None
         self._events: Any = None
-        if self.tensorboard:
+        if self.tensorboard and self.main:
             from tensorboardX import SummaryWriter
 
             events = folder.path(self.workdir, "tensorboard")

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 
 _STARTED = time.time()
 # Until the run listens for itself there is nothing to save: start me again (cluster.STOPPED).
@@ -24,12 +25,16 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
 
 from absl import flags  # noqa: E402
 
+from aejax.errors import InputError  # noqa: E402
 from launch import program  # noqa: E402
 from launch.flags import parse  # noqa: E402
 
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/PRESET.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, shardings, memory and FLOPs; then stop.")
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
+flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a job of several processes.")
+flags.DEFINE_integer("processes", 1, "How many processes the job has.")
+flags.DEFINE_integer("process", 0, "The number of this one.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
 
@@ -39,8 +44,10 @@ def main(argv: list[str]) -> int | None:
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     from aejax import cluster
 
+    cluster.before_backend(config.deterministic, config.compilation_cache)
+    cluster.connect(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
+    # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
-    cluster.before_backend(config.deterministic)
     from aejax.train.loop import NotFinite, train
 
     if flags.FLAGS.dry_run:
@@ -51,8 +58,17 @@ def main(argv: list[str]) -> int | None:
     try:
         outcome = train(config, workdir, stop=stop, started=_STARTED, download=flags.FLAGS.download)
     except (NotFinite, OSError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        program.leave(1)
+    except InputError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        program.leave(1)
+    if not cluster.is_main():
+        if outcome.status == "stopped":
+            os._exit(cluster.STOPPED)
+        return None
     if outcome.status == "stopped":
         print(f"stopped at step {outcome.step}, saved; the same command goes on", file=sys.stderr)
         sys.stderr.flush()

@@ -21,8 +21,8 @@ _POSITIONS = 2**18
 class Raw(NamedTuple):
     """Rows of a step as stored, flat: x [..., rows, elements], label [..., rows] or None, index."""
 
-    x: jax.Array
-    label: jax.Array | None
+    x: Any
+    label: Any
     index: jax.Array
 
 
@@ -68,8 +68,15 @@ class Resident:
             last = step + self.capacity
             index = order.examples(self.seed, self.rows, step * batch_size, last * batch_size)
             index = index.reshape(self.capacity, *self.shape)
-            self.block = Block(step, last, jax.device_put(index, self.sharding))
+            self.block = Block(step, last, place(index, self.sharding))
         return self.block
+
+    def abstract(self) -> jax.ShapeDtypeStruct:
+        """Shape, type and place of a block's indices."""
+        return jax.ShapeDtypeStruct((self.capacity, *self.shape), np.int32, sharding=self.sharding)
+
+    def close(self) -> None:
+        """Nothing runs beside the loop."""
 
     @staticmethod
     def take(data: Any, block: Any, offset: jax.Array) -> Raw:
@@ -84,12 +91,20 @@ def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
     return array.at[index].get(mode="promise_in_bounds")
 
 
+def place(array: np.ndarray, sharding: Sharding) -> jax.Array:
+    """Sends a host array, the same in every process, to where the sharding wants it."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    # device_put would compare the array over all processes each time.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 def resident(source: Source, sharding: Sharding) -> dict[str, jax.Array]:
     """Puts a split on the devices, flat: {"x": [N, elements], "label": [N] where there are any}."""
     rows = source[slice(None)]
-    data = {"x": jax.device_put(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
+    data = {"x": place(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
     if rows.label is not None:
-        data["label"] = jax.device_put(np.asarray(rows.label, np.int32), sharding)
+        data["label"] = place(np.asarray(rows.label, np.int32), sharding)
     return data
 
 

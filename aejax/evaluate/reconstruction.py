@@ -55,7 +55,8 @@ class Scales:
 
     @property
     def element(self) -> str:
-        return "pixel" if self.image else "element"
+        """A colour image has three values a pixel, and means are over all of them."""
+        return "pixel" if self.image and self.shape[-1] == 1 else "value"
 
     @property
     def row(self) -> str:

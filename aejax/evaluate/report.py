@@ -134,7 +134,7 @@ def _task(name: str, result: Result) -> str:
     )
     listed = f'<ul class="notes">{notes}{files}</ul>' if notes or files else ""
     return (
-        f"<h2>{_text(name.capitalize())}</h2>\n<table><thead><tr><th>number</th>"
+        f"<h2>Task: {_text(name)}</h2>\n<table><thead><tr><th>number</th>"
         '<th class="number">value</th><th>unit</th><th>meaning</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>\n"
         + "\n".join(_figure(figure) for figure in result.figures)

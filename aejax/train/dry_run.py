@@ -59,17 +59,8 @@ def _compiled(made: Setup) -> list[str]:
 
 def compile_step(made: Setup) -> Any:
     """One update, compiled by itself; the data set is described, not loaded."""
-    elements = math.prod(made.train.spec.shape)
-    whole = made.replicated
-    data = {
-        "x": jax.ShapeDtypeStruct(
-            (len(made.train), elements), made.train.spec.dtype, sharding=whole
-        )
-    }
-    if made.train.spec.labelled:
-        data["label"] = jax.ShapeDtypeStruct((len(made.train),), jnp.int32, sharding=whole)
-    block = jax.ShapeDtypeStruct((1, *made.step.shape), jnp.int32, sharding=made.block_sharding)
-    offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    data, block = made.feed_shapes()
+    offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=made.replicated)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, made.state)
     step = jax.jit(made.step.__call__, donate_argnums=0, out_shardings=shardings)
     return step.lower(made.state, data, block, offset).compile()

@@ -18,6 +18,7 @@ import numpy as np
 from aejax import cluster, folder
 from aejax.cluster import Stopped
 from aejax.config import Config
+from aejax.data.feed import place
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
@@ -84,7 +85,7 @@ def train(
     lines: list[str] = []
     try:
         made, found = cluster.interruptible(
-            stop,
+            stop if jax.process_count() == 1 else cluster.never,
             lambda: (
                 setup(config, sources, workdir, download, devices),
                 newest(workdir, lines.append),
@@ -104,7 +105,7 @@ def train(
         lost_at = cut_metrics(workdir, first)
         if found is not None:
             ledger.add(found[1]["ledger"], lost_at)
-    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet)
+    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet, cluster.is_main())
     loop = _Loop(made, workdir, tracker, ledger, stop)
     try:
         for line in lines:
@@ -113,6 +114,7 @@ def train(
     finally:
         faulthandler.cancel_dump_traceback_later()
         loop.saver.settle()
+        loop.close_feed()
         tracker.close()
 
 
@@ -131,6 +133,8 @@ class _Loop:
     def __init__(self, made: Setup, workdir: str, tracker: Tracker, ledger: Ledger, stop: Callable):
         self.setup, self.config, self.workdir = made, made.config, workdir
         self.tracker, self.ledger, self.stop = tracker, ledger, stop
+        # What one process interrupts, the others would wait in for ever.
+        self.interrupt = stop if jax.process_count() == 1 else cluster.never
         self.saver = checkpoint.Saver(workdir, made.config.checkpoint.keep, tracker.say)
         self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
         self.progress: dict[str, Any] = fresh_progress()
@@ -162,13 +166,17 @@ class _Loop:
             status, self.step, progress["metrics"], progress["best"], self.ledger.summary()
         )
 
+    def close_feed(self) -> None:
+        if hasattr(self, "feed"):
+            self.feed.close()
+
     def begin(self, found: tuple[int, dict] | None) -> None:
         """Makes or restores the state, sends the data over and compiles."""
         made = self.setup
         say = self.tracker.say
-        self.feed = cluster.interruptible(self.stop, made.open_feed)
+        self.feed = cluster.interruptible(self.interrupt, made.open_feed)
         self.ledger.enter("compilation")
-        begun = cluster.interruptible(self.stop, lambda: start(made, self.workdir, found, say))
+        begun = cluster.interruptible(self.interrupt, lambda: start(made, self.workdir, found, say))
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
         if begun.restored:
@@ -180,7 +188,7 @@ class _Loop:
         self.progress["total"] = made.total
         self.tracker.settings(self.config)
         self.dispatch_steps, self.finite = cluster.interruptible(
-            self.stop,
+            self.interrupt,
             lambda: (made.compile(self.feed), jax.jit(_finite).lower(made.state).compile()),
         )
         self.ledger.enter("other")
@@ -188,12 +196,22 @@ class _Loop:
     def steps(self) -> str:
         """Dispatches until the end; what is due comes between dispatches."""
         while True:
+            self.agree()
             self.due()
-            if self.stop():
+            if self.stopping:
                 raise Stopped
             if self.step >= self.setup.total or self.progress["stopped_early"]:
                 return "done"
             self.dispatch()
+
+    def agree(self) -> None:
+        """Agrees with the other processes on what depends on clocks and signals."""
+        limit = 1
+        if self.seconds_a_step is not None:
+            limit = max(1, int(_DISPATCH_SECONDS / max(self.seconds_a_step, 1e-9)))
+        minutes = self.config.checkpoint.minutes
+        save = minutes > 0 and cluster.clock() - self.saved_at > 60 * minutes
+        self.stopping, self.limit, self.clock_says_save = cluster.agree(self.stop(), limit, save)
 
     def due(self) -> None:
         """Evaluates and saves, where this step asks for it."""
@@ -204,11 +222,10 @@ class _Loop:
         ):
             self.look()
             self.evaluate()
-        minutes = self.config.checkpoint.minutes
         if (
             _is_multiple(self.step, every["checkpoint"])
             or self.progress["best"] == {**(self.progress["best"] or {}), "step": self.step}
-            or (minutes and cluster.clock() - self.saved_at > 60 * minutes)
+            or self.clock_says_save
         ):
             self.look()
             self.save()
@@ -225,11 +242,7 @@ class _Loop:
         with self.ledger.counting("steps"):
             if self.pending is None:
                 self.seen_at = cluster.clock()
-            n = min(self.boundary(), block.last) - self.step
-            if self.seconds_a_step is None:
-                n = 1
-            else:
-                n = max(1, min(n, int(_DISPATCH_SECONDS / self.seconds_a_step)))
+            n = min(self.boundary(), block.last, self.step + self.limit) - self.step
             self.state, window = self.dispatch_steps(
                 self.state,
                 self.feed.data,
@@ -256,7 +269,7 @@ class _Loop:
         if key not in self.numbers:
             if len(self.numbers) > 10_000:
                 self.numbers.clear()
-            self.numbers[key] = jax.device_put(value, self.setup.replicated)
+            self.numbers[key] = place(np.asarray(value), self.setup.replicated)
         return self.numbers[key]
 
     def look(self) -> None:
@@ -299,9 +312,9 @@ class _Loop:
         params = self.state.ema or self.state.params
         if not hasattr(self, "validation"):
             with self.ledger.counting("compilation"):
-                self.validation = cluster.interruptible(self.stop, self.setup.validation)
+                self.validation = cluster.interruptible(self.interrupt, self.setup.validation)
         with self.ledger.counting("evaluation"):
-            metrics = self.validation(params, self.state.model_state, self.stop)
+            metrics = self.validation(params, self.state.model_state, self.interrupt)
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise NotFinite(self.not_finite(f"the evaluation at step {self.step}", metrics))
             image = self.validation.picture(params, self.state.model_state)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,15 @@ from aejax.data import feed, prepare
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Source, Spec
+from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, program
 from aejax.train.step import Step, dispatch, term_names
 from aejax.train.validation import Validation
+
+Feed = feed.Resident | Streaming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +67,33 @@ class Setup:
         return sharding.replicated(self.mesh)
 
     @functools.cached_property
-    def block_sharding(self) -> jax.sharding.Sharding:
+    def block_sharding(self) -> jax.sharding.NamedSharding:
         """Of a feed's blocks, [steps, micro-batches, rows, ...]: rows are dealt out."""
         return sharding.rows(self.mesh, axis=2)
 
-    def open_feed(self) -> feed.Resident:
-        """Puts the training split on the devices."""
+    def open_feed(self) -> Feed:
+        """Puts the training split on the devices, or prepares to read it as it is needed."""
+        shape, steps, seed = self.step.shape, self.total, self.config.seed
+        if is_streaming(self.config, self.train):
+            threads = self.config.data.threads
+            return Streaming(self.train, seed, shape, steps, self.block_sharding, threads)
         data = feed.resident(self.train, self.replicated)
-        return feed.Resident(
-            data,
-            len(self.train),
-            self.config.seed,
-            self.step.shape,
-            self.total,
-            self.block_sharding,
+        return feed.Resident(data, len(self.train), seed, shape, steps, self.block_sharding)
+
+    def feed_shapes(self) -> tuple[Any, Any]:
+        """What the feed gives to a step, described: the data set, and a block of steps."""
+        if is_streaming(self.config, self.train):
+            return {}, self.open_feed().abstract()
+        spec, whole, rows = self.train.spec, self.replicated, len(self.train)
+        data = {
+            "x": jax.ShapeDtypeStruct((rows, math.prod(spec.shape)), spec.dtype, sharding=whole)
+        }
+        if spec.labelled:
+            data["label"] = jax.ShapeDtypeStruct((rows,), np.int32, sharding=whole)
+        described = feed.Resident(
+            {}, rows, self.config.seed, self.step.shape, self.total, self.block_sharding
         )
+        return data, described.abstract()
 
     def init(self) -> TrainState:
         """A fresh state, made where it lies."""
@@ -94,19 +110,17 @@ class Setup:
             self.test,
             self.mesh,
             self.config.evaluation.batch_size,
+            is_streaming(self.config, self.test),
         )
 
-    def compile(self, source: feed.Resident) -> Callable:
+    def compile(self, source: Feed) -> Callable:
         """Compiles the dispatch of many steps for this feed."""
-        block = jax.ShapeDtypeStruct(
-            (source.capacity, *self.step.shape), jnp.int32, sharding=source.sharding
-        )
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.replicated)
         flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         window = jax.tree.map(lambda _: self.replicated, self.state.window)
         run = jax.jit(dispatch(self.step), donate_argnums=0, out_shardings=(shardings, window))
-        return run.lower(self.state, source.data, block, number, number, flag).compile()
+        return run.lower(self.state, source.data, source.abstract(), number, number, flag).compile()
 
 
 def setup(
@@ -164,7 +178,7 @@ def setup(
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
     step = Step(
         program=built,
-        take=feed.Resident.take,
+        take=Streaming.take if is_streaming(config, train) else feed.Resident.take,
         prepare=preparation,
         shape=shape,
         seed=config.seed,
@@ -185,6 +199,15 @@ def setup(
         every,
         profile_window(config),
     )
+
+
+def is_streaming(config: Config, source: Source) -> bool:
+    """Whether this split is read as it is needed: by setting, or by its size."""
+    if config.data.feed != "auto":
+        return config.data.feed == "streaming"
+    spec = source.spec
+    size = len(source) * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    return size > config.data.resident_mib * 2**20
 
 
 def open_sources(config: Config, download: bool = False) -> tuple[Source, Source]:

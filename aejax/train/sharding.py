@@ -18,7 +18,7 @@ Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
 AXES = ("data", "fsdp", "tensor")
 # Rows of a batch are dealt out over these two.
 ROWS = ("data", "fsdp")
-# Elements under which the default leaves an array whole: gathering it would cost more than it saves.
+# Below this many elements the default leaves an array whole: not worth gathering.
 _SMALL = 1024
 
 
@@ -123,9 +123,9 @@ def spec_of(
         InputError: the rule names more dimensions than there are, or one that does not divide.
     """
     for rule in rules:
-        pattern, _, axes = rule.partition("=")
+        pattern, _, words = rule.partition("=")
         if re.fullmatch(pattern, name):
-            return _explicit(rule, axes.split(), name, shape, mesh)
+            return _explicit(rule, words.split(), name, shape, mesh)
     axes: list[str | None] = [None] * len(shape)
     if len(shape) > 1 and mesh.shape["tensor"] > 1 and shape[-1] % mesh.shape["tensor"] == 0:
         axes[-1] = "tensor"

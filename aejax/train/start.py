@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from aejax import folder
+from aejax import cluster, folder
 from aejax.errors import InputError
 from aejax.train import checkpoint
 from aejax.train.setup import Setup
@@ -74,7 +74,8 @@ def start(setup: Setup, workdir: str, found: tuple[int, dict] | None, say: Calla
     """Makes the first state, in the order of this file's docstring."""
     if found is not None:
         step, progress = found
-        checkpoint.set_aside(workdir, step, say)
+        if cluster.is_main():
+            checkpoint.set_aside(workdir, step, say)
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
         return Start(state, {**fresh_progress(), **progress}, True)

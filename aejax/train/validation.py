@@ -1,6 +1,7 @@
 """Evaluation of a model's own loss on a split: exact on any number of devices."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from aejax import pictures
 from aejax.cluster import Stopped, never
 from aejax.data import feed
+from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.models.batch import Batch, real_rows
@@ -21,7 +23,7 @@ _PICTURES = 10
 
 
 class Validation:
-    """The loss and its terms on one split, which lies on every device."""
+    """The loss and its terms on one split, which lies on every device or is read batch by batch."""
 
     def __init__(
         self,
@@ -31,8 +33,9 @@ class Validation:
         source: Source,
         mesh: jax.sharding.Mesh,
         batch_size: int,
+        streaming: bool = False,
     ):
-        """Puts the split on the devices and compiles.
+        """Puts the split on the devices, unless it is streaming, and compiles.
 
         Args:
             program: the model.
@@ -41,26 +44,48 @@ class Validation:
             source: the split.
             mesh: of the devices; rows of a batch are dealt out over it.
             batch_size: rows at a time, rounded up to what the devices divide.
+            streaming: read each batch when it is needed.
         """
         share = mesh.shape["data"] * mesh.shape["fsdp"]
         batch_size = -(-min(batch_size, len(source)) // share) * share
-        index, mask = feed.padded(len(source), batch_size)
-        over_rows = sharding.rows(mesh)
-        self._data = feed.resident(source, sharding.replicated(mesh))
-        self._batches = [
-            (jax.device_put(i, over_rows), jax.device_put(m, over_rows))
-            for i, m in zip(index, mask, strict=True)
-        ]
+        self._source, self._rows = source, sharding.rows(mesh)
+        self._index, self._mask = feed.padded(len(source), batch_size)
+        whole = sharding.replicated(mesh)
+        self._data = None if streaming else feed.resident(source, whole)
+        self._sent = [] if streaming else [self._send(i) for i in range(len(self._index))]
         add = functools.partial(_add, program, preparation)
-        inputs = (state.params, state.model_state, self._data, *self._batches[0])
+        inputs = (state.params, state.model_state, self._data, *self._batch(0))
         sums = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(add, *inputs, None)
         )
-        whole = sharding.replicated(mesh)
-        self._zeros = jax.device_put(sums, whole)
+        self._zeros = jax.tree.map(lambda zero: feed.place(zero, whole), sums)
         jitted = jax.jit(add, out_shardings=whole)
         self._add = jitted.lower(*inputs, self._zeros).compile()
-        self._reconstruct = _reconstruction(program, state, preparation, source)
+        self._reconstruct = _reconstruction(program, state, preparation, source, whole)
+
+    def _send(self, number: int) -> tuple[Raw, jax.Array]:
+        """One batch on the devices: rows (where they lie there already, their index) and mask."""
+        index, mask = self._index[number], feed.place(self._mask[number], self._rows)
+        placed = feed.place(index, self._rows)
+        if self._data is not None:
+            return Raw(None, None, placed), mask
+        spec = self._source.spec
+        shape = (len(index), math.prod(spec.shape))
+
+        def read(place):
+            return self._source[index[place[0]]].x.reshape(-1, shape[1])
+
+        x = jax.make_array_from_callback(shape, self._rows, read)
+        if not spec.labelled:
+            return Raw(x, None, placed), mask
+
+        def labels(place):
+            return np.asarray(self._source[index[place[0]]].label, np.int32)
+
+        return Raw(x, jax.make_array_from_callback(index.shape, self._rows, labels), placed), mask
+
+    def _batch(self, number: int) -> tuple[Raw, jax.Array]:
+        return self._sent[number] if self._sent else self._send(number)
 
     def __call__(
         self, params: Tree, model_state: Tree, stop: Callable[[], bool] = never
@@ -71,10 +96,10 @@ class Validation:
             Stopped: asked to, between two batches.
         """
         sums = self._zeros
-        for index, mask in self._batches:
+        for number in range(len(self._index)):
             if stop():
                 raise Stopped
-            sums = self._add(params, model_state, self._data, index, mask, sums)
+            sums = self._add(params, model_state, self._data, *self._batch(number), sums)
         sums = jax.device_get(sums)
         rows = float(sums.pop("rows"))
         return {name: float(value) / rows for name, value in sums.items()}
@@ -86,7 +111,13 @@ class Validation:
         return pictures.pairs(*jax.device_get(self._reconstruct(params, model_state)))
 
 
-def _reconstruction(program: Program, state: TrainState, preparation: Preparation, source: Source):
+def _reconstruction(
+    program: Program,
+    state: TrainState,
+    preparation: Preparation,
+    source: Source,
+    whole: jax.sharding.Sharding,
+):
     """(params, model_state) -> x and its reconstruction, of the first few images, or None."""
     model = program.merge(state.params, state.model_state)
     if not pictures.is_image(source.spec.shape) or not hasattr(model, "decode"):
@@ -98,13 +129,16 @@ def _reconstruction(program: Program, state: TrainState, preparation: Preparatio
         x = preparation(jnp.asarray(raw))
         return preparation.undo(x), preparation.undo(model.decode(model.encode(x)))
 
-    return jax.jit(reconstruct).lower(state.params, state.model_state).compile()
+    jitted = jax.jit(reconstruct, out_shardings=whole)
+    return jitted.lower(state.params, state.model_state).compile()
 
 
-def _add(program, preparation, params, model_state, data, index, mask, sums) -> dict[str, Any]:
-    x = preparation(data["x"][index])
-    label = data["label"][index] if "label" in data else None
-    loss, terms = program.merge(params, model_state).loss(Batch(x, mask, label, index))
+def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
+    if data is not None:
+        label = data["label"][raw.index] if "label" in data else None
+        raw = Raw(data["x"][raw.index], label, raw.index)
+    batch = Batch(preparation(raw.x), mask, raw.label, raw.index)
+    loss, terms = program.merge(params, model_state).loss(batch)
     count = jnp.sum(real_rows(mask))
     new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
     new["rows"] = count

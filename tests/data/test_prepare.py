@@ -63,13 +63,13 @@ def test_real_numbers_are_scaled_by_the_training_extremes():
     np.testing.assert_allclose(x, grey(REAL), rtol=1e-5, atol=1e-6)
 
 
-def test_scaled_real_numbers_lie_in_0_to_1_exactly():
+def test_no_scaled_real_number_is_above_1_or_below_0():
     for seed in range(60):
         random = np.random.RandomState(seed)
         x = random.randn(50, 3) * 10 ** random.uniform(-3, 3) + 10 * random.randn()
         source = Arrays(x.astype(np.float32), None, None)
         found = np.asarray(ready(Prepare(), source)(jnp.asarray(source.x)))
-        assert (found.min(), found.max()) == (0, 1), seed
+        assert found.min() == 0 and 0.999999 < found.max() <= 1, seed
 
 
 def test_values_that_never_vary_cannot_be_scaled():

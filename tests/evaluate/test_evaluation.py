@@ -133,7 +133,7 @@ def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
         assert (folder.parent / name / "figures" / f"{figure}.png").read_bytes() in shown
     assert name in page.text and "step 20 of 20" in page.text and "EMA" in page.text
     for task, values in record["tasks"].items():
-        assert task.capitalize() in page.text
+        assert f"Task: {task}" in page.text
         assert all(number in page.text for number in values)
     command = f"--workdir={name}".replace("'", "'\"'\"'")
     assert (

@@ -65,8 +65,8 @@ def test_figures_suit_the_size_of_the_code(make, size, classes, names):
 
 
 def test_a_unit_is_dead_where_it_differs_by_rounding_alone():
-    z = np.tile(np.float64([0.3, -2.0, 0.0, 5.0, 1e-9]), (10, 1))
-    z[::2] += np.float64([1e-8, -1e-6, 0.0, 1e-3, 1e-9])  # the last one is small, but doubles
+    z = np.tile(np.array([0.3, -2.0, 0.0, 5.0, 1e-9]), (10, 1))
+    z[::2] += np.array([1e-8, -1e-6, 0.0, 1e-3, 1e-9])  # the last one is small, but doubles
     assert latent.describe(z)["dead_units"].value == 3
 
 

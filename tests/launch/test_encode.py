@@ -55,7 +55,7 @@ def test_pictures_of_ones_own(run, pictures, tmp_path):
     out = tmp_path / "codes.npz"
     words = (f"--workdir={run}", f"--source=images:{pictures}", f"--out={out}")
     process = start(*words)
-    said, err = process.communicate(timeout=60)
+    said, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     module = aejax.load(str(run)).module
     files = [pictures / name for name in ("even/0", "even/2", "even/4", "odd/1", "odd/3")]
@@ -88,11 +88,10 @@ def test_bad_input_is_one_line_and_exit_code_2(run, pictures, tmp_path):
         ([*base, f"--out={tmp_path}/there.npz"], ("exists", "--overwrite")),
         ([*base, f"--out={tmp_path}/not/there.npz"], ("there is no folder",)),
         ([*base, out, f"--source=images:{tmp_path}/large"], ("(12, 16, 1)", "(8, 8, 1)")),
-        ([*base, out, "--step=9"], ("--step=9", "20")),
     ]
     processes = [(start(*words), said) for words, said in cases]
     for process, said in processes:
-        text, err = process.communicate(timeout=60)
+        text, err = process.communicate(timeout=120)
         assert (process.returncode, text) == (2, "")
         assert err.count("\n") == 1 and all(word in err for word in said), err
     assert (tmp_path / "there.npz").read_bytes() == b"kept"

@@ -71,10 +71,7 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--config=nope"], "--config=nope: no such preset"),
         (["--config.optimizer=nope"], "config.optimizer=nope: must be one of"),
         (["--config.seed=x"], "--config.seed=x: must be a whole number"),
-        (
-            ["--config.model.coder.hidden=a,b"],
-            "config.model.coder.hidden='a': must be a whole number",
-        ),
+        (["--config.model.coder.hidden=a,b"], "must be a whole number"),
         (["--config.duration=soon"], "config.duration='soon': not a duration"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Meshes and both parallel styles: the same run, the collectives that were meant, shares of memory."""
+"""Meshes and both parallel styles: the same run, only the collectives that were meant."""
 
 import re
 

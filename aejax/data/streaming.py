@@ -1,0 +1,148 @@
+"""The streaming feed: data larger than a device, in the same order as the resident feed.
+
+Grain's threads read the rows of whole steps ahead, one thread puts many steps into a block and
+sends it to the devices, and the loop takes a block when the one before it is used up. Each process
+reads only the rows that its own devices see. There is no position to save: the rows of a step are
+a function of the step.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from aejax.data import order
+from aejax.data.feed import Block, Raw
+from aejax.data.sources.base import Rows, Source
+
+# A block is kept under this; two are on the devices at a time, and one is being read.
+_BLOCK_BYTES = 16 * 2**20
+_MOST_STEPS = 256
+
+
+@dataclasses.dataclass
+class Streaming:
+    """A split that is read as it is needed.
+
+    Attributes:
+        source: the split.
+        seed: of the run.
+        shape: (micro-batches, rows of each).
+        steps: steps of the run.
+        sharding: of a block [steps, micro-batches, rows, ...].
+        threads: that read ahead; enough that threads / (seconds to read a step) exceeds the steps
+            a second.
+    """
+
+    source: Source
+    seed: int
+    shape: tuple[int, int]
+    steps: int
+    sharding: NamedSharding
+    threads: int = 16
+
+    def __post_init__(self):
+        self.data: dict[str, jax.Array] = {}  # nothing lies on the devices for good
+        self.elements = math.prod(self.source.spec.shape)
+        self.first_row, self.last_row = self._own_rows()
+        self._pool = ThreadPoolExecutor(1)
+        self._reader: Iterator[tuple[np.ndarray, Rows]] | None = None
+        self._block: Block | None = None
+        self._coming: Future[Block] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Steps of one block; the same for every block, so that one program serves all."""
+        row = self.elements * np.dtype(self.source.spec.dtype).itemsize
+        fit = _BLOCK_BYTES // (row * self.shape[0] * self.shape[1])
+        return max(1, min(fit, _MOST_STEPS, self.steps))
+
+    def _own_rows(self) -> tuple[int, int]:
+        """First and one past the last row of each micro-batch that this process's devices see."""
+        places = self.sharding.addressable_devices_indices_map((1, *self.shape))
+        cuts = [index[2].indices(self.shape[1]) for index in places.values() if index]
+        first, last = min(cut[0] for cut in cuts), max(cut[1] for cut in cuts)
+        return first, last
+
+    def at(self, step: int) -> Block:
+        """The block that holds this step; the next one is read meanwhile."""
+        if self._block is None or not self._block.first <= step < self._block.last:
+            if self._coming is None:
+                self._start(step)
+            assert self._coming is not None
+            self._block = self._coming.result()
+            if self._block.last < self.steps:
+                self._coming = self._pool.submit(self._build, self._block.last)
+        return self._block
+
+    def _start(self, step: int) -> None:
+        dataset = grain.MapDataset.range(step, self.steps).map(self._read)
+        options = grain.ReadOptions(
+            num_threads=self.threads, prefetch_buffer_size=max(self.threads, self.capacity)
+        )
+        self._reader = iter(dataset.to_iter_dataset(options))
+        self._coming = self._pool.submit(self._build, step)
+
+    def _read(self, step: int) -> tuple[np.ndarray, Rows]:
+        """This process's rows of one step: index and rows, [micro-batches * own rows, ...]."""
+        size = self.shape[0] * self.shape[1]
+        index = order.examples(
+            self.seed, len(self.source), int(step) * size, (int(step) + 1) * size
+        )
+        own = index.reshape(self.shape)[:, self.first_row : self.last_row].ravel()
+        return own, self.source[own]
+
+    def _build(self, first: int) -> Block:
+        """Reads the steps of a block and sends them to the devices."""
+        assert self._reader is not None
+        last = min(first + self.capacity, self.steps)
+        own = (self.capacity, self.shape[0], self.last_row - self.first_row)
+        spec = self.source.spec
+        index = np.zeros(own, np.int32)
+        label = np.zeros(own, np.int32) if spec.labelled else None
+        x = np.empty((*own, self.elements), spec.dtype)
+        for i in range(last - first):
+            number, rows = next(self._reader)
+            index[i] = number.reshape(own[1:])
+            x[i] = rows.x.reshape(*own[1:], self.elements)
+            if label is not None and rows.label is not None:
+                label[i] = rows.label.reshape(own[1:])
+        x[last - first :] = 0  # the end of the run: no step looks at these
+        arrays = {"x": x, "index": index} | ({} if label is None else {"label": label})
+        return Block(first, last, {name: self._send(array) for name, array in arrays.items()})
+
+    def _send(self, array: np.ndarray) -> jax.Array:
+        shape = (*array.shape[:2], self.shape[1], *array.shape[3:])
+        return jax.make_array_from_process_local_data(self.sharding, array, shape)
+
+    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, types and places of a block's arrays."""
+        rows = (self.capacity, *self.shape)
+        spec = self.source.spec
+        shapes = {
+            "x": jax.ShapeDtypeStruct((*rows, self.elements), spec.dtype, sharding=self.sharding),
+            "index": jax.ShapeDtypeStruct(rows, np.int32, sharding=self.sharding),
+        }
+        return shapes | ({"label": shapes["index"]} if spec.labelled else {})
+
+    @staticmethod
+    def take(data: Any, block: Any, offset: jax.Array) -> Raw:
+        """The rows of the step `offset` steps into the block; runs inside the step."""
+        rows = {
+            name: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False)
+            for name, array in block.items()
+        }
+        return Raw(rows["x"], rows.get("label"), rows["index"])
+
+    def close(self) -> None:
+        """Ends the threads; what was read ahead is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        close = getattr(self._reader, "close", None)
+        if close is not None:
+            close()

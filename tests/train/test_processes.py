@@ -1,0 +1,160 @@
+"""Two real processes train one run: the same batches, one writer, and one process goes on."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aejax.data import order
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Rows
+from aejax.data.streaming import Streaming
+from aejax.train import checkpoint
+from aejax.train.setup import setup
+from tests.train.processes import rows, run, start
+from tests.train.runs import small
+
+FLAGS = (
+    "--config.model.latent_dim=8",
+    "--config.batch_size=64",
+    "--config.log_every=20",
+    "--config.evaluation.every=50",
+    "--config.checkpoint.every=50",
+    "--config.data.prepare.shift=1",
+    "--config.compilation_cache=",
+)
+
+
+def pair(workdir: Path, *flags: str):
+    """Starts two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = (f"--coordinator=127.0.0.1:{port}", "--processes=2")
+    return [
+        start(workdir, *FLAGS, *flags, *job, f"--process={number}", devices=2)
+        for number in range(2)
+    ]
+
+
+def finish(processes) -> list[tuple[int, str, str]]:
+    outputs = [process.communicate(timeout=120) for process in processes]
+    return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("feed", ["resident", "streaming"])
+def test_two_processes_train_and_one_goes_on(tmp_path, feed):
+    ended = finish(pair(tmp_path / "two", f"--config.data.feed={feed}", "--config.duration=100"))
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "test after 100 steps" in ended[0][1]
+    said = [line for line in ended[1][1].splitlines() if not line.startswith("[Gloo]")]
+    assert said == []  # the other process says nothing
+    assert run(tmp_path / "one", *FLAGS, "--config.duration=100", devices=4)[0] == 0
+    two, one = rows(tmp_path / "two"), rows(tmp_path / "one")
+    assert [(row["step"], row["split"]) for row in two] == [
+        (row["step"], row["split"]) for row in one
+    ]
+    np.testing.assert_allclose(
+        [row["loss"] for row in two], [row["loss"] for row in one], rtol=1e-5
+    )
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+    # One process with one device goes on from what two wrote.
+    for workdir in (tmp_path / "two", tmp_path / "one"):
+        code, _, err = run(workdir, *FLAGS, "--config.duration=150", devices=1)
+        assert code == 0 and "going on at step 100 of 150" in err
+    np.testing.assert_allclose(
+        rows(tmp_path / "two")[-1]["loss"], rows(tmp_path / "one")[-1]["loss"], rtol=1e-5
+    )
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
+    processes = pair(tmp_path, "--config.duration=100000000", "--config.evaluation.every=")
+    deadline = time.monotonic() + 60
+    while not checkpoint.steps(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    ended = finish(processes)
+    assert time.monotonic() - asked < 10
+    assert [code for code, _, _ in ended] == [75, 75], ended
+    assert f"stopped at step {checkpoint.steps(str(tmp_path))[-1]}" in ended[0][2]
+
+
+def test_bad_addresses_are_refused_at_once(tmp_path):
+    asked = time.monotonic()
+    for flags, message in (
+        (("--coordinator=nowhere.invalid:1234", "--processes=2"), "has no address"),
+        (("--coordinator=nowhere", "--processes=2"), "must be HOST:PORT"),
+        (("--processes=2",), "needs --coordinator=HOST:PORT"),
+        (("--coordinator=localhost:1", "--processes=2", "--process=2"), "must be 0 to 1"),
+    ):
+        code, _, err = run(tmp_path / "none", *flags)
+        assert code == 2 and message in err and err.count("\n") == 1
+    assert time.monotonic() - asked < 30
+    assert not (tmp_path / "none").exists()
+
+
+class Counting:
+    """A source that remembers which of its rows were read."""
+
+    def __init__(self, source):
+        self.source, self.spec, self.read = source, source.spec, []
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index) -> Rows:
+        self.read.append(np.asarray(index))
+        return self.source[index]
+
+
+def test_a_process_reads_only_its_own_rows(monkeypatch):
+    source = Counting(open_source("digits", "train"))
+    sharding = setup(small()).block_sharding
+
+    def half(self, shape):
+        """As a process sees it whose devices are the last four of eight."""
+        return {
+            device: index for device, index in all_indices(self, shape).items() if device.id >= 4
+        }
+
+    all_indices = type(sharding).devices_indices_map
+    monkeypatch.setattr(type(sharding), "addressable_devices_indices_map", half)
+    feed = Streaming(source, seed=0, shape=(2, 32), steps=12, sharding=sharding, threads=2)
+    assert (feed.first_row, feed.last_row) == (16, 32)
+    for step in range(12):
+        index, rows = feed._read(step)
+        own = order.examples(0, len(source), step * 64, step * 64 + 64).reshape(2, 32)[:, 16:]
+        np.testing.assert_array_equal(index, own.ravel())
+        np.testing.assert_array_equal(source.read[-1], own.ravel())
+        assert len(rows.x) == 32
+    feed.close()
+
+
+def test_streaming_and_resident_give_the_same_bits(tmp_path):
+    from aejax.train.loop import train
+
+    ends = []
+    for feed in ("resident", "streaming"):
+        config = small(duration="90 steps", micro_batches=2)
+        config.data.feed = feed
+        config.data.prepare.shift = 1
+        train(config, str(tmp_path / feed), quiet=True)
+        shapes = setup(config).state.params
+        ends.append(checkpoint.load(str(tmp_path / feed), 90, {"params": shapes})["params"])
+    assert rows(tmp_path / "resident") == rows(tmp_path / "streaming")
+    for one, other in zip(*map(jax.tree.leaves, ends), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_the_feed_is_chosen_by_size(tmp_path):
+    config = small()
+    assert setup(config).open_feed().data
+    config.data.resident_mib = 0
+    feed = setup(config).open_feed()
+    assert isinstance(feed, Streaming) and not feed.data
+    feed.close()
