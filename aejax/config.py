@@ -128,6 +128,7 @@ class Config:
         optimizer: adam | adamw | adadelta | sgd, with its own settings.
         batch_size: rows of one update, over all devices.
         micro_batches: cut each batch into this many pieces, one after the other, to save memory.
+        compute: float32, or bfloat16 for matrix products over float32 parameters and moments.
         duration: 3000 steps, 50 epochs or 1e6 examples.
         seed: of the initial parameters, the order of the data and all that is drawn.
         mesh: how devices are laid out.
@@ -151,6 +152,7 @@ class Config:
     optimizer: Any = part(optimizer.KINDS, Adam)
     batch_size: int = 256
     micro_batches: int = 1
+    compute: str = "float32"
     duration: str = "50 epochs"
     seed: int = 0
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
@@ -266,6 +268,7 @@ def check(config: Config) -> None:
     for name, accepted in (
         ("data.feed", ("auto", "resident", "streaming")),
         ("parallel", ("pjit", "pmap")),
+        ("compute", ("float32", "bfloat16")),
         ("data.prepare.binarise", ("none", "threshold", "sampled")),
         ("data.prepare.centre", ("none", "mean", "standardise")),
     ):

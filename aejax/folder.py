@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from aejax import kinds
+from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
@@ -40,17 +40,6 @@ def exists(workdir: str) -> bool:
     return os.path.isfile(path(workdir, "config.json"))
 
 
-def write_file(name: str, text: str) -> None:
-    """Writes a file by atomic rename: a reader sees the old one or the whole new one."""
-    os.makedirs(os.path.dirname(name), exist_ok=True)
-    temporary = f"{name}.{os.getpid()}.tmp"
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, name)
-
-
 def write(workdir: str, run: Run) -> None:
     """Writes config.json."""
     data = {
@@ -62,7 +51,7 @@ def write(workdir: str, run: Run) -> None:
             "statistics": run.statistics,
         },
     }
-    write_file(path(workdir, "config.json"), json.dumps(data, indent=1) + "\n")
+    files.write(path(workdir, "config.json"), json.dumps(data, indent=1) + "\n")
 
 
 def read(workdir: str, model: Any = None) -> Run:

@@ -86,17 +86,26 @@ class Model:
 
     @functools.cached_property
     def _functions(self) -> dict[str, Callable]:
-        prepare, module = self.preparation, self.module
-
-        def reconstruct(raw):
-            return prepare.undo(module.decode(module.encode(prepare(raw))))
-
-        return {
-            "prepare": jax.jit(prepare),
-            "encode": jax.jit(lambda raw: module.encode(prepare(raw))),
-            "decode": jax.jit(lambda z: prepare.undo(module.decode(z))),
-            "reconstruct": jax.jit(reconstruct),
+        prepare = self.preparation
+        functions = {
+            "prepare": lambda module, raw: prepare(raw),
+            "encode": lambda module, raw: module.encode(prepare(raw)),
+            "decode": lambda module, z: prepare.undo(module.decode(z)),
+            "reconstruct": lambda module, raw: prepare.undo(
+                module.decode(module.encode(prepare(raw)))
+            ),
         }
+        graph, state = nnx.split(self.module)
+        # Parameters are an argument: closed over, they would be constants that XLA has to compile.
+        return {
+            name: functools.partial(_pure(function, graph), state)
+            for name, function in functions.items()
+        }
+
+
+def _pure(function: Callable, graph: nnx.GraphDef) -> Callable:
+    """The jitted function of (parameters, rows)."""
+    return jax.jit(lambda state, rows: function(nnx.merge(graph, state), rows))
 
 
 def load(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax import folder, kinds, pictures
+from aejax import files, folder, kinds, pictures
 
 _SECONDS_BETWEEN_LINES = 10.0
 _PICTURE_PIXELS = 200  # at least half of this high
@@ -124,7 +124,7 @@ def cut_metrics(workdir: str, step: int) -> float | None:
             else:
                 changed, lost = True, row.get("seconds", lost)
     if changed:
-        folder.write_file(name, "".join(kept))
+        files.write(name, "".join(kept))
     return lost
 
 

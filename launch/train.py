@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int | None:
         print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
     shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())
     print(f"test after {outcome.step} steps: {shown}")
-    if os.path.exists(picture := os.path.join(workdir, "figures", "reconstructions.png")):
+    if os.path.exists(picture := os.path.join(workdir, "figures", "reconstruction.png")):
         print(f"test rows above their reconstructions: {picture}")
     print(outcome.ledger)
     return None

@@ -15,7 +15,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
-from aejax.train.optimizer import Adadelta, Adam, Cosine, Sgd, Step
+from aejax.train.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
 
 PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
 
@@ -100,6 +100,8 @@ LEAST = {
     "checkpoint.keep": 1,
     "checkpoint.minutes": 0,
     "data.prepare.shift": 0,
+    "data.resident_mib": 0,
+    "data.threads": 1,
     "optimizer.learning_rate": 0,
     "optimizer.weight_decay": 0,
     "optimizer.clip": 0,
@@ -120,7 +122,16 @@ def test_a_number_below_its_least_is_refused(name, least):
     ("changes", "said"),
     [
         ({"seed": 2**32}, ("config.seed=4294967296", "below 2^32")),
-        ({"data.feed": "stream"}, ("config.data.feed=stream", "resident")),
+        ({"data.feed": "stream"}, ("config.data.feed=stream", "auto or resident or streaming")),
+        ({"parallel": "jit"}, ("config.parallel=jit", "pjit or pmap")),
+        ({"compute": "bf16"}, ("config.compute=bf16", "float32 or bfloat16")),
+        (
+            {"parallel": "pmap", "mesh.fsdp": 2},
+            ("config.parallel=pmap", "config.mesh.fsdp=2", "must be 1"),
+        ),
+        ({"mesh.rules": ("kernel",)}, ("config.mesh.rules", "'kernel'", "PATTERN=AXIS")),
+        ({"mesh.rules": ("a=fsdp x",)}, ("config.mesh.rules", "'a=fsdp x'", "there is no 'x'")),
+        ({"mesh.rules": ("(=fsdp",)}, ("config.mesh.rules", "'(=fsdp'", "'('")),
         (
             {"data.prepare.binarise": "treshold"},
             ("config.data.prepare.binarise=treshold", "none or threshold or sampled"),
@@ -178,6 +189,7 @@ def test_every_preset_is_accepted(name):
 
 def test_settings_at_their_limits_are_accepted():
     config = Config(seed=2**32 - 1, batch_size=96, micro_batches=96, profile="0:1")
+    config.mesh.rules = ("encoder/.*/kernel=fsdp tensor", ".*=-")
     config.data.prepare.binarise = "sampled"
     config.model.bottleneck = KSparse(k=16, test_scale=2.0)
     check(config)
@@ -204,9 +216,11 @@ def test_every_kind_of_part_survives_json():
         Adadelta(rho=0.5),
         Sgd(momentum=0.9, nesterov=True, schedule=Step((0.25, 0.5), 0.5)),
         Adam(warmup=0.125, schedule=Cosine(0.1)),
+        AdamW(ema=0.5),
     ):
         config = Config(model=model, optimizer=optimizer)
         data = json.loads(json.dumps(kinds.to_dict(config)))
+        assert data == kinds.to_dict(config)
         assert kinds.from_dict(Config, data) == config
 
 
@@ -291,6 +305,7 @@ def test_rebuild_runs_the_parts_own_checks(name, value, said):
         ("model.coder.hidden", (64.5,), "must be a whole number"),
         ("model.coder.hidden", ("a", "b"), "must be a whole number"),
         ("model.coder.hidden", 64, "must be a list"),
+        ("mesh.rules", (64,), "must be text"),
         ("batch_size", "256", "must be a whole number"),
         ("optimizer.learning_rate", "fast", "must be a number"),
         ("optimizer.learning_rate", float("inf"), "must be"),
@@ -318,9 +333,11 @@ def test_a_part_that_no_table_lists_is_kept_as_it_is():
     class Mine:
         size: int = 3
 
-        def __post_init__(self):
-            self.made = True
+    @dataclasses.dataclass
+    class Widened(Autoencoder):
+        size: int = 3
 
     config = Config(model=Mine())
     assert kinds.rebuild(config).model is config.model
     assert kinds.to_dict(config)["model"] == {"kind": "custom:Mine", "size": 3}
+    assert kinds.to_dict(Config(model=Widened()))["model"]["kind"] == "custom:Widened"

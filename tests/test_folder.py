@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import configs
-from aejax import folder, kinds
+from aejax import files, folder, kinds
 from aejax.config import MAY_CHANGE, Config, get, put
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
@@ -139,6 +139,26 @@ def test_only_what_may_change_may_change_in_a_folder():
     assert seen == set(MAY_CHANGE)
 
 
+def test_how_long_how_it_is_watched_and_where_it_runs_may_change():
+    config, other = Config(), Config()
+    for name in (
+        "duration",
+        "evaluation.every",
+        "evaluation.patience",
+        "checkpoint.every",
+        "checkpoint.minutes",
+        "checkpoint.keep",
+        "log_every",
+        "tensorboard",
+        "mesh.data",
+        "mesh.fsdp",
+        "data.folder",
+        "watchdog_minutes",
+    ):
+        put(other, name, changed(get(config, name), None))
+    assert folder.differences(config, other) == []
+
+
 def test_what_trains_and_on_what_may_never_change():
     for name in ("seed", "batch_size", "model.latent_dim", "optimizer.learning_rate", "data.train"):
         config, other = Config(), Config()
@@ -193,9 +213,9 @@ def test_reading_a_folder_imports_and_runs_nothing_that_it_names(tmp_path, monke
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
     name = str(tmp_path / "a.json")
-    folder.write_file(name, "one")
+    files.write(name, "one")
     with open(name) as before:
-        folder.write_file(name, "two, which is longer")
+        files.write(name, "two, which is longer")
         assert before.read() == "one"  # a reader keeps what it opened
     assert (tmp_path / "a.json").read_text() == "two, which is longer"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

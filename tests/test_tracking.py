@@ -53,6 +53,12 @@ def test_a_line_that_was_half_written_is_cut(metrics, half):
     assert metrics.read_text() == before
 
 
+def test_a_half_written_line_does_not_hide_the_clock_of_the_rows_before_it(metrics):
+    metrics.write_text(metrics.read_text() + '{"step": 40, "seco')
+    assert cut_metrics(str(metrics.parent), 20) == 3.5
+    assert metrics.read_text().count("\n") == 3
+
+
 @pytest.mark.parametrize("damaged", ["\0\0\0\n", "not JSON\n", "[1, 2]\n", "12\n", "null\n", "\n"])
 def test_a_line_that_is_no_row_is_cut(metrics, damaged):
     before = metrics.read_text()
@@ -229,7 +235,7 @@ def test_the_last_picture_is_a_file_large_enough_to_look_at(tmp_path, channels, 
     assert not (tmp_path / "figures").exists()
     made.picture("reconstructions", image, 20, last=True)
     made.close()
-    read = np.asarray(Image.open(tmp_path / "figures" / "reconstructions.png"))
+    read = np.asarray(Image.open(tmp_path / "figures" / "reconstruction.png"))
     wanted = image.repeat(factor, axis=0).repeat(factor, axis=1)
     assert np.array_equal(read, wanted.squeeze(-1) if channels == 1 else wanted)
 

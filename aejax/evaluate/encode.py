@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from aejax import files
 from aejax.data.sources.base import Source
-from aejax.evaluate import files
 from aejax.evaluate.result import need
 from aejax.evaluate.rows import stream
 from aejax.loading import Model

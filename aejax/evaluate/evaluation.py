@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax import folder, kinds
+from aejax import files, folder, kinds
 from aejax.cluster import Stopped, never
 from aejax.errors import InputError
-from aejax.evaluate import TASKS, files, report
+from aejax.evaluate import TASKS, report
 from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, fitted
 from aejax.loading import Model, choose, load
@@ -197,9 +197,9 @@ def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str
             files.write_arrays(folder.path(job.workdir, name), arrays)
     records = _kept(_evaluations(job.workdir), _record(job, loaded, results))
     data = {"format": FORMAT, "evaluations": records}
-    folder.write_file(folder.path(job.workdir, RECORD), json.dumps(data, indent=1) + "\n")
+    files.write(folder.path(job.workdir, RECORD), json.dumps(data, indent=1) + "\n")
     about = report.About(job.workdir, model, loaded.progress["total"], _commands(job, model.step))
-    folder.write_file(folder.path(job.workdir, REPORT), report.page(about, records, results))
+    files.write(folder.path(job.workdir, REPORT), report.page(about, records, results))
     say(_line(records[-1], results))
     return records[-1]
 

@@ -103,9 +103,10 @@ class AutoencoderModule(nnx.Module):
         noisy = corruption.Corrupted(x)
         if parts.corruption is not None and context.training:
             noisy = parts.corruption(x, context)
-        features = self.encoder(noisy.x, noisy.hidden, mask)
+        # Coders compute in their parameters' type, which may be bfloat16; the rest in float32.
+        features = self.encoder(noisy.x, noisy.hidden, mask).astype(jnp.float32)
         code = parts.bottleneck(features, context)
-        parameters = self.decoder(code.z, x, mask)
+        parameters = self.decoder(code.z, x, mask).astype(jnp.float32)
         weight = _weight(x, mask, noisy.weight)
         log_p = _per_row(parts.likelihood.log_prob(*_flat(parameters, x)), weight)
         bound = log_p if code.log_weight is None else log_p + code.log_weight

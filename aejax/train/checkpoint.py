@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as orbax
 
-from aejax import folder
+from aejax import files, folder
 from aejax.cluster import is_main
 from aejax.errors import InputError
 from aejax.train.sharding import flatten
@@ -255,7 +255,7 @@ def _write_manifest(workdir: str, step: int, arrays: dict, progress: dict) -> No
             for path in _files(root)
         },
     }
-    folder.write_file(root + ".json", json.dumps({**data, "sha256": _digest(data)}))
+    files.write(root + ".json", json.dumps({**data, "sha256": _digest(data)}))
 
 
 def _prune(workdir: str, keep: int, best: int | None) -> None:

@@ -331,7 +331,7 @@ class _Loop:
             self.tracker.row({"step": self.step, "split": "test", **metrics, "seconds": seconds})
             if image is not None:
                 last = self.step == self.setup.total or progress["stopped_early"]
-                self.tracker.picture("reconstructions", image, self.step, last)
+                self.tracker.picture("reconstruction", image, self.step, last)
             shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
             self.tracker.say(f"step {self.step}  test: {shown}")
             if progress["stopped_early"]:

@@ -183,6 +183,7 @@ def setup(
         shape=shape,
         seed=config.seed,
         ema=config.optimizer.ema,
+        compute=config.compute,
         mesh=mesh if config.parallel == "pmap" else None,
         shardings=shardings,
     )

@@ -40,10 +40,13 @@ def _same(tree: Tree) -> Tree:
     return tree
 
 
-def forward(graph: nnx.GraphDef, prepare: Callable, average: Average = _same) -> Forward:
+def forward(
+    graph: nnx.GraphDef, prepare: Callable, average: Average = _same, compute: str = "float32"
+) -> Forward:
     """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
 
-    `average` takes means of the rows at hand to means over the devices that hold the others.
+    `average` takes means of the rows at hand to means over the devices that hold the others. The
+    module sees its parameters in the type `compute`; their gradients come back in their own.
     """
 
     def run(params, model_state, piece, means):
@@ -56,11 +59,16 @@ def forward(graph: nnx.GraphDef, prepare: Callable, average: Average = _same) ->
         context = Context(piece.keys, piece.step, mean)
         x = prepare(piece.raw.x, context.draw("prepare"))
         batch = Batch(x, label=piece.raw.label, index=piece.raw.index)
-        module = nnx.merge(graph, params, model_state["rows"], model_state["other"])
+        used = jax.tree.map(lambda leaf: _cast(leaf, compute), params)
+        module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
         loss, terms = module.loss(batch, context)
         return loss, (terms, split(module)[2], local)
 
     return run
+
+
+def _cast(leaf: jax.Array, dtype: str) -> jax.Array:
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
@@ -165,6 +173,7 @@ class Step:
         shape: (micro-batches, rows of each).
         seed: of the run.
         ema: decay of the average of the parameters, 0 for none.
+        compute: type that the model computes in; parameters and moments stay float32.
         mesh: for the "pmap" style, whose gradient is a program of each device along "data";
             None: the compiler divides the one program ("pjit").
         shardings: of the state; None to leave them to the compiler.
@@ -176,6 +185,7 @@ class Step:
     shape: tuple[int, int]
     seed: int
     ema: float
+    compute: str = "float32"
     mesh: jax.sharding.Mesh | None = None
     shardings: TrainState | None = None
 
@@ -219,12 +229,12 @@ class Step:
                 # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
-            run = forward(self.program.graph, self.prepare)
+            run = forward(self.program.graph, self.prepare, compute=self.compute)
             return gradient(run, params, model_state, pieces, self.shape[0])
 
         def each_device(params, model_state, pieces):
             average = functools.partial(jax.lax.pmean, axis_name="data")
-            run = forward(self.program.graph, self.prepare, average)
+            run = forward(self.program.graph, self.prepare, average, self.compute)
             return gradient(run, params, model_state, pieces, self.shape[0], average)
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")

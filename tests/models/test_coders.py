@@ -115,6 +115,21 @@ def test_a_list_of_sizes_becomes_a_tuple():
     assert Dense([64, 32]).hidden == (64, 32)
 
 
+def test_computing_hidden_layers_again_changes_no_number():
+    def value_and_gradient(remat):
+        coder = Dense((16, 8), "tanh", remat=remat)
+        graph, state = nnx.split(coder.encoder(SHAPE, 5, nnx.Rngs(0)))
+
+        def loss(state):
+            return jnp.sum(jnp.square(nnx.merge(graph, state)(ROWS, None, None)))
+
+        return jax.jit(jax.value_and_grad(loss))(state)
+
+    plain, again = value_and_gradient(False), value_and_gradient(True)
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_an_encoder_gives_the_same_under_jit():
     encoder = Dense((16,)).encoder(SHAPE, 5, nnx.Rngs(0))
     graph, state = nnx.split(encoder)

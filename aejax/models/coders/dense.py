@@ -22,11 +22,13 @@ class Dense:
         hidden: sizes of the hidden layers, from the data inwards; () for none.
         activation: of the hidden layers (the code's own is the bottleneck's setting).
         bias: whether layers have biases.
+        remat: compute hidden layers again in the backward pass instead of keeping them.
     """
 
     hidden: tuple[int, ...] = ()
     activation: str = "relu"
     bias: bool = True
+    remat: bool = False
 
     def __post_init__(self):
         check("activation", self.activation)
@@ -54,24 +56,31 @@ def _layers(sizes: list[int], bias: bool, rngs: nnx.Rngs) -> nnx.List:
     )
 
 
-def _run(layers: nnx.List, activation: str, x: jax.Array) -> jax.Array:
-    for i, layer in enumerate(layers):
-        x = layer(x)
-        if i < len(layers) - 1:
-            x = activate(activation, x)
-    return x
+def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
+    """All layers in a row, in the type of their kernels; the last one is linear."""
+
+    def hidden(layer: nnx.Linear, x: jax.Array) -> jax.Array:
+        return activate(settings.activation, layer(x))
+
+    if settings.remat:
+        hidden = nnx.remat(hidden)
+    *before, last = layers
+    x = x.astype(last.kernel.dtype)
+    for layer in before:
+        x = hidden(layer, x)
+    return last(x)
 
 
 class DenseEncoder(nnx.Module):
     """x [rows, *shape] -> features [rows, n]; the last layer is linear."""
 
     def __init__(self, settings: Dense, shape: tuple[int, ...], features: int, rngs: nnx.Rngs):
-        self.activation = settings.activation
+        self.settings = settings
         sizes = [math.prod(shape), *settings.hidden, features]
         self.layers = _layers(sizes, settings.bias, rngs)
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
-        return _run(self.layers, self.activation, x.reshape(len(x), -1))
+        return _run(self.layers, self.settings, x.reshape(len(x), -1))
 
 
 class DenseDecoder(nnx.Module):
@@ -85,10 +94,10 @@ class DenseDecoder(nnx.Module):
         outputs: int,
         rngs: nnx.Rngs,
     ):
-        self.activation = settings.activation
+        self.settings = settings
         self.shape = (*shape, outputs)
         sizes = [latent_dim, *reversed(settings.hidden), math.prod(self.shape)]
         self.layers = _layers(sizes, settings.bias, rngs)
 
     def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
-        return _run(self.layers, self.activation, z).reshape(z.shape[:-1] + self.shape)
+        return _run(self.layers, self.settings, z).reshape(z.shape[:-1] + self.shape)

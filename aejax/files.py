@@ -1,4 +1,4 @@
-"""Binary files by atomic rename: a reader sees the old one or the whole new one."""
+"""Files by atomic rename: a reader sees the old one or the whole new one."""
 
 import contextlib
 import os
@@ -25,10 +25,10 @@ def atomic(name: str) -> Iterator[BinaryIO]:
         raise
 
 
-def write(name: str, content: bytes) -> None:
-    """Writes a whole file."""
+def write(name: str, content: str | bytes) -> None:
+    """Writes a whole file; text as UTF-8."""
     with atomic(name) as file:
-        file.write(content)
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
