@@ -1,8 +1,11 @@
 """A run's folder: config.json, metrics.jsonl, checkpoints/, figures/; it describes itself."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from aejax import files, kinds
@@ -38,6 +41,26 @@ def path(workdir: str, *names: str) -> str:
 def exists(workdir: str) -> bool:
     """Whether this folder holds a run."""
     return os.path.isfile(path(workdir, "config.json"))
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Keeps a second process from training in the same folder; ends with the process.
+
+    Raises:
+        InputError: another process trains there.
+    """
+    os.makedirs(path(workdir), exist_ok=True)
+    with open(path(workdir, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"--workdir={workdir}: another process is training in this folder"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def write(workdir: str, run: Run) -> None:
@@ -80,7 +103,7 @@ def read(workdir: str, model: Any = None) -> Run:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     try:
-        if model is not None:
+        if model is not None and isinstance(settings, dict):
             settings = {key: value for key, value in settings.items() if key != "model"}
         config = kinds.from_dict(Config, settings)
     except InputError as error:

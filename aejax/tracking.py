@@ -93,7 +93,7 @@ class Ledger:
         """One line for people: seconds by category and the share that was productive."""
         total = self.total() + self.lost
         parts = [f"{name} {value:.1f}" for name, value in self.seconds.items() if value >= 0.05]
-        lost = f", lost {self.lost:.1f} in {self.starts} starts" if self.starts > 1 else ""
+        lost = f", lost {self.lost:.1f} in {self.starts} starts" if self.lost >= 0.05 else ""
         after = total - self.seconds["compilation"] - self.seconds["start-up"]
         share = self.seconds["steps"] / total if total else 0.0
         return (

@@ -229,7 +229,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             folder.write(str(tmp_path), run_of(Config(seed=5)))
     assert (tmp_path / "config.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -194,7 +194,7 @@ def test_tensorboard_holds_every_number_of_every_row(tmp_path):
     made.row({"step": 10, "split": "train", "loss": 0.25, "seconds": 1.5})
     made.row({"step": 20, "split": "test", "loss": 0.125, "mse": 3.0})
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    made.picture("reconstructions", image, 20, last=False)
+    made.picture("reconstruction", image, 20, last=False)
     made.close()
     found = {
         (value.tag, event.step): value
@@ -212,7 +212,7 @@ def test_tensorboard_holds_every_number_of_every_row(tmp_path):
     assert b'"seed": 77' in found["config/text_summary", 0].tensor.string_val[0]
     from PIL import Image
 
-    shown = Image.open(io.BytesIO(found["reconstructions", 20].image.encoded_image_string))
+    shown = Image.open(io.BytesIO(found["reconstruction", 20].image.encoded_image_string))
     assert np.array_equal(np.asarray(shown), image)
     assert not (tmp_path / "figures").exists()
 
@@ -231,9 +231,9 @@ def test_the_last_picture_is_a_file_large_enough_to_look_at(tmp_path, channels, 
 
     image = np.random.RandomState(0).randint(0, 256, (8, 6, channels)).astype(np.uint8)
     made = tracker(tmp_path)
-    made.picture("reconstructions", image, 10, last=False)
+    made.picture("reconstruction", image, 10, last=False)
     assert not (tmp_path / "figures").exists()
-    made.picture("reconstructions", image, 20, last=True)
+    made.picture("reconstruction", image, 20, last=True)
     made.close()
     read = np.asarray(Image.open(tmp_path / "figures" / "reconstruction.png"))
     wanted = image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -24,6 +24,8 @@ from aejax.errors import InputError
 from aejax.train.sharding import flatten
 
 FORMAT = 1
+_HALF_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax's own name for it
+_PRUNED = ".pruned"
 Arrays = dict[str, jax.Array]
 
 
@@ -214,6 +216,14 @@ class Saver:
             self.say(str(error))
 
 
+def sweep(workdir: str) -> None:
+    """Removes what killed processes left half-written or half-deleted."""
+    parent = folder.path(workdir, "checkpoints")
+    for name in os.listdir(parent) if os.path.isdir(parent) else ():
+        if re.fullmatch(rf"\d+({re.escape(_PRUNED)}|{re.escape(_HALF_WRITTEN)}.*)", name):
+            shutil.rmtree(os.path.join(parent, name))
+
+
 def set_aside(workdir: str, after: int, say: Callable[[str], None]) -> None:
     """Renames damaged steps above `after` to STEP.damaged, so that their names are free again."""
     for step in steps(workdir):
@@ -239,7 +249,7 @@ def _make_way(workdir: str, step: int) -> None:
         _rename(workdir, step)
     parent, base = os.path.split(root)
     for name in os.listdir(parent):
-        if name == base or name.startswith(base + ".orbax-checkpoint-tmp"):
+        if name == base or name.startswith(base + _HALF_WRITTEN):
             shutil.rmtree(os.path.join(parent, name))
 
 
@@ -262,8 +272,10 @@ def _prune(workdir: str, keep: int, best: int | None) -> None:
     """Deletes all but the newest `keep` steps and the best; manifests first."""
     for step in steps(workdir)[:-keep]:
         if step != best:
-            os.remove(_path(workdir, step) + ".json")
-            shutil.rmtree(_path(workdir, step))
+            root = _path(workdir, step)
+            os.remove(root + ".json")
+            os.replace(root, root + _PRUNED)  # so that `sweep` knows it if this is killed here
+            shutil.rmtree(root + _PRUNED)
 
 
 def _path(workdir: str, step: int) -> str:

@@ -4,6 +4,7 @@ Order at a step: log row, evaluation, save. A checkpoint therefore never stands 
 metrics.jsonl up to its step, and a run that is killed anywhere goes on to the same bits.
 """
 
+import contextlib
 import dataclasses
 import faulthandler
 import math
@@ -99,8 +100,24 @@ def train(
         done = found[1]
         summary = Ledger.of(done["ledger"]).summary()
         return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
+    with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
+        return _train(made, workdir, found, lines, ledger, stop, quiet)
+
+
+def _train(
+    made: Setup,
+    workdir: str,
+    found: tuple[int, dict] | None,
+    lines: list[str],
+    ledger: Ledger,
+    stop: Callable[[], bool],
+    quiet: bool,
+) -> Outcome:
+    """Trains a run that is not complete, in a folder that is this process's own."""
+    config = made.config
     first = found[0] if found else 0
     if cluster.is_main():
+        checkpoint.sweep(workdir)
         folder.write(workdir, made.run())
         lost_at = cut_metrics(workdir, first)
         if found is not None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aejax import folder
 from aejax.errors import InputError
 from aejax.train import checkpoint
 from aejax.train.checkpoint import DamagedError, Saver
@@ -117,6 +118,24 @@ def test_a_step_without_manifest_does_not_count_and_is_written_again(finished, c
     assert checkpoint.newest_good(str(copied), print) == 100
     train(small(), str(copied), quiet=True)
     assert_same_bits(finished, copied, 150)
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(copied):
+    root = copied / "checkpoints"
+    for name in ("000000100.orbax-checkpoint-tmp-7", "000000010.pruned", "000000020.damaged"):
+        (root / name).mkdir()
+    before = {path.name for path in root.iterdir()}
+    checkpoint.sweep(str(copied))
+    gone = before - {path.name for path in root.iterdir()}
+    assert gone == {"000000100.orbax-checkpoint-tmp-7", "000000010.pruned"}
+
+
+def test_a_second_process_in_the_same_folder_is_refused(copied):
+    before = (copied / "metrics.jsonl").read_bytes()
+    with folder.locked(str(copied)):
+        code, _, err = run(copied, "--config.duration=200")  # the folder's own settings, longer
+    assert code == 2 and "another process is training in this folder" in err, err
+    assert (copied / "metrics.jsonl").read_bytes() == before
 
 
 def test_wrong_shapes_types_and_names_are_refused_before_orbax_casts(copied):
