@@ -24,7 +24,7 @@ class Prepare:
 
     Attributes:
         scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
-            maximum.
+            maximum, beyond which they are clipped.
         binarise: none; threshold (above one half); sampled (drawn anew at each use in training
             with the grey value as probability, threshold in evaluation).
         centre: none; mean (subtract each element's training mean); standardise (and divide by its
@@ -294,6 +294,11 @@ def check(config: Config) -> None:
     if prepare.binarise != "none" and not prepare.scale:
         raise InputError(
             f"config.data.prepare.binarise={prepare.binarise} needs config.data.prepare.scale=True"
+        )
+    if prepare.binarise == "sampled" and prepare.centre != "none":
+        raise InputError(
+            f"config.data.prepare.centre={prepare.centre} with binarise=sampled: what is drawn anew"
+            " each time has no fixed mean to subtract; one of them must be none"
         )
     profile_window(config)
     try:

@@ -6,6 +6,7 @@ registered by import, and reading a file imports nothing and runs nothing from i
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -97,14 +98,20 @@ def rebuild(settings: Any, setting: str = "config") -> Any:
 
     Flags set fields one by one, past the checks that a dataclass makes when it is built. Parts
     that no table lists (a test's own) are kept as they are.
+
+    Raises:
+        InputError: a value of another type, or one that its part refuses.
     """
+    types = typing.get_type_hints(type(settings))
     values = {}
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+        value, where = getattr(settings, field.name), f"{setting}.{field.name}"
         known = kinds_of(field)
         custom = known is not None and kind_name(known, value).startswith("custom:")
         if dataclasses.is_dataclass(value) and not custom:
-            value = rebuild(value, f"{setting}.{field.name}")
+            value = rebuild(value, where)
+        elif known is None:
+            value = _plain(where, types[field.name], value)
         values[field.name] = value
     return _build(type(settings), values, setting)
 
@@ -136,11 +143,12 @@ def near(name: str, known: typing.Iterable[str]) -> str:
 
 
 def _plain(setting: str, kind: Any, value: Any) -> Any:
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        item = typing.get_args(kind)[0]
-        return tuple(_plain(setting, item, each) for each in value)
+    items = typing.get_args(kind) if typing.get_origin(kind) is tuple else None
+    if items and isinstance(value, list | tuple):
+        return tuple(_plain(setting, items[0], each) for each in value)
     whole = isinstance(value, int) and not isinstance(value, bool)
-    fits = {int: whole, float: whole or isinstance(value, float)}.get(kind)
+    number = whole or (isinstance(value, float) and math.isfinite(value))
+    fits = False if items else {int: whole, float: number}.get(kind)
     if not (fits if fits is not None else isinstance(value, kind)):
         raise InputError(f"{setting}={value!r}: must be {type_words(kind)}")
     return float(value) if kind is float else value
@@ -149,6 +157,8 @@ def _plain(setting: str, kind: Any, value: Any) -> Any:
 def type_words(kind: Any) -> str:
     """What a value of this type looks like, in words."""
     if typing.get_origin(kind) is tuple:
-        return f"a list, each {type_words(typing.get_args(kind)[0])}, such as 64,32 or ()"
+        item = typing.get_args(kind)[0]
+        example = {int: "64,32", float: "0.5,0.75"}.get(item, "one,two")
+        return f"a list, each {type_words(item)}, such as {example} or ()"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return words.get(kind, str(kind))

@@ -43,7 +43,10 @@ class Model:
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled."""
-        return self.over_rows(self._functions["decode"], np.asarray(z, np.float32))
+        z, size = np.asarray(z, np.float32), self.run.config.model.latent_dim
+        if z.ndim < 2 or z.shape[1:] != (size,) or not len(z):
+            raise InputError(f"codes have shape {z.shape}; this model takes (rows, {size})")
+        return self.over_rows(self._functions["decode"], z)
 
     def reconstruct(self, raw: np.ndarray) -> np.ndarray:
         """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""

@@ -119,6 +119,7 @@ def cut_metrics(workdir: str, step: int) -> float | None:
                 row = json.loads(line) if line.endswith(b"\n") else {}
             except ValueError:
                 row = {}
+            row = row if isinstance(row, dict) else {}
             if row.get("step", step + 1) <= step:
                 kept.append(line.decode())
             else:

@@ -5,10 +5,12 @@ preset, applies kinds, refuses names that do not exist, and teaches with --help.
 """
 
 import dataclasses
+import difflib
 import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ from ml_collections import config_flags
 
 import configs
 from aejax import folder, kinds
-from aejax.config import Config, check
+from aejax.config import Config, check, put
 from aejax.errors import InputError
 from launch import program
 
@@ -39,18 +41,19 @@ def parse(argv: list[str]) -> list[str]:
         InputError, flags.Error: what is wrong, in one line.
     """
     words = _joined(argv[1:])
-    if any(word.lstrip("-") in program.HELP for word in words):
-        words = [word for word in words if word.lstrip("-") not in program.HELP]
+    if any(map(program.is_help, words)):
+        words = [word for word in words if not program.is_help(word)]
         _, config, words = _preset(words)
         _apply_kinds(config, words)
         print(help_text(config))
         sys.exit(0)
-    if "--list" in words:
+    if any(word.partition("=")[0] == "--list" for word in words):
         print("\n".join(f"{name:<12} {line}" for name, line in presets().items()))
         sys.exit(0)
     name, config, words = _preset(words)
     words = _apply_kinds(config, words)
     _check_names(config, words)
+    words = [_as_tuple(word, config) for word in words]
     argv = [argv[0], *words]
     config_flags.DEFINE_config_dataclass("config", config, "The run's settings.", sys_argv=argv)
     try:
@@ -69,7 +72,9 @@ def _joined(words: list[str]) -> list[str]:
     """Writes `--config X` as `--config=X`, and the same for config's fields and the folder."""
     out: list[str] = []
     for word in words:
-        waits = out and "=" not in out[-1] and not word.startswith("-")
+        if re.match(r"-(no)?(config|workdir|list)\b", word):
+            word = "-" + word  # one dash does as two do
+        waits = out and "=" not in out[-1] and not re.match("-+[a-z]", word)
         if waits and (out[-1] in ("--config", "--workdir") or out[-1].startswith(PREFIX)):
             out[-1] += f"={word}"
         else:
@@ -82,13 +87,18 @@ def _preset(words: list[str]) -> tuple[str, Config, list[str]]:
     names = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     rest = [word for word in words if not word.startswith("--config=")]
     workdirs = [word.removeprefix("--workdir=") for word in words if word.startswith("--workdir=")]
+    if workdirs and (not workdirs[-1] or os.path.isfile(workdirs[-1])):
+        raise InputError(f"--workdir={workdirs[-1]}: must be a folder, such as runs/dense")
     if not names and workdirs and folder.exists(workdirs[-1]):
         return "", folder.read(workdirs[-1]).config, rest
     name = names[-1] if names else DEFAULT_PRESET
     module = _preset_module(name)
     if not hasattr(module, "get_config"):
         raise InputError(f"--config={name}: {module.__file__} has no get_config()")
-    config = module.get_config()
+    try:
+        config = module.get_config()
+    except ValueError as error:
+        raise InputError(f"--config={name}: {error}") from None
     if not isinstance(config, Config):
         raise InputError(f"--config={name}: get_config() must return an aejax.Config")
     return os.path.basename(name).removesuffix(".py"), config, rest
@@ -107,7 +117,10 @@ def _preset_module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("preset", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"--config={name}: {error}") from None
     return module
 
 
@@ -115,28 +128,21 @@ def _apply_kinds(config: Config, words: list[str]) -> list[str]:
     """Puts the parts that are named by kind into `config`; returns the other words."""
     rest = []
     named = [word[len(PREFIX) :].partition("=") for word in words if word.startswith(PREFIX)]
-    chosen = {}
+    chosen = set()
     for name, _, value in sorted(named, key=lambda item: item[0].count(".")):
         table = {key: (kinds.kinds_of(field), old) for key, old, field in kinds.leaves(config)}
         options, old = table.get(name, (None, None))
         if options is None:
             continue
-        chosen[name] = value
+        chosen.add(name)
         if value == kinds.kind_name(options, old):
             continue  # the preset's own: it keeps its settings
-        _put(config, name, kinds.make(f"config.{name}", options, value, {}))
+        put(config, name, kinds.make(f"config.{name}", options, value, {}))
     for word in words:
         if word.startswith(PREFIX) and word[len(PREFIX) :].partition("=")[0] in chosen:
             continue
         rest.append(word)
     return rest
-
-
-def _put(config: Any, name: str, value: Any) -> None:
-    *path, last = name.split(".")
-    for key in path:
-        config = getattr(config, key)
-    setattr(config, last, value)
 
 
 def _check_names(config: Config, words: list[str]) -> None:
@@ -148,10 +154,28 @@ def _check_names(config: Config, words: list[str]) -> None:
         if word.startswith(start) and name not in known:
             parent = name.rpartition(".")[0]
             hint = kinds.near(name, known)
-            if parent in known:  # a field of another kind of part
-                fields = [key[len(parent) + 1 :] for key in known if key.startswith(parent + ".")]
-                hint = hint or f"; {parent} has {', '.join(fields) or 'no settings'}"
+            if parent in known:  # a field of another kind of part, or misspelt
+                start = parent + "."
+                fields = [key.removeprefix(start) for key in known if key.startswith(start)]
+                hint = f"; {parent} has {', '.join(fields) or 'no settings'}"
+                close = difflib.get_close_matches(name.removeprefix(start), fields, n=1)
+                hint = f"; did you mean {start}{close[0]}?" if close else hint
+            if group := [key for key in known if key.startswith(name + ".")]:
+                hint = f"; {name} is a group of {', '.join(group)}"
             raise InputError(f"--config.{name}: no such setting{hint}")
+        if word == PREFIX + name and not isinstance(known[name], bool):
+            raise InputError(f"{word}: needs a value, as {word}=VALUE")
+
+
+def _as_tuple(word: str, config: Config) -> str:
+    """Writes a bare list, as one,two, so that it is read as a tuple of text too."""
+    name, _, value = word.removeprefix(PREFIX).partition("=")
+    types = {key: field.type for key, _, field in kinds.leaves(config)}
+    if not word.startswith(PREFIX) or types.get(name) != tuple[str, ...]:
+        return word
+    if value.startswith(("(", "[")):
+        return word
+    return f"{PREFIX}{name}={tuple(item for item in value.split(',') if item)!r}"
 
 
 def _explained(error: Exception, config: Config, words: list[str]) -> Exception:

@@ -14,7 +14,10 @@ from absl import app, flags, logging
 
 from aejax.errors import InputError
 
-HELP = ("help", "helpfull", "helpshort", "h")
+
+def is_help(word: str) -> bool:
+    """Whether this word of a command line asks for help."""
+    return word.startswith("-") and word.lstrip("-") in ("help", "helpfull", "helpshort", "h")
 
 
 def help_text() -> str:
@@ -40,7 +43,7 @@ def run(
 
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
-            if any(word.lstrip("-") in HELP for word in argv[1:]) and parse is flags.FLAGS:
+            if parse is flags.FLAGS and any(is_help(word) for word in argv[1:]):
                 print(help_text())
                 sys.exit(0)
             left = parse(argv)

@@ -225,11 +225,11 @@ def test_every_kind_of_part_survives_json():
 
 
 def test_missing_fields_get_their_defaults_and_whole_numbers_serve_as_floats():
-    data = {"optimizer": {"kind": "adadelta", "rho": 1}, "data": {"source": "npz:a"}}
+    data = {"optimizer": {"kind": "adadelta", "clip": 1}, "data": {"source": "npz:a"}}
     config = kinds.from_dict(Config, data)
-    assert config == Config(optimizer=Adadelta(rho=1.0), data=dataclasses.replace(config.data))
+    assert config == Config(optimizer=Adadelta(clip=1.0), data=dataclasses.replace(config.data))
     assert (config.data.source, config.data.train) == ("npz:a", "train")
-    assert type(config.optimizer.rho) is float
+    assert type(config.optimizer.clip) is float
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_wrong_json_is_refused_by_name(data, said):
         ("model.coder.activation", "rleu", "config.model.coder.activation=rleu: must be one of"),
         ("model.coder.hidden", (64, 0), "config.model.coder.hidden=(64, 0): layer sizes"),
         ("model.bottleneck.activation", "sig", "config.model.bottleneck.activation=sig: must be"),
-        ("optimizer.warmup", 1.0, "config.optimizer.warmup=1.0: a share of the run"),
-        ("optimizer.ema", -0.5, "config.optimizer.ema=-0.5: must be 0 (none) up to below 1"),
+        ("optimizer.warmup", 1.0, "config.optimizer.warmup=1.0: must be from 0 up to below 1"),
+        ("optimizer.ema", -0.5, "config.optimizer.ema=-0.5: must be from 0 up to below 1"),
     ],
 )
 def test_rebuild_runs_the_parts_own_checks(name, value, said):

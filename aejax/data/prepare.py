@@ -47,9 +47,13 @@ class Preparation:
         x = raw.reshape(len(raw), -1).astype(jnp.float32)
         if settings.scale:
             low, high = self._range()
-            x = (x - low if low else x) * (1.0 / (high - low))
+            x = (x - low if low else x) * _at_most_one_over(high - low)
+            if self.spec.maximum is None:
+                x = jnp.clip(x, 0.0, 1.0)  # rows may lie beyond the training split's range
         if settings.binarise == "sampled" and keys is not None:
-            draws = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)
+            draws = jax.vmap(
+                lambda key: jax.random.uniform(jax.random.fold_in(key, 2), x.shape[1:])
+            )(keys)
             x = (draws < x).astype(jnp.float32)
         elif settings.binarise != "none":
             x = (x > 0.5).astype(jnp.float32)
@@ -97,17 +101,25 @@ def statistics(settings: Any, source: Source) -> dict[str, Any]:
         return out
     plain = dataclasses.replace(settings, centre="none")
     prepared = Preparation(plain, source.spec, out)
+    # Sums of what is left beside the first row: squares of values far from 0 lose their digits.
+    first = np.asarray(prepared(jnp.asarray(next(_chunks(source))[:1])), np.float64)[0]
     total = square = np.zeros(source.spec.shape, np.float64)
     for chunk in _chunks(source):
-        x = np.asarray(prepared(jnp.asarray(chunk)), np.float64)
+        x = np.asarray(prepared(jnp.asarray(chunk)), np.float64) - first
         total, square = total + x.sum(0), square + np.square(x).sum(0)
     mean = total / len(source)
-    out["mean"] = mean.ravel().tolist()
+    out["mean"] = (mean + first).ravel().tolist()
     if settings.centre == "standardise":
         deviation = np.sqrt(np.maximum(square / len(source) - np.square(mean), 0))
         # An element that never varies has nothing to be divided by.
-        out["deviation"] = np.where(deviation > 1e-6, deviation, 1.0).ravel().tolist()
+        out["deviation"] = np.where(deviation > 0, deviation, 1.0).ravel().tolist()
     return out
+
+
+def _at_most_one_over(span: float) -> np.float32:
+    """1 / span, rounded so that span times it is not above 1."""
+    share = np.float32(1.0 / span)
+    return np.nextafter(share, np.float32(0)) if np.float32(span) * share > 1 else share
 
 
 def _chunks(source: Source):

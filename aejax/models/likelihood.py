@@ -33,7 +33,12 @@ class Bernoulli:
 
     def check(self, interval: bool) -> str | None:
         """Why these data do not suit it, or None; `interval`: x lies in [0, 1]."""
-        return None if interval else "bernoulli needs data in [0, 1]"
+        if interval:
+            return None
+        return (
+            "bernoulli needs data in [0, 1]: data.prepare.scale=True and data.prepare.centre=none,"
+            " or model.likelihood=gaussian"
+        )
 
 
 @dataclasses.dataclass

@@ -94,7 +94,7 @@ def train(
         )
     except Stopped:
         return Outcome("stopped", 0, {}, None, ledger.summary())
-    if found is not None and _complete(found[1], made.total):
+    if found is not None and _complete(found[1], made.total, config.evaluation.patience):
         if not quiet:
             _tell(lines)
         done = found[1]
@@ -135,7 +135,9 @@ def _train(
         tracker.close()
 
 
-def _complete(progress: dict[str, Any], total: int) -> bool:
+def _complete(progress: dict[str, Any], total: int, patience: int) -> bool:
+    # Patience may have changed since: what it says now counts.
+    progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
     return progress["step"] >= total or progress["stopped_early"]
 
 
@@ -157,6 +159,7 @@ class _Loop:
         self.progress: dict[str, Any] = fresh_progress()
         self.validation: Validation  # from the first evaluation on
         self.step = 0
+        self.tracing = False
         self.saved: int | None = None  # the last step that was handed to the saver
         self.saved_at = cluster.clock()
         self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
@@ -173,6 +176,8 @@ class _Loop:
             status = self.steps()
         except Stopped:
             pass
+        finally:
+            self.end_trace()
         if hasattr(self, "state"):
             self.look()
             self.save()
@@ -381,13 +386,20 @@ class _Loop:
 
     def trace(self, first: int, last: int) -> None:
         """Starts and ends the profiler's trace."""
-        if self.step == first:
+        if first <= self.step < last and not self.tracing:
             self.look()
+            self.tracing = True
             jax.profiler.start_trace(folder.path(self.workdir, "profile"))
-        elif self.step == last:
+        elif self.step >= last:
+            self.end_trace()
+
+    def end_trace(self) -> None:
+        """Writes the profiler's trace, if one is being taken: also where the run ends inside it."""
+        if self.tracing:
             self.look()
+            self.tracing = False
             jax.profiler.stop_trace()
-            self.tracker.say(f"profile of steps {first} to {last}: {self.workdir}/profile")
+            self.tracker.say(f"profile up to step {self.step}: {self.workdir}/profile")
 
 
 def _finite(state: TrainState) -> jax.Array:

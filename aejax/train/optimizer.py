@@ -9,6 +9,17 @@ import optax
 from aejax.kinds import part
 
 
+def _check_share(name: str, value: float, one: bool = False) -> None:
+    """Refuses what is not from 0 up to 1, 1 itself only where `one` says so."""
+    if not 0 <= value <= 1 or (value == 1 and not one):
+        raise ValueError(f"{name}={value}: must be from 0 up to {'' if one else 'below '}1")
+
+
+def _check_eps(value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"eps={value}: must be above 0")
+
+
 @dataclasses.dataclass
 class Constant:
     """The learning rate stays."""
@@ -27,6 +38,9 @@ class Cosine:
 
     final: float = 0.0
 
+    def __post_init__(self):
+        _check_share("final", self.final, one=True)
+
     def schedule(self, peak: float, steps: int) -> optax.Schedule:
         return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=self.final)
 
@@ -36,7 +50,7 @@ class Step:
     """Multiplied by `factor` at each milestone.
 
     Attributes:
-        milestones: shares of the run, rising, between 0 and 1.
+        milestones: shares of the run after its warm-up, rising, between 0 and 1.
         factor: what the rate is multiplied by.
     """
 
@@ -48,8 +62,13 @@ class Step:
         if list(shares) != sorted(set(shares)) or any(not 0 < share < 1 for share in shares):
             raise ValueError(f"milestones={shares}: must rise between 0 and 1")
 
+        _check_share("factor", self.factor, one=True)
+
     def schedule(self, peak: float, steps: int) -> optax.Schedule:
-        at = {round(share * steps): self.factor for share in self.milestones}
+        at: dict[int, float] = {}
+        for share in self.milestones:
+            step = round(share * steps)
+            at[step] = at.get(step, 1.0) * self.factor
         return optax.piecewise_constant_schedule(peak, at)
 
 
@@ -78,10 +97,8 @@ class Optimizer:
     ema: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup={self.warmup}: a share of the run, 0 up to below 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema={self.ema}: must be 0 (none) up to below 1")
+        _check_share("warmup", self.warmup)
+        _check_share("ema", self.ema)
 
     def scale(self) -> optax.GradientTransformation:
         """From gradients to directions; the learning rate comes after."""
@@ -101,6 +118,12 @@ class Adam(Optimizer):
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_share("b1", self.b1)
+        _check_share("b2", self.b2)
+        _check_eps(self.eps)
 
     def scale(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
@@ -128,6 +151,11 @@ class Adadelta(Optimizer):
     rho: float = 0.95
     eps: float = 1e-7
 
+    def __post_init__(self):
+        super().__post_init__()
+        _check_share("rho", self.rho)
+        _check_eps(self.eps)
+
     def scale(self) -> optax.GradientTransformation:
         return optax.scale_by_adadelta(rho=self.rho, eps=self.eps)
 
@@ -144,6 +172,10 @@ class Sgd(Optimizer):
     learning_rate: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_share("momentum", self.momentum)
 
     def scale(self) -> optax.GradientTransformation:
         if not self.momentum:

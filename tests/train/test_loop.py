@@ -269,3 +269,25 @@ def test_the_ledger_adds_up(tmp_path):
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]
     assert sum(seconds.values()) == pytest.approx(last["seconds"], abs=0.5)
     assert seconds["steps"] > 0 and seconds["compilation"] > 0
+
+
+@pytest.mark.parametrize("window", ["25:40", "10:400"])
+def test_a_profile_that_begins_before_a_restart_or_outlasts_the_run_is_written(tmp_path, window):
+    config = small(duration="30 steps")
+    train(config, str(tmp_path), quiet=True)
+    config.duration, config.profile = "45 steps", window  # 30 lies inside both
+    train(config, str(tmp_path), quiet=True)
+    assert list(Path(folder.path(str(tmp_path), "profile")).rglob("*.xplane.pb"))
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(tmp_path):
+    config = small(
+        optimizer=Sgd(learning_rate=0.0),
+        duration="200 steps",
+        evaluation=Evaluation(every="20 steps", patience=3),
+    )
+    assert train(config, str(tmp_path), quiet=True).step == 80
+    config.evaluation.patience = 5
+    assert train(config, str(tmp_path), quiet=True).step == 120
+    config.evaluation.patience = 0
+    assert train(config, str(tmp_path), quiet=True).step == 200

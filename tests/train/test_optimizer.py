@@ -245,11 +245,11 @@ def test_milestones_that_do_not_rise_inside_the_run_are_refused(milestones):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"warmup": 1.0}, "warmup=1.0: a share of the run, 0 up to below 1"),
-        ({"warmup": -0.1}, "warmup=-0.1: a share"),
-        ({"warmup": math.nan}, "warmup=nan: a share"),
-        ({"ema": 1.0}, "ema=1.0: must be 0"),
-        ({"ema": math.nan}, "ema=nan: must be 0"),
+        ({"warmup": 1.0}, "warmup=1.0: must be from 0 up to below 1"),
+        ({"warmup": -0.1}, "warmup=-0.1: must be from 0"),
+        ({"warmup": math.nan}, "warmup=nan: must be from 0"),
+        ({"ema": 1.0}, "ema=1.0: must be from 0"),
+        ({"ema": math.nan}, "ema=nan: must be from 0"),
     ],
 )
 def test_shares_outside_of_the_run_are_refused(fields, said):

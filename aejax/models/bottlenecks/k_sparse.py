@@ -1,6 +1,7 @@
 """The k-sparse code (Makhzani and Frey 2013, "k-Sparse Autoencoders")."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +27,12 @@ class KSparse:
     def __post_init__(self):
         if self.k < 1:
             raise ValueError(f"k={self.k}: must be at least 1")
-        if self.test_scale < 1:
-            raise ValueError(f"test_scale={self.test_scale}: must be at least 1")
+        if not 1 <= self.test_scale < math.inf:
+            raise ValueError(f"test_scale={self.test_scale}: must be at least 1, and finite")
 
     def features(self, latent_dim: int) -> int:
         """How many features it needs for a code of this size; refuses a code smaller than k."""
-        kept = max(self.k, round(self.test_scale * self.k))
+        kept = round(self.test_scale * self.k)
         if kept > latent_dim:
             raise ValueError(
                 f"k={self.k} (test_scale={self.test_scale}) keeps {kept} features of"
@@ -50,4 +51,5 @@ class KSparse:
 
 def _largest(features: jax.Array, k: int) -> jax.Array:
     smallest_kept = jax.lax.top_k(features, k)[0][..., -1:]
-    return jnp.where(features >= smallest_kept, features, 0.0)
+    # In this form what is not a number stays, and the loss shows it.
+    return jnp.where(features < smallest_kept, 0.0, features)

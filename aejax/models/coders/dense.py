@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from aejax.nn.activation import activate, check
@@ -80,6 +81,8 @@ class DenseEncoder(nnx.Module):
         self.layers = _layers(sizes, settings.bias, rngs)
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
+        if mask is not None:
+            x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)) != 0, x, 0.0)
         return _run(self.layers, self.settings, x.reshape(len(x), -1))
 
 
