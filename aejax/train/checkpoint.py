@@ -26,6 +26,9 @@ from aejax.train.sharding import flatten
 FORMAT = 1
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax's own name for it
 _PRUNED = ".pruned"
+# Devices that hold the same array share the writing of large ones alone: each slice is a program
+# to compile (30 of them, 0.6 s, for the dense autoencoder on 8 devices).
+_SHARED_BYTES = 2**24
 Arrays = dict[str, jax.Array]
 
 
@@ -173,7 +176,10 @@ class Saver:
             for part, tree in arrays.items()
         }
         arrays = {part: tree for part, tree in arrays.items() if tree}
-        commit = orbax.save_checkpointables_async(root, arrays)
+        context = orbax.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = _SHARED_BYTES
+        with context:
+            commit = orbax.save_checkpointables_async(root, arrays)
         progress = json.loads(json.dumps(progress))
         best = (progress.get("best") or {}).get("step")
 
