@@ -24,7 +24,7 @@ class Prepare:
 
     Attributes:
         scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
-            maximum, beyond which they are clipped.
+            maximum (other rows may lie a little outside).
         binarise: none; threshold (above one half); sampled (drawn anew at each use in training
             with the grey value as probability, threshold in evaluation).
         centre: none; mean (subtract each element's training mean); standardise (and divide by its

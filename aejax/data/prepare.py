@@ -48,8 +48,6 @@ class Preparation:
         if settings.scale:
             low, high = self._range()
             x = (x - low if low else x) * _at_most_one_over(high - low)
-            if self.spec.maximum is None:
-                x = jnp.clip(x, 0.0, 1.0)  # rows may lie beyond the training split's range
         if settings.binarise == "sampled" and keys is not None:
             draws = jax.vmap(
                 lambda key: jax.random.uniform(jax.random.fold_in(key, 2), x.shape[1:])

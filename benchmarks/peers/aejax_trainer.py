@@ -1,26 +1,29 @@
 """aejax's public trainer, `aejax.train.loop.train`, as a user runs it.
 
-All is on: progress, a row of metrics.jsonl three times an epoch, TensorBoard, an evaluation of the
-test split with its picture and a checkpoint (written beside the training, with its checksums) once
-a round. With the default five epochs to a round that is what the default settings do in 50 epochs.
+All is on: progress, a row of metrics.jsonl three times an epoch, TensorBoard, and once a round an
+evaluation of the test split with its picture and a checkpoint, which is written beside the training
+with its checksums. Five epochs to a round are what the default settings do in 50 epochs. How long
+the evaluations took is told beside, since the others have none.
 
 The trainer compiles once a run, so one run is paused between rounds instead of starting many. It
 asks its `stop` between dispatches, and between the batches of an evaluation. A round ends at the
 first question of the evaluation that closes it: by then the row of the round's last step stands in
 metrics.jsonl, so every step is done and looked at, and nothing runs on the devices. The answer is
 held back until the driver says go. The evaluation, the picture and the save then belong to the
-next round; each round has one of each. Only the second round's evaluation is already compiled: at
-least two rounds are for warming up.
+next round; each round has one of each. The first evaluation is compiled while the first answer is
+held back: at least two rounds are for warming up.
+
+With --save_initial it only writes the parameters that all competitors start at, its own.
 """
 
 import argparse
 import json
 import math
 import os
-import statistics
 import time
 
 import jax
+import numpy as np
 
 from aejax import Config
 from aejax.models import Autoencoder
@@ -29,6 +32,7 @@ from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
 from aejax.train.loop import train
 from aejax.train.optimizer import Adadelta, Adam
+from aejax.train.setup import setup
 from benchmarks.peers import worker
 
 ROWS_AN_EPOCH = 3
@@ -38,7 +42,7 @@ class Pause:
     """A `stop` that never stops, but holds its answer back at the end of each round.
 
     Attributes:
-        evaluations: seconds of each round's evaluation, picture included; pauses are not.
+        evaluations: seconds of the evaluation that closed each round; pauses are not in them.
     """
 
     def __init__(self, driver: worker.Driver, workdir: str, steps: int, rounds: int):
@@ -87,7 +91,7 @@ def config(settings: argparse.Namespace, steps: int) -> Config:
         batch_size=worker.BATCH_SIZE,
         duration=f"{settings.rounds * steps} steps",
         seed=settings.seed,
-        log_every=steps // settings.epochs // ROWS_AN_EPOCH,
+        log_every=max(1, steps // settings.epochs // ROWS_AN_EPOCH),
         tensorboard=True,
         compilation_cache="",
     )
@@ -97,9 +101,27 @@ def config(settings: argparse.Namespace, steps: int) -> Config:
     return made
 
 
+def save_initial(settings: argparse.Namespace) -> None:
+    """Writes the kernels of a fresh state: encoder [pixels, code], decoder [code, pixels]."""
+    params = setup(config(settings, 1)).init().params
+    kernels = {
+        name: max(map(np.asarray, jax.tree.leaves(params[name])), key=np.size)
+        for name in ("encoder", "decoder")
+    }
+    shape = (-1, worker.LATENT_DIM)
+    for name, wanted in (("encoder", shape), ("decoder", shape[::-1])):
+        # However the library lays a kernel out.
+        same = kernels[name].shape[wanted.index(worker.LATENT_DIM)] == worker.LATENT_DIM
+        kernels[name] = kernels[name] if same else kernels[name].T
+    np.savez(settings.initial, **kernels)
+
+
 def main() -> None:
     """Trains in rounds, and tells the driver."""
     settings = worker.arguments(__doc__)
+    if settings.save_initial:
+        save_initial(settings)
+        return
     rows, pixels = worker.images(settings.data, "train").shape
     steps = settings.epochs * (rows // worker.BATCH_SIZE)
     if steps // settings.epochs % ROWS_AN_EPOCH:
@@ -116,7 +138,7 @@ def main() -> None:
         test_loss=outcome.metrics["nll"] / pixels,
         device=jax.devices()[0].device_kind,
         versions=worker.versions("jax", "flax", "optax", "orbax-checkpoint"),
-        evaluation_seconds=statistics.median(pause.evaluations),
+        evaluations=pause.evaluations,
     )
 
 

@@ -34,19 +34,18 @@ cross_entropy.defvjp(
 )
 
 
-def init(key: jax.Array, pixels: int) -> dict[str, jax.Array]:
-    """Glorot's uniform kernels and biases of zero.
+def init(file: str) -> dict[str, jax.Array]:
+    """The common kernels and biases of zero.
 
     The encoder's kernel lies [code, pixels]: its gradient is then a product of two row-major
-    matrices, which XLA's CPU backend does faster than the other way round.
+    matrices, which XLA on a CPU does faster than the other way round.
     """
-    first, second = jax.random.split(key)
-    glorot = jax.nn.initializers.glorot_uniform()
+    encoder, decoder = worker.initial(file)
     return {
-        "encoder": glorot(first, (worker.LATENT_DIM, pixels)),
+        "encoder": jnp.asarray(encoder.T),
         "code": jnp.zeros(worker.LATENT_DIM),
-        "decoder": glorot(second, (worker.LATENT_DIM, pixels)),
-        "logits": jnp.zeros(pixels),
+        "decoder": jnp.asarray(decoder),
+        "logits": jnp.zeros(decoder.shape[1]),
     }
 
 
@@ -79,7 +78,7 @@ class BareScan:
         data = worker.images(settings.data, "train")
         self.device = jax.devices()[0].device_kind
         self.rows, self.data = len(data), jax.device_put(data)
-        params = init(jax.random.key(settings.seed), data.shape[1])
+        params = init(settings.initial)
         self.state = (params, OPTIMIZERS[self.optimizer].init(params))
         self.random = np.random.RandomState(settings.seed)
 

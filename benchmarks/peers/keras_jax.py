@@ -41,6 +41,9 @@ def model(settings: argparse.Namespace, pixels: int) -> keras.Model:
         loss=loss,
         steps_per_execution=settings.steps_per_execution,
     )
+    encoder, decoder = worker.initial(settings.initial)
+    biases = [np.zeros(kernel.shape[1], np.float32) for kernel in (encoder, decoder)]
+    network.set_weights([encoder, biases[0], decoder, biases[1]])
     return network
 
 

@@ -8,6 +8,7 @@ all tensors at once). On all cores, or on the GPU where there is one.
 import argparse
 import os
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -21,6 +22,14 @@ def optimizer(name: str, parameters: list[torch.Tensor]) -> torch.optim.Optimize
     return torch.optim.Adadelta(parameters, lr=1.0, rho=0.95, eps=1e-7, foreach=True)
 
 
+def _linear(kernel: np.ndarray) -> torch.nn.Linear:
+    layer = torch.nn.Linear(*kernel.shape)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(kernel.T.copy()))
+        layer.bias.zero_()
+    return layer
+
+
 class TorchMemory:
     """The network, its optimizer and its data."""
 
@@ -30,14 +39,9 @@ class TorchMemory:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.folder = settings.data
         self.data = self._images("train")
-        pixels = self.data.shape[1]
-        layers = [torch.nn.Linear(pixels, worker.LATENT_DIM), torch.nn.ReLU()]
-        layers.append(torch.nn.Linear(worker.LATENT_DIM, pixels))
+        encoder, decoder = worker.initial(settings.initial)
+        layers = [_linear(encoder), torch.nn.ReLU(), _linear(decoder)]
         self.model = torch.nn.Sequential(*layers).to(self.device)
-        for layer in self.model:
-            if isinstance(layer, torch.nn.Linear):
-                torch.nn.init.xavier_uniform_(layer.weight)
-                torch.nn.init.zeros_(layer.bias)
         self.optimizer = optimizer(settings.optimizer, list(self.model.parameters()))
 
     def _images(self, split: str) -> torch.Tensor:

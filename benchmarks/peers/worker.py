@@ -76,8 +76,10 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="rounds that will be asked for")
     parser.add_argument("--serve", action="store_true", help="wait for the driver's rounds")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--initial", required=True, help="file of the parameters that all start at")
     parser.add_argument("--steps_per_execution", type=int, default=1, help="Keras alone")
     parser.add_argument("--feed", choices=("resident", "streaming"), default="resident")
+    parser.add_argument("--save_initial", action="store_true", help="write --initial, aejax alone")
     parser.add_argument("--workdir", default="", help="folder of a run, aejax alone")
     return parser.parse_args()
 
@@ -93,6 +95,12 @@ def images(folder: str, split: str) -> np.ndarray:
             data = file.read()
     rows = int.from_bytes(data[4:8], "big")
     return np.frombuffer(data, np.uint8, offset=16).reshape(rows, -1)
+
+
+def initial(file: str) -> tuple[np.ndarray, np.ndarray]:
+    """The kernels that all start at: encoder [pixels, code], decoder [code, pixels]."""
+    with np.load(file) as arrays:
+        return arrays["encoder"], arrays["decoder"]
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,0 +1,295 @@
+"""Convolutions of images (height, width, channels), in the form that is fast on the backend.
+
+On a GPU or TPU that is XLA's own convolution. On a CPU its forward pass is fast too, but not its
+gradient: XLA brings only the convolutions outside loops into the one layout for which it has fast
+code (images [batch, height, width, channels], kernels [height, width, in, out]; jax-ml/jax#12868),
+and a gradient is in another layout. A training loop inside `lax.fori_loop` or `lax.scan` then takes
+the slow path, 20 to 80 times slower. So on a CPU
+
+- a convolution is XLA's, and its two derivatives are written so that their transposes are products
+  of matrices (for the image) and a convolution in that layout (for the kernel);
+- a convolution that enlarges is one product of matrices, whose columns are added up shifted.
+
+Everything can be differentiated in both modes, to any order, and mapped over. One thing stays slow
+on a CPU inside a loop: derivatives of derivatives with respect to kernels (a Hessian of weights).
+
+`benchmarks/forms.py` measures these forms and the ones they were chosen from.
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from aejax.nn.depth_to_space import depth_to_space
+
+Form = Literal["cpu", "accelerator"]
+Padding = Literal["SAME", "VALID"]
+_Pads = tuple[tuple[int, int], tuple[int, int]]
+
+# The layout XLA has fast code for on a CPU.
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def chosen(form: Form | None = None) -> Form:
+    """The form for this process's backend, or the one asked for."""
+    if form is None:
+        return "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    if form not in ("cpu", "accelerator"):
+        raise ValueError(f"form={form}: must be cpu or accelerator")
+    return form
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    form: Form | None = None,
+) -> jax.Array:
+    """y[i, j] = sum over u, v of x[stride i + u - top, stride j + v - left] kernel[u, v].
+
+    Args:
+        x: [..., height, width, channels in].
+        kernel: [rows, columns, channels in, channels out], of x's type.
+        stride: of both axes.
+        padding: "SAME" pads with zeros to ceil(height / stride) rows (the odd one below, as
+            everywhere in XLA), "VALID" not at all.
+        form: None for the backend's own.
+
+    Returns:
+        [..., height out, width out, channels out].
+
+    Raises:
+        ValueError: for shapes that do not fit, or an unknown padding or form.
+    """
+    _check(x, kernel, kernel.shape[-1])
+    form = chosen(form)
+    if stride < 1:
+        raise ValueError(f"stride={stride}: must be at least 1")
+    if padding not in ("SAME", "VALID"):
+        raise ValueError(f"padding={padding}: must be SAME or VALID")
+    size = kernel.shape[:2]
+    if padding == "VALID" and (size[0] > x.shape[-3] or size[1] > x.shape[-2]):
+        raise ValueError(f"padding=VALID: a kernel of {size} is larger than {x.shape[-3:-1]}")
+    if size == (1, 1):
+        return x[..., ::stride, ::stride, :] @ kernel[0, 0]
+    (top, bottom), (left, right) = lax.padtype_to_pads(
+        x.shape[-3:-1], size, (stride, stride), padding
+    )
+    return _images(_FORMS[form], x, kernel, stride, ((top, bottom), (left, right)))
+
+
+def convolve_up(
+    x: jax.Array, kernel: jax.Array, factor: int = 2, form: Form | None = None
+) -> jax.Array:
+    """Enlarges an image: a convolution to factor² channels for each one, then depth to space.
+
+    Each pixel becomes factor x factor pixels, and each of those has a kernel of its own (the
+    sub-pixel convolution, Shi et al. 2016): kernel[u, v, c, (a factor + b) channels + o] is what
+    goes from channel c of x[i + u - top, j + v - left] to channel o of pixel (a, b) of the block.
+    Odd sizes have blocks that lie on the pixels; even ones, blocks that lie between the pixels.
+
+    It is the transposed convolution of the same freedom: with size k, `lax.conv_transpose(x, t,
+    (factor, factor), "SAME")` for the t [factor k, factor k, channels in, channels out] with
+    t[factor (u + 1) - 1 - a, factor (v + 1) - 1 - b, c, o] = the element above. So size 2 is the
+    usual 4x4 kernel of stride 2, and no pixel sees more of them than another (no checkerboard).
+    Size 2 costs half as much as size 3.
+
+    Args:
+        x: [..., height, width, channels in].
+        kernel: [k, k, channels in, factor² · channels out], of x's type.
+        factor: how much larger each side becomes; even, where k is even.
+        form: None for the backend's own.
+
+    Returns:
+        [..., factor · height, factor · width, channels out].
+
+    Raises:
+        ValueError: for shapes that do not fit, or an unknown form.
+    """
+    if factor < 1:
+        raise ValueError(f"factor={factor}: must be at least 1")
+    channels, rest = divmod(kernel.shape[-1], factor * factor)
+    if rest:
+        raise ValueError(
+            f"factor={factor}: the kernel's {kernel.shape[-1]} outputs are no multiple of "
+            f"{factor * factor}"
+        )
+    _check(x, kernel, channels)
+    form = chosen(form)
+    size = kernel.shape[0]
+    if size != kernel.shape[1]:
+        raise ValueError(f"kernel {kernel.shape[:2]}: must be square")
+    if size % 2 == 0 and factor % 2:
+        raise ValueError(f"factor={factor}: must be even for a kernel of even size {size}")
+    pads = ((size // 2, size // 2),) * 2
+    blocks = _images(_up_form(form, kernel, x.shape[-1]), x, kernel, 1, pads)
+    y = depth_to_space(blocks, factor)
+    cut = 0 if size % 2 else factor // 2
+    return y[..., cut : y.shape[-3] - cut, cut : y.shape[-2] - cut, :]
+
+
+class Convolution(nnx.Module):
+    """x [..., height, width, n] -> [..., height out, width out, m]: `convolve` and a bias."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int = 3,
+        stride: int = 1,
+        padding: Padding = "SAME",
+        bias: bool = True,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        # Glorot and Bengio 2010, as in the dense coder.
+        initial = nnx.initializers.glorot_uniform()
+        self.stride, self.padding = stride, padding
+        self.kernel = nnx.Param(initial(rngs.params(), (size, size, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _biased(convolve(x, self.kernel[...], self.stride, self.padding), self.bias)
+
+
+class ConvolutionUp(nnx.Module):
+    """x [..., height, width, n] -> [..., f · height, f · width, m]: `convolve_up` and a bias."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int = 2,
+        factor: int = 2,
+        bias: bool = True,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        initial = nnx.initializers.glorot_uniform()
+        self.factor = factor
+        shape = (size, size, inputs, factor * factor * outputs)
+        self.kernel = nnx.Param(initial(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _biased(convolve_up(x, self.kernel[...], self.factor), self.bias)
+
+
+def _biased(x: jax.Array, bias: nnx.Param | None) -> jax.Array:
+    return x if bias is None else x + bias[...]
+
+
+def _check(x: jax.Array, kernel: jax.Array, outputs: int) -> None:
+    if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2] or not outputs:
+        raise ValueError(
+            f"image {x.shape} and kernel {kernel.shape}: must be [..., height, width, n] and "
+            "[rows, columns, n, m]"
+        )
+
+
+def _images(form, x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """Runs a form, which takes one batch axis, over any number of leading axes."""
+    y = form(x.reshape(-1, *x.shape[-3:]), kernel, stride, pads)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def _xla(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _cpu(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    return _xla(x, kernel, stride, pads)
+
+
+def _cpu_jvp(stride: int, pads: _Pads, primals, tangents):
+    """The same convolution, of each tangent, in the form whose transpose is fast."""
+    x, kernel = primals
+    dx, dk = tangents
+    y = _cpu(x, kernel, stride, pads)
+    terms = []
+    if not isinstance(dx, SymbolicZero):
+        terms.append(_by_products(dx, kernel, stride, pads))
+    if not isinstance(dk, SymbolicZero):
+        terms.append(_turned(x, dk, stride, pads))
+    return y, sum(terms) if terms else jnp.zeros_like(y)
+
+
+_cpu.defjvp(_cpu_jvp, symbolic_zeros=True)
+
+_FORMS = {"cpu": _cpu, "accelerator": _xla}
+
+
+def _up_form(form: Form, kernel: jax.Array, inputs: int):
+    """Which convolution stands before depth to space.
+
+    On a CPU, products first wins by 1.5 to 3 where a kernel is small or makes fewer numbers than
+    it takes, and loses by as much elsewhere: it moves k² outputs a pixel, the others k² inputs.
+    """
+    few = kernel.shape[0] <= 2 or kernel.shape[-1] <= inputs
+    return _products_first if form == "cpu" and few else _FORMS[form]
+
+
+def _turned(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """The convolution in the layout whose transpose to the kernel is in `_LAYOUT`.
+
+    That transpose sums over batch and places: the batch stands where channels do and the channels
+    where the batch does.
+    """
+    y = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        kernel.transpose(2, 0, 1, 3),
+        (stride, stride),
+        pads,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
+    return y.transpose(2, 0, 1, 3)
+
+
+def _by_products(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """The convolution as a product of matrices, on the side that moves fewer numbers."""
+    inputs, outputs = kernel.shape[2:]
+    first = stride == 1 and 4 * outputs <= inputs
+    return (_products_first if first else _slices_first)(x, kernel, stride, pads)
+
+
+def _slices_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """Shifted slices side by side, [batch, height, width, k² inputs], times the kernel."""
+    rows, columns, inputs, outputs = kernel.shape
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    batch, height, width, _ = x.shape
+    down, right = height - rows + 1, width - columns + 1
+    slices = [
+        lax.slice(x, (0, u, v, 0), (batch, u + down, v + right, inputs), (1, stride, stride, 1))
+        for u in range(rows)
+        for v in range(columns)
+    ]
+    return jnp.concatenate(slices, axis=-1) @ kernel.reshape(-1, outputs)
+
+
+def _products_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """The product with all of the kernel, [batch, height, width, k², outputs], added up shifted.
+
+    For stride 1.
+    """
+    assert stride == 1
+    rows, columns, inputs, outputs = kernel.shape
+    (top, bottom), (left, right) = pads
+    down, across = top + bottom + 1 - rows, left + right + 1 - columns
+    products = x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, -1)
+    # Indexed, not split: `lax.split` costs up to twice as much, forward and backward.
+    products = products.reshape(*x.shape[:-1], rows * columns, outputs)
+    zero = jnp.zeros((), products.dtype)
+
+    def shifted(u: int, v: int) -> jax.Array:
+        shift = ((0, 0, 0), (top - u, down - top + u, 0), (left - v, across - left + v, 0))
+        return lax.pad(products[..., u * columns + v, :], zero, (*shift, (0, 0, 0)))
+
+    return functools.reduce(jnp.add, (shifted(u, v) for u in range(rows) for v in range(columns)))
