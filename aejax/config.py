@@ -100,7 +100,7 @@ class Evaluation:
     every: str = "10%"
     metric: str = "loss"
     patience: int = 0
-    batch_size: int = 1000
+    batch_size: int = 500
 
 
 @dataclasses.dataclass
