@@ -23,6 +23,7 @@ from aejax.data.feed import place
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
+from aejax.train.profile import Trace
 from aejax.train.setup import Setup, setup
 from aejax.train.start import fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
@@ -159,7 +160,7 @@ class _Loop:
         self.progress: dict[str, Any] = fresh_progress()
         self.validation: Validation  # from the first evaluation on
         self.step = 0
-        self.tracing = False
+        self.trace = Trace(made.profile, workdir, self.look, tracker.say)
         self.saved: int | None = None  # the last step that was handed to the saver
         self.saved_at = cluster.clock()
         self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
@@ -177,7 +178,7 @@ class _Loop:
         except Stopped:
             pass
         finally:
-            self.end_trace()
+            self.trace.end()
         if hasattr(self, "state"):
             self.look()
             self.save()
@@ -256,8 +257,7 @@ class _Loop:
         """Sends off the next steps, then looks at those before."""
         with self.ledger.counting("data wait"):
             block = self.feed.at(self.step)
-        if self.setup.profile is not None:
-            self.trace(*self.setup.profile)
+        self.trace.at(self.step)
         if self.config.watchdog_minutes:
             seconds = 60 * self.config.watchdog_minutes
             faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
@@ -383,23 +383,6 @@ class _Loop:
             f"{what}: not finite{f' ({bad})' if bad else ''};"
             f" the last good checkpoint is {f'step {good[-1]}' if good else 'none'}"
         )
-
-    def trace(self, first: int, last: int) -> None:
-        """Starts and ends the profiler's trace."""
-        if first <= self.step < last and not self.tracing:
-            self.look()
-            self.tracing = True
-            jax.profiler.start_trace(folder.path(self.workdir, "profile"))
-        elif self.step >= last:
-            self.end_trace()
-
-    def end_trace(self) -> None:
-        """Writes the profiler's trace, if one is being taken: also where the run ends inside it."""
-        if self.tracing:
-            self.look()
-            self.tracing = False
-            jax.profiler.stop_trace()
-            self.tracker.say(f"profile up to step {self.step}: {self.workdir}/profile")
 
 
 def _finite(state: TrainState) -> jax.Array:
