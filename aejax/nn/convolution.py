@@ -1,38 +1,28 @@
 """Convolutions of images (height, width, channels), in the form that is fast on the backend.
 
-On a GPU or TPU that is XLA's own convolution. On a CPU its forward pass is fast too, but not its
-gradient: XLA brings only the convolutions outside loops into the one layout for which it has fast
-code (images [batch, height, width, channels], kernels [height, width, in, out]; jax-ml/jax#12868),
-and a gradient is in another layout. A training loop inside `lax.fori_loop` or `lax.scan` then takes
-the slow path, 20 to 80 times slower. So on a CPU
-
-- a convolution is XLA's, and its two derivatives are written so that their transposes are products
-  of matrices (for the image) and a convolution in that layout (for the kernel);
-- a convolution that enlarges is one product of matrices, whose columns are added up shifted.
-
-Everything can be differentiated in both modes, to any order, and mapped over. One thing stays slow
-on a CPU inside a loop: derivatives of derivatives with respect to kernels (a Hessian of weights).
-
-`benchmarks/forms.py` measures these forms and the ones they were chosen from.
+On a GPU or TPU that is XLA's own convolution. On a CPU, XLA has fast code for one layout only
+(images [batch, height, width, channels], kernels [height, width, in, out]) and brings only what
+stands outside loops into it (jax-ml/jax#12868). The gradient of a convolution is in another layout,
+so that a training loop inside `lax.fori_loop` or `lax.scan` runs it 20 to 80 times slower. On a CPU
+a convolution is therefore shifted slices and one product of matrices, of which all derivatives, in
+both modes and of any order, are again slices and products.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
 from aejax.nn.depth_to_space import depth_to_space
+from aejax.nn.product import product
 
 Form = Literal["cpu", "accelerator"]
 Padding = Literal["SAME", "VALID"]
-_Pads = tuple[tuple[int, int], tuple[int, int]]
-
-# The layout XLA has fast code for on a CPU.
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_Pads = Sequence[tuple[int, int]]
 
 
 def chosen(form: Form | None = None) -> Form:
@@ -55,7 +45,7 @@ def convolve(
 
     Args:
         x: [..., height, width, channels in].
-        kernel: [rows, columns, channels in, channels out], of x's type.
+        kernel: [rows, columns, channels in, channels out].
         stride: of both axes.
         padding: "SAME" pads with zeros to ceil(height / stride) rows (the odd one below, as
             everywhere in XLA), "VALID" not at all.
@@ -67,7 +57,7 @@ def convolve(
     Raises:
         ValueError: for shapes that do not fit, or an unknown padding or form.
     """
-    _check(x, kernel, kernel.shape[-1])
+    x, kernel = _checked(x, kernel, kernel.shape[-1])
     form = chosen(form)
     if stride < 1:
         raise ValueError(f"stride={stride}: must be at least 1")
@@ -77,11 +67,9 @@ def convolve(
     if padding == "VALID" and (size[0] > x.shape[-3] or size[1] > x.shape[-2]):
         raise ValueError(f"padding=VALID: a kernel of {size} is larger than {x.shape[-3:-1]}")
     if size == (1, 1):
-        return x[..., ::stride, ::stride, :] @ kernel[0, 0]
-    (top, bottom), (left, right) = lax.padtype_to_pads(
-        x.shape[-3:-1], size, (stride, stride), padding
-    )
-    return _images(_FORMS[form], x, kernel, stride, ((top, bottom), (left, right)))
+        return product(x[..., ::stride, ::stride, :], kernel[0, 0])
+    pads = lax.padtype_to_pads(x.shape[-3:-1], size, (stride, stride), padding)
+    return _images(form, x, kernel, stride, pads)
 
 
 def convolve_up(
@@ -102,7 +90,7 @@ def convolve_up(
 
     Args:
         x: [..., height, width, channels in].
-        kernel: [k, k, channels in, factor² · channels out], of x's type.
+        kernel: [k, k, channels in, factor² · channels out].
         factor: how much larger each side becomes; even, where k is even.
         form: None for the backend's own.
 
@@ -120,15 +108,15 @@ def convolve_up(
             f"factor={factor}: the kernel's {kernel.shape[-1]} outputs are no multiple of "
             f"{factor * factor}"
         )
-    _check(x, kernel, channels)
+    x, kernel = _checked(x, kernel, channels)
     form = chosen(form)
     size = kernel.shape[0]
     if size != kernel.shape[1]:
         raise ValueError(f"kernel {kernel.shape[:2]}: must be square")
     if size % 2 == 0 and factor % 2:
         raise ValueError(f"factor={factor}: must be even for a kernel of even size {size}")
-    pads = ((size // 2, size // 2),) * 2
-    blocks = _images(_up_form(form, kernel, x.shape[-1]), x, kernel, 1, pads)
+    pads = ((size // 2, size // 2), (size // 2, size // 2))
+    blocks = _images(form, x, kernel, 1, pads)
     y = depth_to_space(blocks, factor)
     cut = 0 if size % 2 else factor // 2
     return y[..., cut : y.shape[-3] - cut, cut : y.shape[-2] - cut, :]
@@ -150,7 +138,8 @@ class Convolution(nnx.Module):
     ):
         # Glorot and Bengio 2010, as in the dense coder.
         initial = nnx.initializers.glorot_uniform()
-        self.stride, self.padding = stride, padding
+        self.stride = stride
+        self.padding: Padding = padding
         self.kernel = nnx.Param(initial(rngs.params(), (size, size, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
@@ -185,83 +174,41 @@ def _biased(x: jax.Array, bias: nnx.Param | None) -> jax.Array:
     return x if bias is None else x + bias[...]
 
 
-def _check(x: jax.Array, kernel: jax.Array, outputs: int) -> None:
+def _checked(x: jax.Array, kernel: jax.Array, outputs: int) -> tuple[jax.Array, jax.Array]:
+    """Both in their common type."""
     if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2] or not outputs:
         raise ValueError(
             f"image {x.shape} and kernel {kernel.shape}: must be [..., height, width, n] and "
             "[rows, columns, n, m]"
         )
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return x.astype(dtype), kernel.astype(dtype)
 
 
-def _images(form, x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """Runs a form, which takes one batch axis, over any number of leading axes."""
-    y = form(x.reshape(-1, *x.shape[-3:]), kernel, stride, pads)
+def _images(form: Form, x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """Runs the form, which takes one batch axis, over any number of leading axes."""
+    run = _xla if form == "accelerator" else _products
+    y = run(x.reshape(-1, *x.shape[-3:]), kernel, stride, pads)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
 def _xla(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    strides = (stride, stride)
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=layout)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _cpu(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    return _xla(x, kernel, stride, pads)
-
-
-def _cpu_jvp(stride: int, pads: _Pads, primals, tangents):
-    """The same convolution, of each tangent, in the form whose transpose is fast."""
-    x, kernel = primals
-    dx, dk = tangents
-    y = _cpu(x, kernel, stride, pads)
-    terms = []
-    if not isinstance(dx, SymbolicZero):
-        terms.append(_by_products(dx, kernel, stride, pads))
-    if not isinstance(dk, SymbolicZero):
-        terms.append(_turned(x, dk, stride, pads))
-    return y, sum(terms) if terms else jnp.zeros_like(y)
-
-
-_cpu.defjvp(_cpu_jvp, symbolic_zeros=True)
-
-_FORMS = {"cpu": _cpu, "accelerator": _xla}
-
-
-def _up_form(form: Form, kernel: jax.Array, inputs: int):
-    """Which convolution stands before depth to space.
-
-    On a CPU, products first wins by 1.5 to 3 where a kernel is small or makes fewer numbers than
-    it takes, and loses by as much elsewhere: it moves k² outputs a pixel, the others k² inputs.
-    """
-    few = kernel.shape[0] <= 2 or kernel.shape[-1] <= inputs
-    return _products_first if form == "cpu" and few else _FORMS[form]
-
-
-def _turned(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """The convolution in the layout whose transpose to the kernel is in `_LAYOUT`.
-
-    That transpose sums over batch and places: the batch stands where channels do and the channels
-    where the batch does.
-    """
-    y = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        kernel.transpose(2, 0, 1, 3),
-        (stride, stride),
-        pads,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-    )
-    return y.transpose(2, 0, 1, 3)
-
-
-def _by_products(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """The convolution as a product of matrices, on the side that moves fewer numbers."""
+def _products(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    # One moves k² inputs a pixel, the other k² outputs at every place, also those a stride skips.
+    # With a half as many outputs the second costs 0.8 of the first, with a tenth a quarter.
     inputs, outputs = kernel.shape[2:]
-    first = stride == 1 and 4 * outputs <= inputs
-    return (_products_first if first else _slices_first)(x, kernel, stride, pads)
+    first = stride == 1 and 2 * outputs <= inputs
+    return (_product_first if first else _slices_first)(x, kernel, stride, pads)
 
 
 def _slices_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
     """Shifted slices side by side, [batch, height, width, k² inputs], times the kernel."""
+    # Not a sum of k² products of slices (1.0 to 2 times the cost), not slices along a new axis in
+    # front or in the middle (1.0 to 2.5), not rows and columns one after the other (1.2).
     rows, columns, inputs, outputs = kernel.shape
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     batch, height, width, _ = x.shape
@@ -271,25 +218,22 @@ def _slices_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> 
         for u in range(rows)
         for v in range(columns)
     ]
-    return jnp.concatenate(slices, axis=-1) @ kernel.reshape(-1, outputs)
+    return product(jnp.concatenate(slices, axis=-1), kernel.reshape(-1, outputs))
 
 
-def _products_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """The product with all of the kernel, [batch, height, width, k², outputs], added up shifted.
-
-    For stride 1.
-    """
+def _product_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
+    """The product with all of the kernel, [batch, height, width, k² outputs], added up shifted."""
     assert stride == 1
     rows, columns, inputs, outputs = kernel.shape
     (top, bottom), (left, right) = pads
     down, across = top + bottom + 1 - rows, left + right + 1 - columns
-    products = x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, -1)
-    # Indexed, not split: `lax.split` costs up to twice as much, forward and backward.
-    products = products.reshape(*x.shape[:-1], rows * columns, outputs)
-    zero = jnp.zeros((), products.dtype)
+    products = product(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
+    # Split, not sliced: what it becomes backwards is one concatenation.
+    parts = lax.split(products, [outputs] * (rows * columns), axis=3)
+    zero = jnp.zeros((), x.dtype)
 
     def shifted(u: int, v: int) -> jax.Array:
         shift = ((0, 0, 0), (top - u, down - top + u, 0), (left - v, across - left + v, 0))
-        return lax.pad(products[..., u * columns + v, :], zero, (*shift, (0, 0, 0)))
+        return lax.pad(parts[u * columns + v], zero, (*shift, (0, 0, 0)))
 
     return functools.reduce(jnp.add, (shifted(u, v) for u in range(rows) for v in range(columns)))

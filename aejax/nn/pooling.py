@@ -1,7 +1,7 @@
 """Pooling over windows that do not overlap, and its reverse, as reshapes.
 
 `lax.reduce_window` is meant for windows that overlap, and its gradient searches each window again:
-three to six times the cost of these on a CPU (`benchmarks/forms.py`).
+three to six times the cost of these on a CPU.
 """
 
 import functools

@@ -43,10 +43,12 @@ class Pause:
 
     Attributes:
         evaluations: seconds of the evaluation that closed each round; pauses are not in them.
+        nll: what it found on the test split, nats a row.
     """
 
     def __init__(self, driver: worker.Driver, workdir: str, steps: int, rounds: int):
         self.evaluations: list[float] = []
+        self.nll: list[float] = []
         self._driver, self._steps, self._rounds = driver, steps, rounds
         self._name, self._metrics = os.path.join(workdir, "metrics.jsonl"), None
         self._round = 0
@@ -61,6 +63,7 @@ class Pause:
             row = json.loads(line)
             if row["split"] == "test":
                 self.evaluations.append(row["seconds"] - self._trained_at - self._paused)
+                self.nll.append(row["nll"])
             elif row["step"] == (self._round + 1) * self._steps:
                 self._trained_at = row["seconds"]
                 self._hold()
@@ -69,7 +72,7 @@ class Pause:
     def _hold(self) -> None:
         since = time.monotonic()
         self._round += 1
-        self._driver.tell(done=self._round)
+        self._driver.tell(done=True)
         self._driver.wait()
         self._paused = time.monotonic() - since
 
@@ -104,16 +107,13 @@ def config(settings: argparse.Namespace, steps: int) -> Config:
 def save_initial(settings: argparse.Namespace) -> None:
     """Writes the kernels of a fresh state: encoder [pixels, code], decoder [code, pixels]."""
     params = setup(config(settings, 1)).init().params
-    kernels = {
-        name: max(map(np.asarray, jax.tree.leaves(params[name])), key=np.size)
-        for name in ("encoder", "decoder")
-    }
-    shape = (-1, worker.LATENT_DIM)
-    for name, wanted in (("encoder", shape), ("decoder", shape[::-1])):
-        # However the library lays a kernel out.
-        same = kernels[name].shape[wanted.index(worker.LATENT_DIM)] == worker.LATENT_DIM
-        kernels[name] = kernels[name] if same else kernels[name].T
-    np.savez(settings.initial, **kernels)
+
+    def kernel(name: str) -> np.ndarray:
+        """[pixels, code], however the library lays it out."""
+        largest = max(map(np.asarray, jax.tree.leaves(params[name])), key=np.size)
+        return largest if largest.shape[1] == worker.LATENT_DIM else largest.T
+
+    np.savez(settings.initial, encoder=kernel("encoder"), decoder=kernel("decoder").T)
 
 
 def main() -> None:
@@ -139,6 +139,7 @@ def main() -> None:
         device=jax.devices()[0].device_kind,
         versions=worker.versions("jax", "flax", "optax", "orbax-checkpoint"),
         evaluations=pause.evaluations,
+        test_losses=[nll / pixels for nll in pause.nll],
     )
 
 

@@ -8,7 +8,8 @@ A competitor trains for --epochs epochs and prints one JSON line; with --serve i
 trains so many epochs each time a line "go" comes, so that competitors can take turns:
 
     competitor: {"ready": true}
-    driver: go          competitor: {"done": 1}        as often as --rounds says
+    driver: go          competitor: {"done": true}     as often as --rounds says
+    driver: test        competitor: {"test_loss": ...} after a round; aejax tells all at the end
     driver: end         competitor: {"test_loss": ..., "versions": {...}, ...}
 """
 
@@ -61,10 +62,12 @@ class Driver:
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
 
-    def wait(self) -> None:
-        """Waits to be asked; ends the process when the driver is gone."""
-        if not sys.stdin.readline():
+    def wait(self) -> str:
+        """Waits to be asked, and returns the word; ends the process when the driver is gone."""
+        word = sys.stdin.readline().strip()
+        if not word:
             os._exit(1)
+        return word
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -73,7 +76,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder with MNIST's IDX files")
     parser.add_argument("--optimizer", choices=("adadelta", "adam"), default="adadelta")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of a round")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds that will be asked for")
+    parser.add_argument("--rounds", type=int, default=1, help="that will be asked for, aejax alone")
     parser.add_argument("--serve", action="store_true", help="wait for the driver's rounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--initial", required=True, help="file of the parameters that all start at")
@@ -119,14 +122,14 @@ def run(
     competitor = make(settings)
     if settings.serve:
         driver.tell(ready=True)
-    for number in range(1, settings.rounds + 1):
-        if settings.serve:
-            driver.wait()
+        while (word := driver.wait()) != "end":
+            if word == "test":
+                driver.tell(test_loss=competitor.test_loss())
+            else:
+                competitor.train(settings.epochs)
+                driver.tell(done=True)
+    else:
         competitor.train(settings.epochs)
-        if settings.serve:
-            driver.tell(done=number)
-    if settings.serve:
-        driver.wait()
     driver.tell(
         test_loss=competitor.test_loss(), versions=versions(*packages), device=competitor.device
     )
