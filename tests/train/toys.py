@@ -143,11 +143,8 @@ class RecurrentDecoder(nnx.Module):
             state = jnp.tanh(self.input(x) + self.recur(state))
             return state, self.output(state)
 
-        outputs = []
-        for one in z:
-            _, out = jax.lax.scan(tick, jnp.tanh(self.start(one)), jnp.swapaxes(before, 0, 1))
-            outputs.append(jnp.swapaxes(out, 0, 1))
-        return jnp.stack(outputs)
+        _, outputs = jax.lax.scan(tick, jnp.tanh(self.start(z)), jnp.swapaxes(before, 0, 1))
+        return jnp.moveaxis(outputs, 0, -2)
 
 
 def recurrent() -> Autoencoder:

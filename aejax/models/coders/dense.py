@@ -66,10 +66,11 @@ def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
     if settings.remat:
         hidden = nnx.remat(hidden)
     *before, last = layers
-    x = x.astype(last.kernel.dtype)
+    # One leading axis: with several the kernels' gradients are slow (aejax/nn/product.py).
+    rows = x.reshape(-1, x.shape[-1]).astype(last.kernel.dtype)
     for layer in before:
-        x = hidden(layer, x)
-    return last(x)
+        rows = hidden(layer, rows)
+    return last(rows).reshape(*x.shape[:-1], -1)
 
 
 class DenseEncoder(nnx.Module):
