@@ -189,7 +189,7 @@ def test_every_preset_is_accepted(name):
 
 def test_settings_at_their_limits_are_accepted():
     config = Config(seed=2**32 - 1, batch_size=96, micro_batches=96, profile="0:1")
-    config.mesh.rules = ("encoder/.*/kernel=fsdp tensor", ".*=-")
+    config.mesh.rules = ("decoder/.*/kernel=fsdp tensor", ".*=-")
     config.data.prepare.binarise = "sampled"
     config.model.bottleneck = KSparse(k=16, test_scale=2.0)
     check(config)

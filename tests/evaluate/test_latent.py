@@ -17,7 +17,7 @@ Y = RANDOM.randint(0, 10, 1003)
 def test_codes_and_their_numbers(make):
     made = make(latent_dim=4, x_train=X, x_test=X, y_train=Y, y_test=Y)
     encoder = made.model.module.encoder.layers[0]
-    encoder.kernel[...] = encoder.kernel[...].at[:, 1].set(0)  # constant, and not 0
+    encoder.weight[...] = encoder.weight[...].at[1].set(0)  # constant, and not 0
     encoder.bias[...] = encoder.bias[...].at[1].set(0.3)
     result = latent.task(made.model, made.test)
     arrays = result.files["codes.npz"]
@@ -72,8 +72,8 @@ def test_a_unit_is_dead_where_it_differs_by_rounding_alone():
 
 def test_codes_that_never_vary_are_drawn_too(make):
     made = make(latent_dim=2, x_train=X, x_test=X)
-    kernel = made.model.module.encoder.layers[0].kernel
-    kernel[...] = kernel[...] * 0
+    weight = made.model.module.encoder.layers[0].weight
+    weight[...] = weight[...] * 0
     result = latent.task(made.model, made.test)
     assert result.values()["dead_units"] == 2 and result.values()["pca_1"] is None
     assert len(result.figures) == 2

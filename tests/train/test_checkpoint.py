@@ -140,10 +140,10 @@ def test_a_second_process_in_the_same_folder_is_refused(copied):
 
 def test_wrong_shapes_types_and_names_are_refused_before_orbax_casts(copied):
     stored = checkpoint.shapes(str(copied), 150, "params")
-    name = "encoder/layers/0/kernel"
-    assert stored[name].shape == (64, 8)
-    for wrong in (jax.ShapeDtypeStruct((64, 9), jnp.float32), _half(stored[name])):
-        with pytest.raises(InputError, match=rf"params/{name}: float32\[64, 8\] stored"):
+    name = "encoder/layers/0/weight"
+    assert stored[name].shape == (8, 64)
+    for wrong in (jax.ShapeDtypeStruct((9, 64), jnp.float32), _half(stored[name])):
+        with pytest.raises(InputError, match=rf"params/{name}: float32\[8, 64\] stored"):
             checkpoint.load(str(copied), 150, {"params": {**stored, name: wrong}})
     fewer = {key: value for key, value in stored.items() if key != name}
     with pytest.raises(InputError, match=f"params/{name}: stored, not wanted"):

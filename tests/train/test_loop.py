@@ -170,7 +170,7 @@ def test_validation_is_exact_for_any_batch_size(batch_size):
     metrics = made.validation()(state.params, state.model_state)
     x = made.test[slice(None)].x.reshape(len(made.test), -1) / 16.0
     params = {k: np.asarray(v, np.float64) for k, v in checkpoint.flatten(state.params).items()}
-    z = np.maximum(x @ params["encoder/layers/0/kernel"] + params["encoder/layers/0/bias"], 0)
+    z = np.maximum(x @ params["encoder/layers/0/weight"].T + params["encoder/layers/0/bias"], 0)
     logits = z @ params["decoder/layers/0/kernel"] + params["decoder/layers/0/bias"]
     nll = (np.logaddexp(0, logits) - x * logits).sum(1).mean()
     assert metrics["nll"] == pytest.approx(nll, rel=1e-6)
@@ -230,14 +230,14 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
         "decoder/layers/1/bias": "fresh",
         "decoder/layers/1/kernel": "fresh",
         "encoder/layers/0/bias": "kept",
-        "encoder/layers/0/kernel": "kept",
+        "encoder/layers/0/weight": "kept",
         "encoder/layers/1/bias": "fresh",
-        "encoder/layers/1/kernel": "fresh",
+        "encoder/layers/1/weight": "fresh",
     }
     stored = checkpoint.shapes(str(tmp_path / "old"), 20, "params")
     old = checkpoint.load(str(tmp_path / "old"), 20, {"params": stored})["params"]
     new = checkpoint.flatten(begun.state.params)
-    for name in ("encoder/layers/0/bias", "encoder/layers/0/kernel"):
+    for name in ("encoder/layers/0/bias", "encoder/layers/0/weight"):
         assert np.asarray(new[name]).tobytes() == np.asarray(old[name]).tobytes()
     # And the other way about: what the old run has too many is dropped.
     train(config, str(tmp_path / "new"), quiet=True)

@@ -111,11 +111,11 @@ def test_fsdp_stores_its_share_of_parameters_and_moments(shape):
 
 
 def test_rules_by_path_win_and_moments_follow():
-    config = wide(mesh=Mesh(2, 2, 2, rules=("encoder/.*/kernel=fsdp tensor", ".*bias=-")))
+    config = wide(mesh=Mesh(2, 2, 2, rules=("encoder/.*/weight=fsdp tensor", ".*bias=-")))
     state = setup(config).state
     specs = {name: leaf.sharding.spec for name, leaf in sharding.flatten(state).items()}
-    assert specs["params/encoder/layers/0/kernel"] == PartitionSpec("fsdp", "tensor")
-    moments = specs["opt_state/0/mu/encoder/layers/0/kernel"]
+    assert specs["params/encoder/layers/0/weight"] == PartitionSpec("fsdp", "tensor")
+    moments = specs["opt_state/0/mu/encoder/layers/0/weight"]
     assert moments == PartitionSpec("fsdp", "tensor")
     assert specs["opt_state/0/nu/decoder/layers/1/bias"] == PartitionSpec(None)
     assert not any(specs["step"])
@@ -125,7 +125,7 @@ def test_rules_by_path_win_and_moments_follow():
     ("rules", "message"),
     [
         (("nothing=fsdp",), "matches no parameter"),
-        (("encoder/layers/0/kernel=fsdp",), "has 1 axes; .* has 2 dimensions"),
+        (("encoder/layers/0/weight=fsdp",), "has 1 axes; .* has 2 dimensions"),
         (("encoder/layers/1/bias=data",), "a dimension of 32 .* config.mesh.data=3"),
         (("(=fsdp",), r"config.mesh.rules: '\(=fsdp'"),
         (("a=rows",), "there is no 'rows'"),

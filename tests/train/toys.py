@@ -42,7 +42,9 @@ def bernoulli(logits: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def layer(params: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
-    return x @ params[f"{name}/kernel"] + params[f"{name}/bias"]
+    mirrored = params.get(f"{name}/weight")  # [outputs, inputs]
+    kernel = params[f"{name}/kernel"] if mirrored is None else mirrored.T
+    return x @ kernel + params[f"{name}/bias"]
 
 
 # 1. KL sparsity (Ng 2011): beta sum_j KL(rho || mean activation_j), through `mean`.

@@ -6,6 +6,7 @@ model of the Keras tutorial "Building autoencoders in Keras".
 """
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aejax.nn.activation import activate, check
+from aejax.nn.linear import Mirrored
 
 
 @dataclasses.dataclass
@@ -48,19 +50,14 @@ class Dense:
         return DenseDecoder(self, latent_dim, shape, outputs, rngs)
 
 
-def _layers(sizes: list[int], bias: bool, rngs: nnx.Rngs) -> nnx.List:
-    # Glorot and Bengio 2010, as in the Keras tutorial: keeps the variance both ways.
-    initial = nnx.initializers.glorot_uniform()
-    return nnx.List(
-        nnx.Linear(n, m, use_bias=bias, kernel_init=initial, rngs=rngs)
-        for n, m in zip(sizes[:-1], sizes[1:], strict=True)
-    )
+# Glorot and Bengio 2010, as in the Keras tutorial: keeps the variance both ways.
+_INITIAL = nnx.initializers.glorot_uniform()
 
 
 def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
     """All layers in a row, in the type of their kernels; the last one is linear."""
 
-    def hidden(layer: nnx.Linear, x: jax.Array) -> jax.Array:
+    def hidden(layer: Mirrored | nnx.Linear, x: jax.Array) -> jax.Array:
         return activate(settings.activation, layer(x))
 
     if settings.remat:
@@ -79,7 +76,10 @@ class DenseEncoder(nnx.Module):
     def __init__(self, settings: Dense, shape: tuple[int, ...], features: int, rngs: nnx.Rngs):
         self.settings = settings
         sizes = [math.prod(shape), *settings.hidden, features]
-        self.layers = _layers(sizes, settings.bias, rngs)
+        self.layers = nnx.List(
+            Mirrored(n, m, bias=settings.bias, initial=_INITIAL, rngs=rngs)
+            for n, m in itertools.pairwise(sizes)
+        )
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
         if mask is not None:
@@ -101,7 +101,10 @@ class DenseDecoder(nnx.Module):
         self.settings = settings
         self.shape = (*shape, outputs)
         sizes = [latent_dim, *reversed(settings.hidden), math.prod(self.shape)]
-        self.layers = _layers(sizes, settings.bias, rngs)
+        self.layers = nnx.List(
+            nnx.Linear(n, m, use_bias=settings.bias, kernel_init=_INITIAL, rngs=rngs)
+            for n, m in itertools.pairwise(sizes)
+        )
 
     def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
         return _run(self.layers, self.settings, z).reshape(z.shape[:-1] + self.shape)
