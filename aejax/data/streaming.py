@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
@@ -82,6 +81,8 @@ class Streaming:
         return self._block
 
     def _start(self, step: int) -> None:
+        import grain  # a tenth of a second, which a run with resident data does not need
+
         dataset = grain.MapDataset.range(step, self.steps).map(self._read)
         options = grain.ReadOptions(
             num_threads=self.threads, prefetch_buffer_size=max(self.threads, self.capacity)

@@ -24,6 +24,7 @@ from aejax.models.batch import Batch, Context, evaluation, row_mean
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
+from aejax.models.penalties.encode import Encode
 
 
 @dataclasses.dataclass
@@ -60,6 +61,8 @@ class Autoencoder:
             raise ValueError(f"bottleneck.{error}") from None
         if problem := self.likelihood.check(interval):
             raise ValueError(f"likelihood: {problem}")
+        if self.penalty is not None and (problem := self.penalty.check(self)):
+            raise ValueError(f"penalty: {problem}")
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
         """Builds the module for batches like this one (shapes alone are looked at)."""
@@ -79,6 +82,8 @@ class AutoencoderModule(nnx.Module):
         self.settings = nnx.static(settings)
         self.encoder = settings.coder.encoder(shape, features, rngs)
         self.decoder = settings.coder.decoder(settings.latent_dim, shape, outputs, rngs)
+        if getattr(settings.coder, "tied", False):
+            settings.coder.tie(self.encoder, self.decoder)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [rows, *shape] -> code z [rows, latent_dim]."""
@@ -128,9 +133,8 @@ class AutoencoderModule(nnx.Module):
     def _penalties(self, batch: Batch, z: jax.Array, context: Context) -> dict[str, jax.Array]:
         if self.settings.penalty is None:
             return {}
-        return self.settings.penalty(
-            lambda x: self.encode(x, batch.mask), batch.x, jnp.mean(z, axis=0), context
-        )
+        encode = Encode(self, batch.mask)
+        return self.settings.penalty(encode, batch.x, jnp.mean(z, axis=0), context)
 
     @staticmethod
     def _mean_element(values: jax.Array, weight: jax.Array | None, mask: jax.Array | None):

@@ -1,8 +1,17 @@
-"""What is done to x before the encoder sees it, in training only."""
+"""What is done to x before the encoder sees it, in training only; the target stays clean.
 
+A denoising autoencoder (Vincent et al. 2008, 2010, "Stacked Denoising Autoencoders") learns to undo
+it: its loss is -log p(x given the code of the corrupted x). Emphasis (section 4.2 there) weighs the
+elements that were corrupted by one number, alpha, and the others by another, beta.
+"""
+
+import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+
+from aejax.models.batch import Context
 
 
 class Corrupted(NamedTuple):
@@ -20,4 +29,101 @@ class Corrupted(NamedTuple):
     weight: jax.Array | None = None
 
 
-KINDS = {"none": None}
+@dataclasses.dataclass
+class Masking:
+    """Each element becomes 0 with probability `rate` (Vincent et al. 2008).
+
+    Attributes:
+        rate: share of the elements that are corrupted.
+        emphasis: weight in the loss of the corrupted elements (alpha).
+        rest: weight of the others (beta); 0 looks at the corrupted ones alone.
+    """
+
+    rate: float = 0.25
+    emphasis: float = 1.0
+    rest: float = 1.0
+
+    def __post_init__(self):
+        _check(self)
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        chosen = _chosen(context.draw("corruption"), self.rate, x.shape[1:])
+        return Corrupted(jnp.where(chosen, 0.0, x), weight=_weight(self, chosen))
+
+
+@dataclasses.dataclass
+class SaltAndPepper:
+    """Each element becomes 0 or 1, evenly, with probability `rate` (Vincent et al. 2010).
+
+    Attributes:
+        rate: share of the elements that are corrupted.
+        emphasis: weight in the loss of the corrupted elements (alpha).
+        rest: weight of the others (beta); 0 looks at the corrupted ones alone.
+    """
+
+    rate: float = 0.25
+    emphasis: float = 1.0
+    rest: float = 1.0
+
+    def __post_init__(self):
+        _check(self)
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        level = _levels(context.draw("corruption"), x.shape[1:])
+        threshold = round(self.rate * _LEVELS)
+        chosen = level < threshold
+        noisy = jnp.where(chosen, (2 * level < threshold).astype(x.dtype), x)
+        return Corrupted(noisy, weight=_weight(self, chosen))
+
+
+@dataclasses.dataclass
+class Noise:
+    """Normal noise is added to each element (Vincent et al. 2010).
+
+    Attributes:
+        deviation: its standard deviation, in units of x.
+    """
+
+    deviation: float = 0.3
+
+    def __post_init__(self):
+        if not self.deviation >= 0:
+            raise ValueError(f"deviation={self.deviation}: must be at least 0")
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        draw = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))
+        return Corrupted(x + self.deviation * draw(context.draw("corruption")))
+
+
+# Two of these come from one 32-bit word, so that they cost half of what uniform floats do.
+_LEVELS = 2**16
+
+
+def _levels(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Whole numbers, even over 0 .. 65535: keys [rows] -> int32 [rows, *shape]."""
+    draw = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint16))
+    return draw(keys).astype(jnp.int32)
+
+
+def _chosen(keys: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """True with probability `rate` (to 1 / 65536): keys [rows] -> [rows, *shape]."""
+    return _levels(keys, shape) < round(rate * _LEVELS)
+
+
+def _weight(settings: Masking | SaltAndPepper, chosen: jax.Array) -> jax.Array | None:
+    if settings.emphasis == settings.rest == 1:
+        return None
+    return jnp.where(chosen, settings.emphasis, settings.rest)
+
+
+def _check(settings: Masking | SaltAndPepper) -> None:
+    if not 0 <= settings.rate <= 1:
+        raise ValueError(f"rate={settings.rate}: must be from 0 to 1")
+    for name in ("emphasis", "rest"):
+        if not getattr(settings, name) >= 0:
+            raise ValueError(f"{name}={getattr(settings, name)}: must be at least 0")
+    if settings.emphasis == settings.rest == 0:
+        raise ValueError("emphasis=0.0: must be above 0 where rest=0.0: no element would count")
+
+
+KINDS = {"none": None, "masking": Masking, "salt_and_pepper": SaltAndPepper, "noise": Noise}

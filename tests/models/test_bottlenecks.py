@@ -61,6 +61,21 @@ def test_k_sparse_keeps_exactly_the_k_largest(k):
     assert code.log_weight is None and code.penalties == {}
 
 
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_k_sparse_keeps_exactly_k_also_of_equal_features_and_then_the_first(k):
+    features = np.random.RandomState(3).randint(1, 4, (50, 12)).astype(np.float32)
+    assert np.array_equal(KSparse(k).encode(features), largest(features, k))
+    assert np.array_equal(KSparse(k).encode(np.ones((2, 12), np.float32)).sum(1), [k, k])
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, 20), (25, 16), (50, 12), (100, 4), (1000, 4)])
+def test_k_falls_in_a_line_from_start_to_k(step, kept):
+    bottleneck = KSparse(4, start=20, anneal_steps=100)
+    context = Context(TRAINING.keys, jnp.int32(step), TRAINING.mean)
+    assert np.array_equal(bottleneck(FEATURES, context).z[0], largest(FEATURES, kept))
+    assert np.array_equal(bottleneck.encode(FEATURES), largest(FEATURES, 4))
+
+
 def test_k_sparse_keeps_negative_features_where_they_are_the_largest():
     features = -np.abs(FEATURES)
     assert np.array_equal(KSparse(3).encode(features), largest(features, 3))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from aejax.models import Autoencoder, Batch
+from aejax.models.bottlenecks import Variational
 from aejax.models.coders import Dense
 
 SHAPE = (4, 3, 2)
@@ -135,3 +137,33 @@ def test_an_encoder_gives_the_same_under_jit():
     graph, state = nnx.split(encoder)
     jitted = jax.jit(lambda state, x: nnx.merge(graph, state)(x, None, None))(state, ROWS)
     np.testing.assert_allclose(jitted, encoder(jnp.asarray(ROWS), None, None), rtol=1e-5, atol=1e-6)
+
+
+def test_tied_layers_share_their_weights_and_train_as_one():
+    model = Autoencoder(Dense((16, 8), "tanh", tied=True), latent_dim=5)
+    batch = Batch(jnp.asarray(ROWS))
+    module = model.init(nnx.Rngs(0), batch)
+    graph, params = nnx.split(module)
+    assert len(jax.tree.leaves(params)) == 3 + 6  # a weight for two layers, a bias for each
+
+    def loss(module):
+        return module.loss(batch)[0]
+
+    apart = Autoencoder(Dense((16, 8), "tanh"), latent_dim=5).init(nnx.Rngs(0), batch)
+    for into, out, one in zip(
+        apart.encoder.layers, reversed(apart.decoder.layers), module.encoder.layers, strict=True
+    ):
+        into.weight[...] = out.kernel[...] = one.weight[...]
+    np.testing.assert_allclose(loss(module), loss(apart), rtol=1e-6)
+    together, each = nnx.grad(loss)(module), nnx.grad(loss)(apart)
+    for k in range(3):
+        both = each["encoder"]["layers"][k]["weight"][...]
+        both += each["decoder"]["layers"][2 - k]["kernel"][...]
+        found = together["decoder"]["layers"][2 - k]["kernel"][...]
+        np.testing.assert_allclose(found, both, rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_tied_is_refused():
+    model = Autoencoder(Dense((16,), tied=True), latent_dim=5, bottleneck=Variational())
+    with pytest.raises(ValueError, match=r"tied=True: .* \(16, 10\) does not mirror .* \(5, 16\)"):
+        model.init(nnx.Rngs(0), Batch(jnp.asarray(ROWS)))

@@ -2,5 +2,6 @@
 
 from aejax.models.bottlenecks.k_sparse import KSparse
 from aejax.models.bottlenecks.plain import Plain
+from aejax.models.bottlenecks.variational import Variational
 
-KINDS = {"plain": Plain, "k_sparse": KSparse}
+KINDS = {"plain": Plain, "k_sparse": KSparse, "variational": Variational}

@@ -26,12 +26,15 @@ class Dense:
         activation: of the hidden layers (the code's own is the bottleneck's setting).
         bias: whether layers have biases.
         remat: compute hidden layers again in the backward pass instead of keeping them.
+        tied: the decoder's kernels are the encoder's weights, transposed (Vincent et al. 2010); its
+            biases are its own.
     """
 
     hidden: tuple[int, ...] = ()
     activation: str = "relu"
     bias: bool = True
     remat: bool = False
+    tied: bool = False
 
     def __post_init__(self):
         check("activation", self.activation)
@@ -48,6 +51,21 @@ class Dense:
     ) -> nnx.Module:
         """A decoder of codes to `outputs` numbers for each element of rows of this shape."""
         return DenseDecoder(self, latent_dim, shape, outputs, rngs)
+
+    def tie(self, encoder: "DenseEncoder", decoder: "DenseDecoder") -> None:
+        """Makes each layer of the decoder share the weight of the encoder's layer it mirrors.
+
+        Raises:
+            ValueError: they do not mirror each other.
+        """
+        for into, out in zip(encoder.layers, reversed(decoder.layers), strict=True):
+            if into.weight.shape != out.kernel.shape:
+                raise ValueError(
+                    f"coder.tied=True: the encoder's {into.kernel.shape} does not mirror the"
+                    f" decoder's {out.kernel.shape}; it takes a bottleneck with one feature a unit"
+                    " and a likelihood with one number an element"
+                )
+            out.kernel = into.weight
 
 
 # Glorot and Bengio 2010, as in the Keras tutorial: keeps the variance both ways.

@@ -2,7 +2,10 @@
 
 `encode` maps x [rows, *shape] to z [rows, latent]; `z` is the code of x [rows, latent]. A penalty
 gives named terms, each [rows] or []; terms that couple examples take their means through
-`context.mean`.
+`context.mean`. Its `check(model)` says why it does not suit a model's settings, or None.
 """
 
-KINDS = {"none": None}
+from aejax.models.penalties.contractive import Contractive
+from aejax.models.penalties.sparse import L1, Activity
+
+KINDS = {"none": None, "contractive": Contractive, "activity": Activity, "l1": L1}
