@@ -1,5 +1,6 @@
 """Encoders and decoders, a pair to a file, each built from a small dataclass of settings."""
 
+from aejax.models.coders.convolutional import Convolutional
 from aejax.models.coders.dense import Dense
 
-KINDS = {"dense": Dense}
+KINDS = {"dense": Dense, "convolutional": Convolutional}

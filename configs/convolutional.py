@@ -1,0 +1,37 @@
+"""Convolutional autoencoder: convolutions and max-pooling, a fully connected code, mirrored back.
+
+    python -m launch.train --config=convolutional
+
+30 numbers for each of the embedded digits, 21,103 parameters: test squared error 0.0063 a pixel
+after 3000 steps. A hidden layer of 512 is worse on so few rows: 0.0074.
+
+On MNIST (FOLDER holds its four IDX files), 1,652,239 parameters:
+
+    python -m launch.train --config=convolutional --config.data.source=idx:FOLDER \\
+        --config.model.coder.hidden=512, --config.duration="20 epochs" --workdir=runs/conv-mnist
+
+test squared error 0.00385 a pixel, 3.02 an image (seed 0). With hidden=256, and 10 epochs it is
+0.00503, and 0.00517 with --config.model.likelihood=gaussian.
+"""
+
+from aejax.config import Config
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Convolutional
+from aejax.models.likelihood import Bernoulli
+from aejax.train.optimizer import Adam, Cosine
+
+
+def get_config() -> Config:
+    """The digits that scikit-learn ships, 8x8 to 2x2; MNIST, 28x28 to 7x7."""
+    return Config(
+        model=Autoencoder(
+            coder=Convolutional(channels=(16, 32)),
+            latent_dim=30,
+            bottleneck=Plain(activation="linear"),
+            likelihood=Bernoulli(),
+        ),
+        optimizer=Adam(learning_rate=2e-3, schedule=Cosine()),
+        batch_size=128,
+        duration="3000 steps",
+    )
