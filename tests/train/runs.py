@@ -49,6 +49,9 @@ class FailsAt:
     step: int
     gradient_only: bool = False
 
+    def check(self, model):
+        return None
+
     def __call__(self, encode, x, z, context):
         if not context.training:
             return {}

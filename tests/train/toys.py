@@ -55,6 +55,9 @@ class Sparsity:
     rho: float = 0.1
     beta: float = 3.0
 
+    def check(self, model):
+        return None
+
     def __call__(self, encode, x, z, context):
         rate = context.mean(z)
         kl = self.rho * jnp.log(self.rho / rate)
