@@ -108,12 +108,12 @@ class AutoencoderModule(nnx.Module):
         noisy = corruption.Corrupted(x)
         if parts.corruption is not None and context.training:
             noisy = parts.corruption(x, context)
-        # Coders compute in their parameters' type, which may be bfloat16; the rest in float32.
-        features = self.encoder(noisy.x, noisy.hidden, mask).astype(jnp.float32)
+        # Coders compute in their parameters' type, which may be bfloat16; the rest in that of x.
+        features = self.encoder(noisy.x, noisy.hidden, mask).astype(x.dtype)
         code = parts.bottleneck(features, context)
         # XLA on a CPU fuses less around an axis of one sample: a training step took 1.3 x the time.
         z = code.z[0] if len(code.z) == 1 else code.z
-        parameters = self.decoder(z, x, mask).astype(jnp.float32)
+        parameters = self.decoder(z, x, mask).astype(x.dtype)
         weight = _weight(x, mask, noisy.weight)
         log_p = _per_row(parts.likelihood.log_prob(*_flat(parameters, x)), weight)
         log_p = log_p.reshape(len(code.z), -1)

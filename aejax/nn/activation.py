@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 ACTIVATIONS = {
     "linear": lambda x: x,
@@ -23,3 +24,14 @@ def check(setting: str, name: str) -> None:
     """Raises ValueError, naming the setting, if there is no activation called `name`."""
     if name not in ACTIVATIONS:
         raise ValueError(f"{setting}={name}: must be one of {', '.join(ACTIVATIONS)}")
+
+
+def initializer(name: str) -> nnx.Initializer:
+    """How a kernel starts whose outputs go through this activation, so that variances stay.
+
+    Those that cut off one half of the line get twice the variance for it (He et al. 2015,
+    equation 10); the others start as in Glorot and Bengio 2010, equation 16.
+    """
+    if name in ("relu", "gelu", "silu"):
+        return nnx.initializers.he_normal()
+    return nnx.initializers.glorot_uniform()

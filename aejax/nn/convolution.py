@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from aejax.nn.activation import initializer
 from aejax.nn.depth_to_space import depth_to_space
 from aejax.nn.product import product
 
@@ -133,11 +134,10 @@ class Convolution(nnx.Module):
         stride: int = 1,
         padding: Padding = "SAME",
         bias: bool = True,
+        initial: nnx.Initializer = initializer("linear"),  # noqa: B008 - a function
         *,
         rngs: nnx.Rngs,
     ):
-        # Glorot and Bengio 2010, as in the dense coder.
-        initial = nnx.initializers.glorot_uniform()
         self.stride = stride
         self.padding: Padding = padding
         self.kernel = nnx.Param(initial(rngs.params(), (size, size, inputs, outputs)))
@@ -157,10 +157,10 @@ class ConvolutionUp(nnx.Module):
         size: int = 2,
         factor: int = 2,
         bias: bool = True,
+        initial: nnx.Initializer = initializer("linear"),  # noqa: B008 - a function
         *,
         rngs: nnx.Rngs,
     ):
-        initial = nnx.initializers.glorot_uniform()
         self.factor = factor
         shape = (size, size, inputs, factor * factor * outputs)
         self.kernel = nnx.Param(initial(rngs.params(), shape))

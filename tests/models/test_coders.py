@@ -79,7 +79,7 @@ def test_the_last_layers_are_linear_and_without_biases_zero_stays_zero():
 
 
 def test_kernels_are_drawn_as_glorot_says_and_biases_start_at_0():
-    encoder = Dense((300,)).encoder((20, 20), 100, nnx.Rngs(0))
+    encoder = Dense((300,), "tanh").encoder((20, 20), 100, nnx.Rngs(0))
     for (kernel, bias), (n, m) in zip(layers(encoder), ((400, 300), (300, 100)), strict=True):
         limit = np.sqrt(6 / (n + m))
         assert np.abs(kernel).max() <= limit
@@ -87,6 +87,18 @@ def test_kernels_are_drawn_as_glorot_says_and_biases_start_at_0():
         assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
         assert abs(kernel.mean()) < 0.01 * limit
         assert not np.any(bias)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_before_what_cuts_one_half_off_kernels_have_the_variance_of_he(activation):
+    coder = Dense((300,), activation)
+    for module, sizes in (
+        (coder.encoder((20, 20), 100, nnx.Rngs(0)), ((400, 300), (300, 100))),
+        (coder.decoder(100, (20, 20), 1, nnx.Rngs(0)), ((100, 300), (300, 400))),
+    ):
+        (hidden, _), (last, _) = layers(module)
+        assert hidden.std() == pytest.approx(np.sqrt(2 / sizes[0][0]), rel=0.02)
+        assert last.std() == pytest.approx(np.sqrt(2 / sum(sizes[1])), rel=0.02)
 
 
 def test_layers_are_drawn_independently_and_by_the_seed():

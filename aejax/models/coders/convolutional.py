@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from aejax.nn.activation import activate, check
+from aejax.nn.activation import activate, check, initializer
 from aejax.nn.convolution import Convolution, ConvolutionUp
 from aejax.nn.linear import Mirrored
 from aejax.nn.pooling import max_pool
@@ -106,10 +106,6 @@ class Convolutional:
         return height // factor, width // factor, self.channels[-1]
 
 
-# As in the dense coder.
-_INITIAL = nnx.initializers.glorot_uniform()
-
-
 def _activated(settings: Convolutional, then: Callable = lambda x: x) -> Callable:
     """(layer, x) -> then(activation(layer(x))); one function of both, for remat."""
 
@@ -130,14 +126,16 @@ class ConvolutionalEncoder(nnx.Module):
     ):
         self.settings = settings
         self.image = settings.image(shape)
+        initial, linear = initializer(settings.activation), initializer("linear")
         self.stages = nnx.List(
-            Convolution(n, m, settings.kernel, bias=settings.bias, rngs=rngs)
+            Convolution(n, m, settings.kernel, bias=settings.bias, initial=initial, rngs=rngs)
             for n, m in itertools.pairwise([self.image[-1], *settings.channels])
         )
         sizes = [math.prod(settings.innermost(shape)), *settings.hidden, features]
+        last = len(sizes) - 2
         self.layers = nnx.List(
-            Mirrored(n, m, bias=settings.bias, initial=_INITIAL, rngs=rngs)
-            for n, m in itertools.pairwise(sizes)
+            Mirrored(n, m, bias=settings.bias, initial=linear if k == last else initial, rngs=rngs)
+            for k, (n, m) in enumerate(itertools.pairwise(sizes))
         )
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
@@ -170,17 +168,21 @@ class ConvolutionalDecoder(nnx.Module):
         self.settings = settings
         self.shape = (*shape, outputs)
         self.innermost = settings.innermost(shape)
+        initial, linear = initializer(settings.activation), initializer("linear")
         sizes = [latent_dim, *reversed(settings.hidden), math.prod(self.innermost)]
         self.layers = nnx.List(
-            nnx.Linear(n, m, use_bias=settings.bias, kernel_init=_INITIAL, rngs=rngs)
+            nnx.Linear(n, m, use_bias=settings.bias, kernel_init=initial, rngs=rngs)
             for n, m in itertools.pairwise(sizes)
         )
         # Side k here is side 2k on the enlarged image.
         size = math.ceil(settings.kernel / 2)
         channels = [*reversed(settings.channels), settings.image(shape)[-1] * outputs]
+        last = len(channels) - 2
         self.stages = nnx.List(
-            ConvolutionUp(n, m, size, bias=settings.bias, rngs=rngs)
-            for n, m in itertools.pairwise(channels)
+            ConvolutionUp(
+                n, m, size, bias=settings.bias, initial=linear if k == last else initial, rngs=rngs
+            )
+            for k, (n, m) in enumerate(itertools.pairwise(channels))
         )
 
     def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from aejax.nn.activation import activate, check
+from aejax.nn.activation import activate, check, initializer
 from aejax.nn.linear import Mirrored
 
 
@@ -68,8 +68,10 @@ class Dense:
             out.kernel = into.weight
 
 
-# Glorot and Bengio 2010, as in the Keras tutorial: keeps the variance both ways.
-_INITIAL = nnx.initializers.glorot_uniform()
+def _initial(settings: Dense, sizes: list[int]) -> list[nnx.Initializer]:
+    """How the kernel of each layer starts; the last one is linear."""
+    hidden = initializer(settings.activation)
+    return [hidden] * (len(sizes) - 2) + [initializer("linear")]
 
 
 def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
@@ -95,8 +97,10 @@ class DenseEncoder(nnx.Module):
         self.settings = settings
         sizes = [math.prod(shape), *settings.hidden, features]
         self.layers = nnx.List(
-            Mirrored(n, m, bias=settings.bias, initial=_INITIAL, rngs=rngs)
-            for n, m in itertools.pairwise(sizes)
+            Mirrored(n, m, bias=settings.bias, initial=initial, rngs=rngs)
+            for (n, m), initial in zip(
+                itertools.pairwise(sizes), _initial(settings, sizes), strict=True
+            )
         )
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
@@ -120,8 +124,10 @@ class DenseDecoder(nnx.Module):
         self.shape = (*shape, outputs)
         sizes = [latent_dim, *reversed(settings.hidden), math.prod(self.shape)]
         self.layers = nnx.List(
-            nnx.Linear(n, m, use_bias=settings.bias, kernel_init=_INITIAL, rngs=rngs)
-            for n, m in itertools.pairwise(sizes)
+            nnx.Linear(n, m, use_bias=settings.bias, kernel_init=initial, rngs=rngs)
+            for (n, m), initial in zip(
+                itertools.pairwise(sizes), _initial(settings, sizes), strict=True
+            )
         )
 
     def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
