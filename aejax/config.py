@@ -8,7 +8,7 @@ import dataclasses
 import re
 from typing import Any
 
-from aejax import models
+from aejax import models, pretrain
 from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder
@@ -138,6 +138,7 @@ class Config:
         checkpoint: when the run is saved.
         log_every: steps of one row of metrics.jsonl.
         tensorboard: also write TensorBoard's event files.
+        pretrain: none | greedy: what is trained first, in the folder's stage1, stage2, ...
         init_from: a run's folder to take parameters from, where names and shapes match.
         profile: FIRST:LAST steps of which a profiler trace is written.
         deterministic: the same bits every time on a GPU too (a CPU always gives them).
@@ -161,6 +162,7 @@ class Config:
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     log_every: int = 100
     tensorboard: bool = True
+    pretrain: Any = part(pretrain.KINDS, lambda: None)
     init_from: str = ""
     profile: str = ""
     deterministic: bool = False
@@ -305,6 +307,10 @@ def check(config: Config) -> None:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
+    if config.pretrain is not None:
+        if problem := config.pretrain.check(config):
+            raise InputError(f"config.pretrain: {problem}")
+        steps_of("pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size)
 
 
 def _check_rule(rule: str) -> None:
