@@ -192,6 +192,7 @@ MAY_CHANGE = (
     "watchdog_minutes",
 )
 
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "clip")  # of every optimizer
 _DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)?\s*", re.I)
 
 
@@ -245,6 +246,7 @@ def check(config: Config) -> None:
     Raises:
         InputError: with the setting's name, its value and what is accepted.
     """
+    optimizers = ("optimizer", *(("pretrain.optimizer",) if config.pretrain is not None else ()))
     for name, least in (
         ("batch_size", 1),
         ("micro_batches", 1),
@@ -258,9 +260,7 @@ def check(config: Config) -> None:
         ("data.prepare.shift", 0),
         ("data.resident_mib", 0),
         ("data.threads", 1),
-        ("optimizer.learning_rate", 0),
-        ("optimizer.weight_decay", 0),
-        ("optimizer.clip", 0),
+        *((f"{one}.{name}", 0) for one in optimizers for name in _NOT_NEGATIVE),
     ):
         value = get(config, name)
         if not value >= least:
@@ -310,7 +310,9 @@ def check(config: Config) -> None:
     if config.pretrain is not None:
         if problem := config.pretrain.check(config):
             raise InputError(f"config.pretrain: {problem}")
-        steps_of("pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size)
+        steps_of(
+            "pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size
+        )
 
 
 def _check_rule(rule: str) -> None:

@@ -1,6 +1,6 @@
 """Stacked autoencoder (Bengio et al. 2007): trained layer by layer, then fine-tuned as one.
 
-    python -m launch.train --config=stacked
+python -m launch.train --config=stacked
 """
 
 from aejax.config import Config
@@ -13,16 +13,16 @@ from aejax.train.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:
-    """1000-500-250-30 and its mirror, of sigmoid units, a stage for each layer."""
+    """256-128-64-8 and its mirror, of sigmoid units, a stage for each layer."""
     return Config(
         model=Autoencoder(
-            coder=Dense(hidden=(1000, 500, 250), activation="sigmoid"),
-            latent_dim=30,
+            coder=Dense(hidden=(256, 128, 64), activation="sigmoid"),
+            latent_dim=8,
             bottleneck=Plain(activation="linear"),
             likelihood=Bernoulli(),
         ),
-        pretrain=Greedy(duration="20 epochs", optimizer=Adam(learning_rate=1e-3)),
+        pretrain=Greedy(duration="1000 steps", optimizer=Adam(learning_rate=1e-3)),
         optimizer=Adam(learning_rate=1e-3, schedule=Cosine()),
         batch_size=128,
-        duration="40 epochs",
+        duration="2000 steps",
     )

@@ -58,7 +58,9 @@ class Greedy:
         ):
             return None
         if config.init_from:
-            return f"greedy gives the first parameters; config.init_from={config.init_from} does too"
+            return (
+                f"greedy gives the first parameters; config.init_from={config.init_from} does too"
+            )
         return "greedy needs an autoencoder with model.coder=dense and hidden layers (coder.hidden)"
 
     def stages(self, config: "Config") -> "list[Config]":
