@@ -41,7 +41,7 @@ class Codes:
 
 
 def local(model: Model) -> Model:
-    """The model with its parameters in this process's memory, in place of all processes' devices."""
+    """The model with its parameters in this process's memory, not on all devices."""
     graph, state = nnx.split(model.module)
     state = jax.tree.map(np.asarray, state)
     return dataclasses.replace(model, module=nnx.merge(graph, state))

@@ -4,7 +4,7 @@ Stage k is an autoencoder of one layer each way. It learns the codes of the stag
 stay as they are; the first one learns the data. Unrolled, the stages' encoders follow one another
 up to the code, and their decoders back down:
 
-    x - 1000 - x;  h1 - 500 - h1;  h2 - 30 - h2      becomes      x - 1000 - 500 - 30 - 500 - 1000 - x
+    x - 1000 - x;  h1 - 500 - h1;  h2 - 30 - h2    becomes    x - 1000 - 500 - 30 - 500 - 1000 - x
 
 which then is trained as a whole (Bengio et al. 2007, "Greedy Layer-Wise Training of Deep Networks";
 Hinton and Salakhutdinov 2006, with autoencoders in place of their restricted Boltzmann machines).

@@ -31,7 +31,9 @@ GOLDEN = {
     "dense": 36.85862,
     "k_sparse": 42.88403,
     "linear": 39.65965,
+    "oja": 38.63325,
     "sparse": 121.22715,
+    "stacked": 36.19448,
     "variational": 29.60623,
 }
 
