@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aejax.errors import InputError
     from aejax.loading import Model, load
     from aejax.models import Autoencoder
-    from aejax.train.loop import train
+    from aejax.pretrain.run import train
 
 __version__ = "0.1.0"
 __all__ = ["Autoencoder", "Config", "InputError", "Model", "load", "train"]
@@ -26,7 +26,7 @@ _WHERE = {
     "InputError": "aejax.errors",
     "Model": "aejax.loading",
     "load": "aejax.loading",
-    "train": "aejax.train.loop",
+    "train": "aejax.pretrain.run",
 }
 
 

@@ -131,6 +131,12 @@ def agree(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:
     return bool(said[:, 0].any()), int(said[0, 1]), bool(said[0, 2])
 
 
+def meet(name: str) -> None:
+    """Waits until all processes have come to the place of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
 def is_main() -> bool:
     """Whether this process writes files and talks to people."""
     return jax.process_index() == 0

@@ -8,7 +8,7 @@ import dataclasses
 import re
 from typing import Any
 
-from aejax import models
+from aejax import models, pretrain
 from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder
@@ -138,6 +138,7 @@ class Config:
         checkpoint: when the run is saved.
         log_every: steps of one row of metrics.jsonl.
         tensorboard: also write TensorBoard's event files.
+        pretrain: none | greedy: what is trained first, in the folder's stage1, stage2, ...
         init_from: a run's folder to take parameters from, where names and shapes match.
         profile: FIRST:LAST steps of which a profiler trace is written.
         deterministic: the same bits every time on a GPU too (a CPU always gives them).
@@ -161,6 +162,7 @@ class Config:
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     log_every: int = 100
     tensorboard: bool = True
+    pretrain: Any = part(pretrain.KINDS, lambda: None)
     init_from: str = ""
     profile: str = ""
     deterministic: bool = False
@@ -190,6 +192,7 @@ MAY_CHANGE = (
     "watchdog_minutes",
 )
 
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "clip")  # of every optimizer
 _DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)?\s*", re.I)
 
 
@@ -243,6 +246,7 @@ def check(config: Config) -> None:
     Raises:
         InputError: with the setting's name, its value and what is accepted.
     """
+    optimizers = ("optimizer", *(("pretrain.optimizer",) if config.pretrain is not None else ()))
     for name, least in (
         ("batch_size", 1),
         ("micro_batches", 1),
@@ -256,9 +260,7 @@ def check(config: Config) -> None:
         ("data.prepare.shift", 0),
         ("data.resident_mib", 0),
         ("data.threads", 1),
-        ("optimizer.learning_rate", 0),
-        ("optimizer.weight_decay", 0),
-        ("optimizer.clip", 0),
+        *((f"{one}.{name}", 0) for one in optimizers for name in _NOT_NEGATIVE),
     ):
         value = get(config, name)
         if not value >= least:
@@ -305,6 +307,12 @@ def check(config: Config) -> None:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
+    if config.pretrain is not None:
+        if problem := config.pretrain.check(config):
+            raise InputError(f"config.pretrain: {problem}")
+        steps_of(
+            "pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size
+        )
 
 
 def _check_rule(rule: str) -> None:

@@ -57,13 +57,13 @@ class Model:
         return self.over_rows(self._functions["prepare"], self._checked(raw))
 
     def over_rows(self, function: Callable[[jax.Array], Any], rows: np.ndarray) -> Any:
-        """Applies a jitted function of rows, in batches over all devices.
+        """Applies a jitted function of rows, in batches over all of this process's devices.
 
         Args:
             function: [n, ...] -> tree of [n, ...]; called with one n only.
             rows: [rows, ...]; the last batch is filled up with its first row, and cut after.
         """
-        devices = jax.devices()
+        devices = jax.local_devices()
         size = min(_ROWS_AT_A_TIME, max(len(rows), 1))
         size = -(-size // len(devices)) * len(devices)
         placed = sharding.all_rows(devices)

@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int | None:
     cluster.connect(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
-    from aejax.train.loop import NotFinite, train
+    from aejax.pretrain.run import train
+    from aejax.train.loop import NotFinite
 
     if flags.FLAGS.dry_run:
         from aejax.train.dry_run import report

@@ -76,12 +76,12 @@ def _affine(model: Model) -> _Affine:
         and isinstance(settings.bottleneck, Plain)
         and isinstance(settings.likelihood, Gaussian)
         and not settings.coder.hidden
-        and settings.bottleneck.activation == "linear"
+        and settings.bottleneck.activation == settings.likelihood.activation == "linear"
     )
     if not linear:
         raise InputError(
             "--tasks=pca: the model is not linear; that takes a dense coder with hidden=(), a plain"
-            " bottleneck with activation=linear, and a gaussian likelihood (config=linear)"
+            " bottleneck and a gaussian likelihood with activation=linear (config=linear)"
         )
     (encoder,), (decoder,) = model.module.encoder.layers, model.module.decoder.layers
     return _Affine(*_weights(encoder), *_weights(decoder))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.nn import bernoulli
+from aejax.nn.activation import activate, check
 
 
 @dataclasses.dataclass
@@ -49,13 +50,17 @@ class Gaussian:
 
     Attributes:
         deviation: standard deviation of each element, in units of x.
+        activation: of the mean, for data that are such activations themselves: any name in
+            nn/activation.
     """
 
     deviation: float = math.sqrt(0.5)
+    activation: str = "linear"
 
     def __post_init__(self):
         if not self.deviation > 0:
             raise ValueError(f"deviation={self.deviation}: must be above 0")
+        check("activation", self.activation)
 
     def outputs(self) -> int:
         return 1
@@ -63,13 +68,13 @@ class Gaussian:
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """parameters [..., *shape, 1], x [rows, *shape] -> log p of each element, nats."""
         constant = 0.5 * math.log(2 * math.pi * self.deviation**2)
-        return -jnp.square(x - parameters[..., 0]) / (2 * self.deviation**2) - constant
+        return -jnp.square(x - self.mean(parameters)) / (2 * self.deviation**2) - constant
 
     def mean(self, parameters: jax.Array) -> jax.Array:
-        return parameters[..., 0]
+        return activate(self.activation, parameters[..., 0])
 
     def mode(self, parameters: jax.Array) -> jax.Array:
-        return parameters[..., 0]
+        return self.mean(parameters)
 
     def check(self, interval: bool) -> str | None:
         """Why these data do not suit it, or None: any real values do."""

@@ -65,6 +65,7 @@ def train(
     quiet: bool = False,
     download: bool = False,
     devices: sharding.Devices | None = None,
+    given: Callable[[], dict[str, np.ndarray]] | None = None,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -77,6 +78,7 @@ def train(
         quiet: show nothing.
         download: whether TFDS may download what is missing.
         devices: those to train on; None for all.
+        given: makes the parameters, by name, that a new run begins with in place of fresh ones.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.
@@ -101,6 +103,7 @@ def train(
         done = found[1]
         summary = Ledger.of(done["ledger"]).summary()
         return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
+    made = dataclasses.replace(made, given=given)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
         return _train(made, workdir, found, lines, ledger, stop, quiet)
 

@@ -43,6 +43,7 @@ class Setup:
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
+        given: makes the parameters, by name, that the run begins with in place of fresh ones.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class Setup:
     state: TrainState
     every: dict[str, int]
     profile: tuple[int, int] | None
+    given: Callable[[], dict[str, np.ndarray]] | None = None
 
     def run(self) -> folder.Run:
         """What the run's config.json holds."""

@@ -1,12 +1,16 @@
-"""How a run starts: from its folder's newest good checkpoint, else from init_from, else fresh."""
+"""How a run starts: from its folder's newest good checkpoint, else from what it is given by its
+pre-training or by init_from, else fresh.
+"""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from aejax import cluster, folder
+from aejax.data.feed import place
 from aejax.errors import InputError
 from aejax.train import checkpoint
 from aejax.train.setup import Setup
@@ -79,7 +83,11 @@ def start(setup: Setup, workdir: str, found: tuple[int, dict] | None, say: Calla
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
         return Start(state, {**fresh_progress(), **progress}, True)
+    if setup.config.pretrain is not None and setup.given is None:
+        raise InputError("config.pretrain: aejax.train trains its stages; this loop alone does not")
     state = setup.init()
+    if setup.given is not None:
+        return Start(_given(state, setup.given()), fresh_progress(), False)
     if setup.config.init_from:
         state = _initialised(setup, state, setup.config.init_from, say)
     return Start(state, fresh_progress(), False)
@@ -116,6 +124,20 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     }
     read = checkpoint.load(source, step, {"params": target})["params"]
     arrays = {name: read[name] if name in kept else array for name, array in fresh.items()}
+    return _starting_at(state, arrays)
+
+
+def _given(state: TrainState, given: dict[str, np.ndarray]) -> TrainState:
+    """The state with these parameters, by name; others stay as they are."""
+    arrays = checkpoint.flatten(state.params)
+    for name, array in given.items():
+        if name not in arrays or arrays[name].shape != array.shape:
+            raise ValueError(f"{name} {array.shape} is given; the model has {arrays.keys()}")
+        arrays[name] = place(array.astype(arrays[name].dtype), arrays[name].sharding)
+    return _starting_at(state, arrays)
+
+
+def _starting_at(state: TrainState, arrays: checkpoint.Arrays) -> TrainState:
     params = checkpoint.unflatten(state.params, arrays)
     # The average starts at the parameters; copied, because a donated buffer cannot serve two.
     ema = jax.tree.map(lambda leaf: leaf.copy(), params) if state.ema else {}

@@ -17,7 +17,7 @@ from aejax.models.bottlenecks import KSparse, Plain, Variational
 from aejax.models.coders import Dense
 from aejax.models.corruption import Masking, Noise, SaltAndPepper
 from aejax.models.penalties import L1, Activity, Contractive
-from aejax.train.loop import train
+from aejax.pretrain.run import train
 
 PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
 STEPS = 40
@@ -31,7 +31,9 @@ GOLDEN = {
     "dense": 36.85862,
     "k_sparse": 42.88403,
     "linear": 39.65965,
+    "oja": 38.63325,
     "sparse": 121.22715,
+    "stacked": 36.19448,
     "variational": 29.60623,
 }
 
@@ -43,6 +45,8 @@ def preset(name: str, **changes) -> Config:
     config.batch_size = 64
     if name == "deep":  # as deep, but not as wide: this is about sameness
         config.model.coder.hidden = (100, 50, 25)
+    if config.pretrain is not None:
+        config.model.coder.hidden, config.pretrain.duration = (32, 16), "20 steps"
     for field, value in changes.items():
         setattr(config, field, value)
     return config

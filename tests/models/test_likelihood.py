@@ -132,6 +132,19 @@ def test_the_default_gaussian_is_the_squared_error_and_a_constant():
     np.testing.assert_allclose(found, [[2.25, 0.0]], atol=1e-6)
 
 
+def test_a_gaussian_has_its_mean_through_an_activation():
+    likelihood = Gaussian(0.5, activation="tanh")
+    parameters = RANDOM.randn(2, 5, 7, 1).astype(np.float32)
+    x = RANDOM.randn(5, 7).astype(np.float32)
+    mean = np.tanh(np.float64(parameters[..., 0]))
+    np.testing.assert_allclose(likelihood.mean(parameters), mean, rtol=1e-6)
+    np.testing.assert_allclose(likelihood.mode(parameters), mean, rtol=1e-6)
+    exact = stats.norm.logpdf(np.float64(x), mean, 0.5)
+    np.testing.assert_allclose(likelihood.log_prob(parameters, x), exact, rtol=2e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="activation=tahn: must be one of linear"):
+        Gaussian(activation="tahn")
+
+
 @pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan])
 def test_a_deviation_that_is_none_is_refused(deviation):
     with pytest.raises(ValueError, match=f"deviation={deviation}: must be above 0"):

@@ -1,0 +1,47 @@
+"""The codes of a source's rows, as a source of their own."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax.data.sources.base import Rows, Source, Spec
+from aejax.loading import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Rows [rows, latent], float32: each is encoded when it is read, by a model that stays.
+
+    A resident feed therefore encodes each split once, a streaming one what it needs; each process
+    encodes the rows that it reads, on its own devices.
+
+    Attributes:
+        source: raw rows.
+        model: takes them; `local` to this process.
+        maximum: 1 where codes lie in [0, 1], else None.
+    """
+
+    source: Source
+    model: Model
+    maximum: float | None
+
+    @property
+    def spec(self) -> Spec:
+        size = self.model.run.config.model.latent_dim
+        return Spec((size,), "float32", self.maximum, self.source.spec.labelled)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        rows = self.source[index]
+        return Rows(self.model.encode(rows.x), rows.label)
+
+
+def local(model: Model) -> Model:
+    """The model with its parameters in this process's memory, not on all devices."""
+    graph, state = nnx.split(model.module)
+    state = jax.tree.map(np.asarray, state)
+    return dataclasses.replace(model, module=nnx.merge(graph, state))
