@@ -7,11 +7,12 @@
     python -m launch.evaluate --workdir=runs/variational --tasks=likelihood --split=test[:1000]
 
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
-what the codes look like); pca (a linear model beside the principal components); likelihood (log p(x) of
-a variational model by --samples importance samples a row, and its bound). Everything is written
-to the run's folder: evaluation.json keeps the numbers of every step that was evaluated;
-report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA) parameters
-are taken where the run keeps them.
+what the codes look like); pca (a linear model beside the principal components); likelihood (log
+p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
+logistic regression on the codes, fitted to the split --train). Everything is written to the run's
+folder: evaluation.json keeps the numbers of every step that was evaluated; report.html,
+figures/*.png and codes.npz are those of the last one. The averaged (EMA) parameters are taken
+where the run keeps them.
 
 With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
 the run (exit code 0) or on Ctrl-C (75: start me again).
@@ -36,6 +37,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
+flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
     from aejax.evaluate import evaluation
 
     rows = (given.source, given.split, given.folder)
-    job = evaluation.job(given.workdir, given.tasks, *rows, samples=given.samples)
+    job = evaluation.job(given.workdir, given.tasks, *rows, given.samples, given.train)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
         evaluation.evaluate(job, step, _say)

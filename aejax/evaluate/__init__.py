@@ -6,7 +6,7 @@ takes by keyword beside, launch.evaluate's flags of the same names, stands in `T
 
 from collections.abc import Callable
 
-from aejax.evaluate import latent, likelihood, pca, reconstruction
+from aejax.evaluate import latent, likelihood, pca, probe, reconstruction
 from aejax.evaluate.result import Figure, Number, Result
 
 __all__ = ["TAKES", "TASKS", "Figure", "Number", "Result"]
@@ -18,7 +18,8 @@ TASKS: dict[str, Task] = {
     "latent": latent.task,
     "pca": pca.task,
     "likelihood": likelihood.task,
+    "probe": probe.task,
 }
 
 # {task: its keywords}
-TAKES: dict[str, tuple[str, ...]] = {"likelihood": ("samples",)}
+TAKES: dict[str, tuple[str, ...]] = {"likelihood": ("samples",), "probe": ("train",)}

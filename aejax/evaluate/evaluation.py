@@ -11,6 +11,8 @@ from typing import Any
 
 from aejax import files, folder, kinds
 from aejax.cluster import Stopped, never
+from aejax.data.sources.base import Source
+from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError
 from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
@@ -63,6 +65,7 @@ def job(
     split: str = "",
     data_folder: str = "",
     samples: int | None = None,
+    train: str = "",
 ) -> Job:
     """Checks all that can be wrong before anything is computed.
 
@@ -73,6 +76,7 @@ def job(
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
         samples: of the task likelihood; None for its default.
+        train: split that the task probe fits; "" for the run's own, or train of another source.
 
     Raises:
         InputError: no run, no such task, or rows that its model cannot take.
@@ -85,7 +89,7 @@ def job(
             )
     if not tasks:
         raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
-    settings = _settings(tasks, samples=samples)
+    settings = _settings(tasks, samples=samples, train=train or None)
     run = folder.read(workdir)
     _evaluations(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
@@ -93,7 +97,26 @@ def job(
     rows = choose_rows(run, source, split, data_folder)
     given = {"source": source, "split": split, "folder": data_folder, **settings}
     options = {name: str(value) for name, value in given.items() if value}
+    if "probe" in tasks:
+        settings["train"] = _training_rows(run, rows, source, data_folder, train)
     return Job(workdir, tuple(dict.fromkeys(tasks)), rows, options, settings)
+
+
+def _training_rows(
+    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: str
+) -> Source:
+    """The rows that the task probe fits.
+
+    Raises:
+        InputError: there are none, or they hold those that are evaluated.
+    """
+    split = train or ("train" if source else run.config.data.train)
+    if rows.split in (WHOLE, split):
+        raise InputError(
+            f"--split={rows.split}: --tasks=probe fits --train={split}, which these rows are or"
+            " hold; must be others, such as --split=test"
+        )
+    return choose_rows(run, source, split, data_folder).source
 
 
 def _settings(tasks: Sequence[str], **given: Any) -> dict[str, Any]:
