@@ -9,10 +9,11 @@
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
 what the codes look like); pca (a linear model beside the principal components); likelihood (log
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
-logistic regression on the codes, fitted to the split --train). Everything is written to the run's
-folder: evaluation.json keeps the numbers of every step that was evaluated; report.html,
-figures/*.png and codes.npz are those of the last one. The averaged (EMA) parameters are taken
-where the run keeps them.
+logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
+drawn codes, and of codes between those of two rows). Everything is written to the run's folder:
+evaluation.json keeps the numbers of every step that was evaluated; report.html, figures/*.png and
+codes.npz are those of the last one. The averaged (EMA) parameters are taken where the run keeps
+them.
 
 With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
 the run (exit code 0) or on Ctrl-C (75: start me again).

@@ -6,7 +6,7 @@ takes by keyword beside, launch.evaluate's flags of the same names, stands in `T
 
 from collections.abc import Callable
 
-from aejax.evaluate import latent, likelihood, pca, probe, reconstruction
+from aejax.evaluate import generate, latent, likelihood, pca, probe, reconstruction
 from aejax.evaluate.result import Figure, Number, Result
 
 __all__ = ["TAKES", "TASKS", "Figure", "Number", "Result"]
@@ -19,6 +19,7 @@ TASKS: dict[str, Task] = {
     "pca": pca.task,
     "likelihood": likelihood.task,
     "probe": probe.task,
+    "generate": generate.task,
 }
 
 # {task: its keywords}
