@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -80,12 +81,16 @@ def test_with_another_posterior_many_samples_come_to_it_and_one_is_the_bound(ppc
     assert found[4000]["kl"] == pytest.approx(kl, rel=1e-5)
 
 
-def test_the_numbers_do_not_depend_on_batches_blocks_or_what_else_is_evaluated(ppca, monkeypatch):
+def test_the_numbers_do_not_depend_on_batches_blocks_devices_or_what_else_is_evaluated(ppca, monkeypatch):
     one, *_ = ppca(wider=2.0)
     whole = numbers(one, samples=23)
     monkeypatch.setattr(likelihood, "_NUMBERS_AT_A_TIME", 3 * ROWS * SIZE)  # 8 blocks, one of 2
     assert numbers(one, samples=23) == pytest.approx(whole, rel=1e-5)
     monkeypatch.setattr(rows, "_ROWS_AT_A_TIME", 8)  # the last batch is filled up
+    assert numbers(one, samples=23) == pytest.approx(whole, rel=1e-5)
+    devices = jax.devices()
+    assert len(devices) > 1
+    monkeypatch.setattr(jax, "devices", lambda: devices[:1])
     assert numbers(one, samples=23) == pytest.approx(whole, rel=1e-5)
     monkeypatch.undo()
     source = one.model.run.config.data.source
