@@ -26,7 +26,8 @@ class Prepare:
         scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
             maximum (other rows may lie a little outside).
         binarise: none; threshold (above one half); sampled (drawn anew at each use in training
-            with the grey value as probability, threshold in evaluation).
+            with the grey value as probability; threshold in evaluation, but for the task
+            likelihood, which draws once a row).
         centre: none; mean (subtract each element's training mean); standardise (and divide by its
             standard deviation, where it has one).
         shift: augment in training: move each image by up to this many pixels either way.

@@ -56,24 +56,25 @@ class Model:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
         return self.over_rows(self._functions["prepare"], self._checked(raw))
 
-    def over_rows(self, function: Callable[[jax.Array], Any], rows: np.ndarray) -> Any:
+    def over_rows(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
         """Applies a jitted function of rows, in batches over all of this process's devices.
 
         Args:
-            function: [n, ...] -> tree of [n, ...]; called with one n only.
-            rows: [rows, ...]; the last batch is filled up with its first row, and cut after.
+            function: arrays [n, ...] -> tree of [n, ...]; called with one n only.
+            rows: arrays [rows, ...]; the last batch is filled up with its first row, and cut after.
         """
-        devices = jax.local_devices()
-        size = min(_ROWS_AT_A_TIME, max(len(rows), 1))
+        devices, count = jax.local_devices(), len(rows[0])
+        size = min(_ROWS_AT_A_TIME, max(count, 1))
         size = -(-size // len(devices)) * len(devices)
         placed = sharding.all_rows(devices)
         out = []
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            fill = np.repeat(batch[:1], size - len(batch), axis=0)
-            full = jax.device_put(np.concatenate([batch, fill]), placed)
-            values = jax.device_get(function(full))
-            real = len(batch)
+        for start in range(0, count, size):
+            batch = [each[start : start + size] for each in rows]
+            real = len(batch[0])
+            full = [
+                np.concatenate([each, np.repeat(each[:1], size - real, axis=0)]) for each in batch
+            ]
+            values = jax.device_get(function(*jax.device_put(full, placed)))
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 

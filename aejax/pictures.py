@@ -24,11 +24,24 @@ def pairs(originals: np.ndarray, reconstructions: np.ndarray, gap: int = 1) -> n
     Returns:
         uint8 [2 (height + gap) + gap, n (width + gap) + gap, channels].
     """
-    n, height, width, channels = originals.shape
+    return grid(np.stack([originals, reconstructions]), gap)
+
+
+def grid(images: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Images in rows and columns.
+
+    Args:
+        images: [rows, columns, height, width, channels] in [0, 1].
+        gap: pixels of grey between images.
+
+    Returns:
+        uint8 [rows (height + gap) + gap, columns (width + gap) + gap, channels].
+    """
+    rows, columns, height, width, channels = images.shape
     step = (height + gap, width + gap)
-    image = np.full((2 * step[0] + gap, n * step[1] + gap, channels), 96, np.uint8)
-    for row, images in enumerate((originals, reconstructions)):
-        for column, one in enumerate(to_bytes(images)):
+    image = np.full((rows * step[0] + gap, columns * step[1] + gap, channels), 96, np.uint8)
+    for row, line in enumerate(images):
+        for column, one in enumerate(to_bytes(line)):
             top, left = gap + row * step[0], gap + column * step[1]
             image[top : top + height, left : left + width] = one
     return image

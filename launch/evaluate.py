@@ -4,12 +4,16 @@
     python -m launch.evaluate --workdir=runs/dense --step=best --tasks=reconstruction
     python -m launch.evaluate --workdir=runs/dense --follow
     python -m launch.evaluate --workdir=runs/dense --source=images:pictures
+    python -m launch.evaluate --workdir=runs/variational --tasks=likelihood --split=test[:1000]
 
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
-what the codes look like); pca (a linear model beside the principal components). Everything is
-written to the run's folder: evaluation.json keeps the numbers of every step that was evaluated;
-report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA) parameters
-are taken where the run keeps them.
+what the codes look like); pca (a linear model beside the principal components); likelihood (log
+p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
+logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
+drawn codes, and of codes between those of two rows). Everything is written to the run's folder:
+evaluation.json keeps the numbers of every step that was evaluated; report.html, figures/*.png and
+codes.npz are those of the last one. The averaged (EMA) parameters are taken where the run keeps
+them.
 
 With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
 the run (exit code 0) or on Ctrl-C (75: start me again).
@@ -33,6 +37,8 @@ flags.DEFINE_string(
     "split", "", "Their split; empty: the run's test split, or all rows of another source."
 )
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
+flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
+flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 
 
 def main(argv: list[str]) -> int:
@@ -48,7 +54,8 @@ def main(argv: list[str]) -> int:
     from aejax.cluster import STOPPED, Stopped
     from aejax.evaluate import evaluation
 
-    job = evaluation.job(given.workdir, given.tasks, given.source, given.split, given.folder)
+    rows = (given.source, given.split, given.folder)
+    job = evaluation.job(given.workdir, given.tasks, *rows, given.samples, given.train)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
         evaluation.evaluate(job, step, _say)

@@ -1,21 +1,26 @@
 """Evaluation of checkpoints: one file a task, and what writes and reports their results.
 
-A task is a function `task(model, source) -> Result`; it is known once it stands in `TASKS`.
+A task is a function `task(model, source) -> Result`; it is known once it stands in `TASKS`. What it
+takes by keyword beside, launch.evaluate's flags of the same names, stands in `TAKES`.
 """
 
 from collections.abc import Callable
 
-from aejax.data.sources.base import Source
-from aejax.evaluate import latent, pca, reconstruction
+from aejax.evaluate import generate, latent, likelihood, pca, probe, reconstruction
 from aejax.evaluate.result import Figure, Number, Result
-from aejax.loading import Model
 
-__all__ = ["TASKS", "Figure", "Number", "Result"]
+__all__ = ["TAKES", "TASKS", "Figure", "Number", "Result"]
 
-Task = Callable[[Model, Source], Result]
+Task = Callable[..., Result]
 
 TASKS: dict[str, Task] = {
     "reconstruction": reconstruction.task,
     "latent": latent.task,
     "pca": pca.task,
+    "likelihood": likelihood.task,
+    "probe": probe.task,
+    "generate": generate.task,
 }
+
+# {task: its keywords}
+TAKES: dict[str, tuple[str, ...]] = {"likelihood": ("samples",), "probe": ("train",)}

@@ -11,8 +11,10 @@ from typing import Any
 
 from aejax import files, folder, kinds
 from aejax.cluster import Stopped, never
+from aejax.data.sources.base import Source
+from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError
-from aejax.evaluate import TASKS, report
+from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, fitted
 from aejax.loading import Model, choose, load
@@ -46,12 +48,14 @@ class Job:
         tasks: names in `TASKS`.
         rows: to evaluate on.
         options: flags that the report's command needs beside --workdir, --step and --tasks.
+        settings: {keyword of some task: its value}.
     """
 
     workdir: str
     tasks: tuple[str, ...]
     rows: Chosen
     options: dict[str, str]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def job(
@@ -60,6 +64,8 @@ def job(
     source: str = "",
     split: str = "",
     data_folder: str = "",
+    samples: int | None = None,
+    train: str = "",
 ) -> Job:
     """Checks all that can be wrong before anything is computed.
 
@@ -69,6 +75,8 @@ def job(
         source: rows to evaluate on; "" for the run's own source.
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
+        samples: of the task likelihood; None for its default.
+        train: split that the task probe fits; "" for the run's own, or train of another source.
 
     Raises:
         InputError: no run, no such task, or rows that its model cannot take.
@@ -81,14 +89,50 @@ def job(
             )
     if not tasks:
         raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
+    settings = _settings(tasks, samples=samples, train=train or None)
     run = folder.read(workdir)
     _evaluations(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
     rows = choose_rows(run, source, split, data_folder)
-    given = {"source": source, "split": split, "folder": data_folder}
-    options = {name: value for name, value in given.items() if value}
-    return Job(workdir, tuple(dict.fromkeys(tasks)), rows, options)
+    given = {"source": source, "split": split, "folder": data_folder, **settings}
+    options = {name: str(value) for name, value in given.items() if value}
+    if "probe" in tasks:
+        settings["train"] = _training_rows(run, rows, source, data_folder, train)
+    return Job(workdir, tuple(dict.fromkeys(tasks)), rows, options, settings)
+
+
+def _training_rows(
+    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: str
+) -> Source:
+    """The rows that the task probe fits.
+
+    Raises:
+        InputError: there are none, or they hold those that are evaluated.
+    """
+    split = train or ("train" if source else run.config.data.train)
+    if rows.split in (WHOLE, split):
+        raise InputError(
+            f"--split={rows.split}: --tasks=probe fits --train={split}, which these rows are or"
+            " hold; must be others, such as --split=test"
+        )
+    return choose_rows(run, source, split, data_folder).source
+
+
+def _settings(tasks: Sequence[str], **given: Any) -> dict[str, Any]:
+    """The keywords of tasks that were given a value.
+
+    Raises:
+        InputError: none of the tasks takes one of them, or its value is none.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
+        takers = [task for task, names in TAKES.items() if name in names]
+        if not set(takers) & set(tasks):
+            raise InputError(f"--{name}={value}: is for --tasks={' or '.join(takers)}")
+    if found.get("samples", 1) < 1:
+        raise InputError(f"--samples={found['samples']}: must be at least 1")
+    return found
 
 
 def evaluate(
@@ -189,7 +233,14 @@ def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str
     """Runs the tasks and writes their results."""
     source = job.rows.source
     model = fitted(loaded.model, source.spec)
-    results = {name: TASKS[name](model, source) for name in job.tasks}
+    results = {
+        name: TASKS[name](
+            model,
+            source,
+            **{key: job.settings[key] for key in TAKES.get(name, ()) if key in job.settings},
+        )
+        for name in job.tasks
+    }
     for result in results.values():
         for figure in result.figures:
             files.write(folder.path(job.workdir, "figures", f"{figure.name}.png"), figure.png)

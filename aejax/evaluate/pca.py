@@ -75,13 +75,15 @@ def _affine(model: Model) -> _Affine:
         and isinstance(settings.coder, Dense)
         and isinstance(settings.bottleneck, Plain)
         and isinstance(settings.likelihood, Gaussian)
+        and not settings.likelihood.learned
         and not settings.coder.hidden
         and settings.bottleneck.activation == settings.likelihood.activation == "linear"
     )
     if not linear:
         raise InputError(
             "--tasks=pca: the model is not linear; that takes a dense coder with hidden=(), a plain"
-            " bottleneck and a gaussian likelihood with activation=linear (config=linear)"
+            " bottleneck and a gaussian likelihood with activation=linear and variance=fixed"
+            " (config=linear)"
         )
     (encoder,), (decoder,) = model.module.encoder.layers, model.module.decoder.layers
     return _Affine(*_weights(encoder), *_weights(decoder))

@@ -96,7 +96,7 @@ def fitted(model: Model, spec: Spec) -> Model:
 
 
 def stream(
-    model: Model, source: Source, function: Callable[[Any, jax.Array], Any]
+    model: Model, source: Source, function: Callable[..., Any], numbered: bool = False
 ) -> Iterator[Piece]:
     """Runs a function of (live module, raw rows) over a whole source, in pieces.
 
@@ -107,18 +107,21 @@ def stream(
         model: `fitted` to the source.
         source: [rows, *shape].
         function: jitted here; gives a tree of [rows, ...].
+        numbered: give the function the rows' numbers in the source [rows] as well, for draws that
+            depend on the row alone.
     """
     graph, state = nnx.split(model.module)
     # Parameters are an argument: closed over, they would be constants that XLA has to compile.
-    compiled = jax.jit(lambda state, raw: function(nnx.merge(graph, state), raw))
+    compiled = jax.jit(lambda state, *rows: function(nnx.merge(graph, state), *rows))
     run = functools.partial(compiled, state)
     size = piece_size(source)
     for first in range(0, len(source), size):
         rows = source[slice(first, first + size)]
         count = len(rows.x)
         x = np.concatenate([rows.x, np.repeat(rows.x[:1], size - count, axis=0)])
+        number = (np.arange(first, first + size, dtype=np.int32),) if numbered else ()
         with jax.default_matmul_precision("highest"):
-            values = model.over_rows(run, x)
+            values = model.over_rows(run, x, *number)
         values = jax.tree.map(lambda leaf, n=count: leaf[:n], values)
         yield Piece(first, rows.x, rows.label, values)
 

@@ -42,33 +42,67 @@ class Bernoulli:
         )
 
 
+VARIANCES = ("fixed", "learned")
+
+
 @dataclasses.dataclass
 class Gaussian:
-    """Real values with one fixed deviation: -log p is the squared error over 2 deviation**2.
+    """Real values: -log p = (x - mean)^2 / (2 deviation^2) + log deviation + log(2 pi) / 2.
 
-    The default, sqrt(1/2), makes it the squared error itself (plus a constant).
+    With one fixed deviation this is the squared error over 2 deviation^2; the default, sqrt(1/2),
+    makes it the squared error itself (plus a constant). A learned one comes from the decoder's
+    second number for each element (Kingma and Welling 2014, appendix C.2),
+
+        deviation = least + exp(number),   log deviation = log least + softplus(number - log least),
+
+    the soft floor of Rybkin, Daniilidis and Levine (2021). Without one an element that never varies
+    has no largest likelihood, and training blows up.
 
     Attributes:
-        deviation: standard deviation of each element, in units of x.
+        deviation: standard deviation of each element, in units of x, where it is fixed.
         activation: of the mean, for data that are such activations themselves: any name in
             nn/activation.
+        variance: fixed, or learned: a number of its own for each element and row.
+        least: floor of a learned deviation, in units of x.
     """
 
     deviation: float = math.sqrt(0.5)
     activation: str = "linear"
+    variance: str = "fixed"
+    least: float = 0.01
 
     def __post_init__(self):
-        if not self.deviation > 0:
-            raise ValueError(f"deviation={self.deviation}: must be above 0")
+        for name in ("deviation", "least"):
+            if not 0 < getattr(self, name) < math.inf:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value}: must be above 0, and finite")
         check("activation", self.activation)
+        if self.variance not in VARIANCES:
+            raise ValueError(f"variance={self.variance}: must be {' or '.join(VARIANCES)}")
+
+    @property
+    def learned(self) -> bool:
+        return self.variance == "learned"
 
     def outputs(self) -> int:
-        return 1
+        """How many numbers the decoder gives for each element of x."""
+        return 2 if self.learned else 1
+
+    def log_deviation(self, parameters: jax.Array) -> jax.Array:
+        """A learned deviation's logarithm: parameters [..., *shape, 2] -> [..., *shape]."""
+        least = math.log(self.least)
+        return least + jax.nn.softplus(parameters[..., 1] - least)
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
-        """parameters [..., *shape, 1], x [rows, *shape] -> log p of each element, nats."""
-        constant = 0.5 * math.log(2 * math.pi * self.deviation**2)
-        return -jnp.square(x - self.mean(parameters)) / (2 * self.deviation**2) - constant
+        """parameters [..., *shape, outputs], x [rows, *shape] -> log p of each element, nats."""
+        square = jnp.square(x - self.mean(parameters))
+        if not self.learned:
+            constant = 0.5 * math.log(2 * math.pi * self.deviation**2)
+            return -square / (2 * self.deviation**2) - constant
+        log_deviation = self.log_deviation(parameters)
+        # Times the precision, which the floor bounds; the variance itself could overflow.
+        precision = jnp.exp(-2 * log_deviation)
+        return -0.5 * square * precision - log_deviation - 0.5 * math.log(2 * math.pi)
 
     def mean(self, parameters: jax.Array) -> jax.Array:
         return activate(self.activation, parameters[..., 0])

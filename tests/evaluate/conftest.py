@@ -58,11 +58,14 @@ def matrices(module) -> Linear:
 def make(tmp_path) -> Callable[..., Made]:
     """Builds a linear autoencoder for x_train, x_test and maybe y_test, with random biases."""
 
-    def made(latent_dim=3, likelihood=None, prepare=None, weight=1.0, **arrays) -> Made:
+    def made(
+        latent_dim=3, likelihood=None, prepare=None, weight=1.0, bottleneck=None, **arrays
+    ) -> Made:
         path = tmp_path / "rows.npz"
         np.savez(path, **arrays)
         prepare, likelihood = prepare or Prepare(), likelihood or Bernoulli()
-        model = Autoencoder(Dense(()), latent_dim, Plain("linear"), likelihood)
+        bottleneck = bottleneck or Plain("linear")
+        model = Autoencoder(Dense(()), latent_dim, bottleneck, likelihood)
         config = Config(model=model, data=Data(source=f"npz:{path}", prepare=prepare))
         parts = [open_source(config.data.source, split) for split in ("train", "test")]
         source, test = parts

@@ -145,7 +145,60 @@ def test_a_gaussian_has_its_mean_through_an_activation():
         Gaussian(activation="tahn")
 
 
-@pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan])
-def test_a_deviation_that_is_none_is_refused(deviation):
-    with pytest.raises(ValueError, match=f"deviation={deviation}: must be above 0"):
-        Gaussian(deviation)
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_deviation_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match=f"deviation={value}: must be above 0"):
+        Gaussian(value)
+    with pytest.raises(ValueError, match=f"least={value}: must be above 0"):
+        Gaussian(variance="learned", least=value)
+    with pytest.raises(ValueError, match="variance=free: must be fixed or learned"):
+        Gaussian(variance="free")
+
+
+LEARNED = Gaussian(variance="learned", least=0.05)
+
+
+def deviation_of(number: np.ndarray) -> np.ndarray:
+    """least * (1 + exp(number) / least) = least + exp(number), the softplus written out."""
+    return 0.05 + np.exp(np.float64(number))
+
+
+def test_a_learned_deviation_is_the_normal_density_with_its_floor_added():
+    parameters = RANDOM.randn(3, 5, 7, 2).astype(np.float32) * np.float32([1, 3])
+    x = RANDOM.randn(5, 7).astype(np.float32)
+    deviation = deviation_of(parameters[..., 1])
+    exact = stats.norm.logpdf(np.float64(x), np.float64(parameters[..., 0]), deviation)
+    np.testing.assert_allclose(LEARNED.log_prob(parameters, x), exact, rtol=2e-5, atol=1e-5)
+    assert LEARNED.outputs() == 2
+    for read in (LEARNED.mean, LEARNED.mode):
+        assert np.array_equal(read(parameters), parameters[..., 0])
+    found = np.exp(LEARNED.log_deviation(parameters))
+    np.testing.assert_allclose(found, deviation, rtol=1e-5)
+
+
+def test_the_gradient_of_a_learned_deviation_is_that_of_the_density():
+    parameters = RANDOM.randn(40, 2) * [1.0, 2.0]
+    x, step = RANDOM.randn(40), 1e-6
+
+    def density(parameters: np.ndarray) -> np.ndarray:
+        return stats.norm.logpdf(x, parameters[:, 0], deviation_of(parameters[:, 1]))
+
+    found = jax.grad(lambda p: jnp.sum(LEARNED.log_prob(p, jnp.float32(x))))(
+        jnp.float32(parameters)
+    )
+    for column in range(2):
+        off = np.zeros((1, 2))
+        off[0, column] = step
+        slope = (density(parameters + off) - density(parameters - off)) / (2 * step)
+        np.testing.assert_allclose(found[:, column], slope, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("number", [-1e30, -1e4, -50.0, 0.0, 50.0, 1e4, 1e30])
+@pytest.mark.parametrize("off", [0.0, 1.0, 100.0])
+def test_a_learned_deviation_is_bounded_and_its_gradient_finite(number, off):
+    value, slope = jax.value_and_grad(lambda p: LEARNED.log_prob(p, jnp.float32(0)))(
+        jnp.float32([off, number])
+    )
+    assert np.isfinite(value) and np.isfinite(slope).all()
+    assert value <= -math.log(0.05 * math.sqrt(2 * math.pi)) + 1e-5
+    assert abs(slope[0]) <= off / 0.05**2 * (1 + 1e-5)

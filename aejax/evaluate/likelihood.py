@@ -1,0 +1,206 @@
+"""Task: the log-likelihood of rows under a variational model, by importance sampling.
+
+    log p(x) ~ log 1/K sum_k w_k,   w_k = p(x given z_k) p(z_k) / q(z_k given x),   z_k ~ q
+
+(Kingma and Welling 2014, appendix D; Burda et al. 2016, equation 8). The estimate lies below the
+truth in the mean, and rises to it with K (theorem 1 there).
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.data.prepare import Preparation
+from aejax.data.sources.base import Source
+from aejax.errors import InputError
+from aejax.evaluate.result import Number, Result
+from aejax.evaluate.rows import piece_size, stream
+from aejax.loading import Model
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Variational
+from aejax.models.bottlenecks.variational import divergence
+from aejax.models.likelihood import Bernoulli
+
+SAMPLES = 5000
+# A unit whose mean's variance over rows is above this is active (Burda et al. 2016, section 5.2).
+_ACTIVE = 0.01
+# Samples are taken in blocks; numbers of one that the decoder gives: 2^22 are 16 MiB of float32.
+_NUMBERS_AT_A_TIME = 2**22
+
+
+class _Sums(NamedTuple):
+    """Running sums over samples of each row, [rows]; weights are relative to the largest so far.
+
+    Attributes:
+        largest: log weight.
+        weight: sum of exp(log weight - largest).
+        square: sum of exp(2 (log weight - largest)).
+        log_p: sum of log p(x given z).
+    """
+
+    largest: jax.Array
+    weight: jax.Array
+    square: jax.Array
+    log_p: jax.Array
+
+
+def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
+    """Estimates log p(x) of every row with K = `samples`, and the evidence lower bound.
+
+    What is drawn for a row depends on the run's seed, the row's number in the split and the
+    sample's number alone, so that the numbers are the same on any devices.
+
+    Args:
+        model: `rows.fitted` to the source.
+        source: rows of the model's shape.
+        samples: codes drawn for each row, at least 1.
+
+    Raises:
+        InputError: the model's code is not variational.
+    """
+    settings = model.run.config.model
+    if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
+        code = type(getattr(settings, "bottleneck", settings)).__name__
+        raise InputError(
+            f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
+            " config=variational or config.model.bottleneck=variational"
+        )
+    pieces = [
+        piece.values for piece in stream(model, source, _measure(model, source, samples), True)
+    ]
+    values = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+    return Result(_numbers(values, samples), notes=_notes(model, settings, len(source)))
+
+
+def _measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
+    """(module, raw, row numbers) -> {name: [rows, ...]}."""
+    prepare, seed = _preparation(model), model.run.config.seed
+    each = piece_size(source) * math.prod(source.spec.shape)
+    block = max(1, min(samples, _NUMBERS_AT_A_TIME // each))
+    blocks = -(-samples // block)
+
+    def measure(module: Any, raw: jax.Array, number: jax.Array) -> dict[str, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"likelihood"))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
+        x = prepare(raw, keys)
+        features = module.encoder(x, None, None).astype(jnp.float32)
+        mean, log_variance = jnp.split(features, 2, axis=-1)
+
+        def add(i: jax.Array, sums: _Sums) -> _Sums:
+            sample = i * block + jnp.arange(block)
+            z, log_prior_over_q = _draw(keys, sample, mean, log_variance)
+            log_p = _log_p(module, z, x)
+            real = (sample < samples)[:, None]
+            return _added(sums, log_p, jnp.where(real, log_p + log_prior_over_q, -jnp.inf), real)
+
+        zeros = jnp.zeros(len(x))
+        start = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
+        sums = jax.lax.fori_loop(0, blocks, add, start)
+        kl = divergence(mean, log_variance)
+        return {
+            "log_likelihood": sums.largest + jnp.log(sums.weight / samples),
+            "log_p": sums.log_p / samples,
+            "kl": jnp.sum(kl.reshape(len(kl), -1), axis=1),
+            "effective": jnp.square(sums.weight) / sums.square,
+            "mean": mean.reshape(len(mean), -1),
+        }
+
+    return measure
+
+
+def _preparation(model: Model) -> Preparation:
+    """Raw rows -> x; with keys it draws binary values where the run does, and nothing else."""
+    settings = dataclasses.replace(model.preparation.settings, shift=0, flip=False)
+    return dataclasses.replace(model.preparation, settings=settings)
+
+
+def _draw(
+    keys: jax.Array, sample: jax.Array, mean: jax.Array, log_variance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """z [samples, *mean's shape] from q, and log p(z) - log q(z given x) [samples, rows]."""
+
+    def noise(key: jax.Array, number: jax.Array) -> jax.Array:
+        # 0 and up are what `prepare` folds in.
+        return jax.random.normal(jax.random.fold_in(key, 1000 + number), mean.shape[1:])
+
+    # Row by row, for a key each; then the samples in front.
+    drawn = jax.vmap(jax.vmap(noise, (None, 0)), (0, None), out_axes=1)(keys, sample)
+    z = mean + jnp.exp(0.5 * log_variance) * drawn
+    terms = 0.5 * (jnp.square(drawn) + log_variance - jnp.square(z))
+    return z, jnp.sum(terms.reshape(*terms.shape[:2], -1), axis=-1)
+
+
+def _log_p(module: Any, z: jax.Array, x: jax.Array) -> jax.Array:
+    """log p(x given z): z [samples, rows, ...], x [rows, ...] -> [samples, rows], nats."""
+    parameters = module.decoder(z, x, None).astype(jnp.float32)
+    # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
+    flat = parameters.reshape(*z.shape[:2], -1, parameters.shape[-1])
+    return jnp.sum(module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1)), axis=-1)
+
+
+def _added(sums: _Sums, log_p: jax.Array, log_weight: jax.Array, real: jax.Array) -> _Sums:
+    """The sums with a block's samples [samples, rows]; those that are not real weigh nothing."""
+    largest = jnp.maximum(sums.largest, jnp.max(log_weight, axis=0))
+    before, weight = jnp.exp(sums.largest - largest), jnp.exp(log_weight - largest)
+    return _Sums(
+        largest,
+        sums.weight * before + jnp.sum(weight, axis=0),
+        sums.square * jnp.square(before) + jnp.sum(jnp.square(weight), axis=0),
+        sums.log_p + jnp.sum(jnp.where(real, log_p, 0.0), axis=0),
+    )
+
+
+def _numbers(values: dict[str, np.ndarray], samples: int) -> dict[str, Number]:
+    rows = {name: value.astype(np.float64) for name, value in values.items()}
+    log_likelihood = rows["log_likelihood"]
+    error = (
+        log_likelihood.std(ddof=1) / math.sqrt(len(log_likelihood)) if len(rows["kl"]) > 1 else None
+    )
+    elbo = rows["log_p"] - rows["kl"]
+    active = int((rows["mean"].var(axis=0) > _ACTIVE).sum())
+    nats = "nats per row"
+    return {
+        "log_likelihood": Number(
+            log_likelihood.mean(), nats, f"log p(x), {samples} importance samples a row", main=True
+        ),
+        "standard_error": Number(error, nats, "of log_likelihood, over rows"),
+        "elbo": Number(elbo.mean(), nats, "evidence lower bound: one sample's bound", main=True),
+        "nll": Number(-rows["log_p"].mean(), nats, "-log p(x given z), in the mean over z"),
+        "kl": Number(rows["kl"].mean(), nats, "divergence of q(z given x) from the prior"),
+        "active_units": Number(
+            active, "units", f"whose mean varies by more than {_ACTIVE} over rows", main=True
+        ),
+        "samples": Number(samples, "", "codes drawn for each row"),
+        "effective_samples": Number(
+            float(np.median(rows["effective"])),
+            "",
+            "(sum of weights)^2 / sum of their squares, median over rows; near 1 the estimate is"
+            " too low",
+        ),
+    }
+
+
+def _notes(model: Model, settings: Autoencoder, rows: int) -> list[str]:
+    prepare = model.preparation.settings
+    if prepare.binarise == "sampled":
+        how = (
+            "Pixels are drawn once a row from their grey values, by the run's seed and the row's"
+            " number, as Burda et al. (2016) binarise test images."
+        )
+    elif prepare.binarise == "threshold":
+        how = "Pixels are 1 above one half, else 0."
+    elif isinstance(settings.likelihood, Bernoulli):
+        how = (
+            "Grey values are read as probabilities: this is a cross-entropy, no log-likelihood of"
+            " binary rows, and not comparable with published ones"
+            " (config.data.prepare.binarise=sampled)."
+        )
+    else:
+        how = "A density of prepared values, which may be above 1 (log p(x) above 0)."
+    return [how, f"Means over {rows} rows."]
