@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aejax.models.batch import Context
+from aejax.models.likelihood import Gaussian
 from aejax.nn.product import product
 from aejax.nn.recurrence import CELLS, Recurrence, State, keep
 
@@ -118,15 +119,14 @@ class Steps(nnx.Module):
         self.symbols = settings.symbols
         self.elements = math.prod(shape[1:])
         self.size = settings.embedding if self.symbols else self.elements
-        self.table = None
-        if self.symbols:
-            if len(shape) != 1:
-                raise ValueError(
-                    f"coder.symbols={self.symbols}: rows of shape {shape} are no sequences of"
-                    " symbols; they must be (length,)"
-                )
-            scale = nnx.initializers.normal(1.0)
-            self.table = nnx.Param(scale(rngs.params(), (self.symbols, self.size)))
+        if self.symbols and len(shape) != 1:
+            raise ValueError(
+                f"coder.symbols={self.symbols}: rows of shape {shape} are no sequences of symbols;"
+                " they must be (length,)"
+            )
+        table = (self.symbols, self.size)
+        normal = nnx.initializers.normal(1.0)
+        self.table = nnx.Param(normal(rngs.params(), table)) if self.symbols else None
 
     def __call__(self, x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
         """x [length, rows, elements], NaN for what is not seen -> [length, rows, size]."""
@@ -233,3 +233,83 @@ class RecurrentDecoder(nnx.Module):
         last = settings.hidden[0]
         size = math.prod(self.shape[1:])
         self.output = nnx.Linear(last, size, kernel_init=_INITIAL, rngs=rngs)
+        # How outputs are read where they are fed back; the autoencoder puts its own here.
+        self.likelihood = nnx.static(Gaussian())
+
+    def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
+        dtype, leading = self.start.kernel.dtype, z.shape[:-1]
+        z = z.reshape(-1, z.shape[-1]).astype(dtype)
+        real = _real(mask, self.shape)
+        if real is not None:  # of each sample of a code the same
+            real = jnp.tile(real, (1, len(z) // real.shape[1], 1))
+        first = self.layers[0].inputs(z[None])
+        first = jnp.broadcast_to(first, (self.shape[0], *first.shape[1:]))
+        states = self._states(z)
+        if self.steps is None:
+            y = self._run(first, states, real)
+        elif shown is None:
+            y = self._run_freely(self.steps, first, states, real)
+        else:
+            before = _before(_timed(shown, shown), real, self.settings.reverse)
+            before = product(self.steps(before, dtype), self.before.kernel[...])
+            before = jnp.tile(before, (1, len(z) // before.shape[1], 1))
+            y = self._run(first + before, states, real)
+        return jnp.moveaxis(y, 0, 1).reshape(*leading, *self.shape)
+
+    def _states(self, z: jax.Array) -> list[State]:
+        """The layers' states before the first step."""
+        start, states = self.start(z), []
+        for layer in self.layers:
+            size = layer.hidden * CELLS[layer.cell][2]
+            state, start = start[:, :size], start[:, size:]
+            states.append(tuple(jnp.split(state, CELLS[layer.cell][2], axis=-1)))
+        return states
+
+    def _run(self, inputs: jax.Array, states: list[State], real: jax.Array | None) -> jax.Array:
+        """Layer by layer, each over all steps; [length, rows, outputs of a step]."""
+        y = None
+        for layer, state in zip(self.layers, states, strict=True):
+            inputs = inputs if y is None else layer.inputs(y)
+            _, y = layer(inputs, state, real, self.settings.reverse)
+        return product(y, self.output.kernel[...]) + self.output.bias[...]
+
+    def _run_freely(
+        self, steps: Steps, inputs: jax.Array, states: list[State], real: jax.Array | None
+    ) -> jax.Array:
+        """Step by step, each through all layers, since it waits for what the one before gave."""
+        rows, dtype = inputs.shape[1], inputs.dtype
+
+        def each(carry, now):
+            states, before = carry
+            inputs, biases, real = now
+            total = inputs + self.before(steps(before[None], dtype)[0])
+            new = []
+            for i, layer in enumerate(self.layers):
+                if i:
+                    total = new[-1][-1] @ layer.kernel[...] + biases[i - 1]
+                new.append(layer.step(states[i], total))
+            y = self.output(new[-1][-1])
+            given = self.likelihood.mean(y.reshape(rows, *self.shape[1:]))
+            given = given.reshape(rows, -1).astype(jnp.float32)
+            if real is not None:
+                new = [keep(real, *pair) for pair in zip(new, states, strict=True)]
+                given = jnp.where(real, given, before)
+            return (new, given), y
+
+        biases = [
+            jnp.broadcast_to(layer.bias[...], (self.shape[0], layer.bias.shape[-1]))
+            for layer in list(self.layers)[1:]
+        ]
+        nothing = jnp.full((rows, steps.elements), jnp.nan, jnp.float32)
+        _, y = jax.lax.scan(
+            each, (states, nothing), (inputs, biases, real), reverse=self.settings.reverse
+        )
+        return y
+
+
+def _before(x: jax.Array, real: jax.Array | None, reverse: bool) -> jax.Array:
+    """What each step is shown, x of the step before it [length, rows, elements]; NaN is nothing."""
+    if real is not None:
+        x = jnp.where(real, x, jnp.nan)
+    nothing = jnp.full_like(x[:1], jnp.nan)
+    return jnp.concatenate([x[1:], nothing] if reverse else [nothing, x[:-1]])
