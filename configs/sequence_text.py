@@ -13,12 +13,12 @@ def get_config() -> Config:
     return Config(
         data=Data(prepare=Prepare(scale=False)),
         model=Autoencoder(
-            coder=Recurrent(cell="lstm", hidden=(256,), symbols=256),
+            coder=Recurrent(cell="lru", hidden=(256,), symbols=256),
             latent_dim=256,
             bottleneck=Plain(activation="linear"),
             likelihood=Categorical(classes=256),
         ),
         optimizer=Adam(learning_rate=2e-3, schedule=Cosine(), warmup=0.05, clip=1.0),
         batch_size=128,
-        duration="20 epochs",
+        duration="12 epochs",
     )

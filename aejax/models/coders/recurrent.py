@@ -22,7 +22,7 @@ from flax import nnx
 from aejax.models.batch import Context
 from aejax.models.likelihood import Gaussian
 from aejax.nn.product import product
-from aejax.nn.recurrence import CELLS, Recurrence, State, keep
+from aejax.nn.recurrence import CELLS, State, keep, recurrence
 
 _INITIAL = nnx.initializers.glorot_uniform()
 
@@ -31,8 +31,8 @@ _INITIAL = nnx.initializers.glorot_uniform()
 class Recurrent:
     """Layers of LSTM or GRU over the first axis of a row, which is time; mirrored back.
 
-    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech; or
-    one of `symbols`, where rows are [length] and hold whole numbers, as bytes of text.
+    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech. Where
+    elements are `symbols`, whole numbers such as bytes of text, each one is a step.
 
     Attributes:
         cell: lstm | gru.
@@ -89,41 +89,41 @@ class Recurrent:
             return None
         if self.teacher_forcing == 1:
             return x
-        draw = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:2]))
+        length, _ = self.steps(x.shape[1:])
+        draw = jax.vmap(lambda key: jax.random.uniform(key, (length, 1)))
         seen = draw(context.draw("teacher_forcing")) < self.teacher_forcing
-        return jnp.where(seen.reshape(seen.shape + (1,) * (x.ndim - 2)), x, jnp.nan)
+        steps = x.reshape(len(x), length, -1)
+        return jnp.where(seen, steps, jnp.nan).reshape(x.shape)
+
+    def steps(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """How many steps rows of this shape have, and how many elements a step."""
+        size = math.prod(shape)
+        return (size, 1) if self.symbols else (shape[0], size // shape[0])
 
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> nnx.Module:
-        """An encoder of sequences of this shape, [length, ...], to `features` numbers.
-
-        Raises:
-            ValueError: symbols that are no sequence of single ones.
-        """
+        """An encoder of sequences of this shape, [length, ...], to `features` numbers."""
         return RecurrentEncoder(self, shape, features, rngs)
 
     def decoder(
         self, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
-        """A decoder of codes to `outputs` numbers for each element of sequences of this shape.
-
-        Raises:
-            ValueError: as `encoder`.
-        """
+        """A decoder of codes to `outputs` numbers for each element of sequences of this shape."""
         return RecurrentDecoder(self, latent_dim, shape, outputs, rngs)
 
 
 class Steps(nnx.Module):
-    """Elements as vectors, one a step; a symbol is one of `table`'s rows [symbols, embedding]."""
+    """Elements as vectors, one a step; a symbol is one of `table`'s rows [symbols, embedding].
+
+    Attributes:
+        length: steps of a row.
+        elements: of a step.
+        size: of a step's vector.
+    """
 
     def __init__(self, settings: Recurrent, shape: tuple[int, ...], rngs: nnx.Rngs):
         self.symbols = settings.symbols
-        self.elements = math.prod(shape[1:])
+        self.length, self.elements = settings.steps(shape)
         self.size = settings.embedding if self.symbols else self.elements
-        if self.symbols and len(shape) != 1:
-            raise ValueError(
-                f"coder.symbols={self.symbols}: rows of shape {shape} are no sequences of symbols;"
-                " they must be (length,)"
-            )
         table = (self.symbols, self.size)
         normal = nnx.initializers.normal(1.0)
         self.table = nnx.Param(normal(rngs.params(), table)) if self.symbols else None
@@ -138,18 +138,23 @@ class Steps(nnx.Module):
         return product(jax.nn.one_hot(symbol, self.symbols, dtype=dtype), self.table[...])
 
 
-def _timed(x: jax.Array, like: jax.Array) -> jax.Array:
-    """[rows, length, ...], a prefix of `like`, broadcast -> [length, rows, elements]."""
-    x = jnp.broadcast_to(x.reshape(x.shape + (1,) * (like.ndim - x.ndim)), like.shape)
-    return jnp.moveaxis(x.reshape(*x.shape[:2], -1), 1, 0)
+def _timed(x: jax.Array, like: tuple[int, ...], length: int) -> jax.Array:
+    """[rows, ...], a prefix of the shape `like`, broadcast to it -> [length, rows, elements]."""
+    x = jnp.broadcast_to(x.reshape(x.shape + (1,) * (len(like) - x.ndim)), like)
+    return jnp.moveaxis(x.reshape(len(x), length, -1), 1, 0)
 
 
-def _real(mask: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
-    """Steps with anything real in them, bool [length, rows, 1]: mask as in `Batch`, not [rows]."""
+def _real(mask: jax.Array | None, shape: tuple[int, ...], length: int) -> jax.Array | None:
+    """Steps with anything real in them, bool [length, rows, 1]; None where all rows are whole.
+
+    Args:
+        mask: as in `Batch`. One of rows alone, [rows], says which count, and cuts none short.
+        shape: of a row.
+        length: steps of a row.
+    """
     if mask is None or mask.ndim == 1:
         return None
-    real = (mask != 0).reshape(*mask.shape[:2], -1)
-    return jnp.any(real, axis=-1).T[..., None]
+    return jnp.any(_timed(mask != 0, (len(mask), *shape), length), axis=-1, keepdims=True)
 
 
 class RecurrentEncoder(nnx.Module):
@@ -166,33 +171,46 @@ class RecurrentEncoder(nnx.Module):
 
         def layers() -> nnx.List:
             return nnx.List(
-                Recurrence(
-                    settings.cell, n, m, shape[0], positions=settings.positions, rngs=rngs
+                recurrence(
+                    settings.cell,
+                    sizes[i],
+                    settings.hidden[i],
+                    self.steps.length,
+                    positions=settings.positions,
+                    rngs=rngs,
+                    readout=i + 1 < len(settings.hidden),
                 )
-                for n, m in zip(sizes, settings.hidden, strict=True)
+                for i in range(len(sizes))
             )
 
         self.layers = layers()
         self.backward = layers() if settings.bidirectional else None
-        last = ways * CELLS[settings.cell][2] * settings.hidden[-1]
+        last = ways * self.layers[-1].arrays * settings.hidden[-1]
         self.code = nnx.Linear(last, features, kernel_init=_INITIAL, rngs=rngs)
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
         dtype = self.code.kernel.dtype
-        seen = _timed(x, x)
+        length = self.steps.length
+        seen = _timed(x, x.shape, length)
         for unseen in (hidden, None if mask is None else mask == 0):
             if unseen is not None:
-                seen = jnp.where(_timed(unseen, x), jnp.nan, seen)
-        real = _real(mask, x.shape)
-        y, states = self.steps(seen, dtype), ()
+                seen = jnp.where(_timed(unseen, x.shape, length), jnp.nan, seen)
+        real = _real(mask, x.shape[1:], length)
+        y, states = self.steps(seen, dtype), []
         for i, layer in enumerate(self.layers):
-            states, forth = layer(layer.inputs(y), layer.start(len(x), dtype), real)
-            if self.backward is None:
-                y = forth
-                continue
-            layer = self.backward[i]
-            more, back = layer(layer.inputs(y), layer.start(len(x), dtype), real, reverse=True)
-            states, y = (*states, *more), jnp.concatenate([forth, back], axis=-1)
+            both = [(layer, False)]
+            if self.backward is not None:
+                both.append((self.backward[i], True))
+            run = [
+                each(each.inputs(y), each.start(len(x), dtype), real, reverse)
+                for each, reverse in both
+            ]
+            states = [array for state, _ in run for array in state]
+            if i + 1 < len(self.layers):
+                outputs = [
+                    each.output(shown) for (each, _), (_, shown) in zip(both, run, strict=True)
+                ]
+                y = jnp.concatenate(outputs, axis=-1)
         return self.code(jnp.concatenate(states, axis=-1))
 
 
@@ -213,10 +231,19 @@ class RecurrentDecoder(nnx.Module):
     ):
         self.settings = settings
         self.shape = (*shape, outputs)
+        self.length, elements = settings.steps(shape)
         self.steps = Steps(settings, shape, rngs) if settings.teacher_forcing else None
         sizes = [latent_dim, *reversed(settings.hidden)]
         self.layers = nnx.List(
-            Recurrence(settings.cell, n, m, shape[0], positions=settings.positions, rngs=rngs)
+            recurrence(
+                settings.cell,
+                n,
+                m,
+                self.length,
+                positions=settings.positions,
+                rngs=rngs,
+                backwards=settings.reverse,
+            )
             for n, m in itertools.pairwise(sizes)
         )
         first = self.layers[0]
@@ -228,29 +255,28 @@ class RecurrentDecoder(nnx.Module):
                 kernel_init=_INITIAL,
                 rngs=rngs,
             )
-        states = CELLS[settings.cell][2] * sum(settings.hidden)
+        states = first.arrays * sum(settings.hidden)
         self.start = nnx.Linear(latent_dim, states, kernel_init=_INITIAL, rngs=rngs)
-        last = settings.hidden[0]
-        size = math.prod(self.shape[1:])
-        self.output = nnx.Linear(last, size, kernel_init=_INITIAL, rngs=rngs)
+        size = self.layers[-1].size
+        self.output = nnx.Linear(size, elements * outputs, kernel_init=_INITIAL, rngs=rngs)
         # How outputs are read where they are fed back; the autoencoder puts its own here.
         self.likelihood = nnx.static(Gaussian())
 
     def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
         dtype, leading = self.start.kernel.dtype, z.shape[:-1]
         z = z.reshape(-1, z.shape[-1]).astype(dtype)
-        real = _real(mask, self.shape)
+        real = _real(mask, self.shape[:-1], self.length)
         if real is not None:  # of each sample of a code the same
             real = jnp.tile(real, (1, len(z) // real.shape[1], 1))
         first = self.layers[0].inputs(z[None])
-        first = jnp.broadcast_to(first, (self.shape[0], *first.shape[1:]))
+        first = jnp.broadcast_to(first, (self.length, *first.shape[1:]))
         states = self._states(z)
         if self.steps is None:
             y = self._run(first, states, real)
         elif shown is None:
             y = self._run_freely(self.steps, first, states, real)
         else:
-            before = _before(_timed(shown, shown), real, self.settings.reverse)
+            before = _before(_timed(shown, shown.shape, self.length), real, self.settings.reverse)
             before = product(self.steps(before, dtype), self.before.kernel[...])
             before = jnp.tile(before, (1, len(z) // before.shape[1], 1))
             y = self._run(first + before, states, real)
@@ -260,9 +286,9 @@ class RecurrentDecoder(nnx.Module):
         """The layers' states before the first step."""
         start, states = self.start(z), []
         for layer in self.layers:
-            size = layer.hidden * CELLS[layer.cell][2]
+            size = layer.hidden * layer.arrays
             state, start = start[:, :size], start[:, size:]
-            states.append(tuple(jnp.split(state, CELLS[layer.cell][2], axis=-1)))
+            states.append(tuple(jnp.split(state, layer.arrays, axis=-1)))
         return states
 
     def _run(self, inputs: jax.Array, states: list[State], real: jax.Array | None) -> jax.Array:
@@ -270,7 +296,8 @@ class RecurrentDecoder(nnx.Module):
         y = None
         for layer, state in zip(self.layers, states, strict=True):
             inputs = inputs if y is None else layer.inputs(y)
-            _, y = layer(inputs, state, real, self.settings.reverse)
+            _, shown = layer(inputs, state, real, self.settings.reverse)
+            y = layer.output(shown)
         return product(y, self.output.kernel[...]) + self.output.bias[...]
 
     def _run_freely(
@@ -283,21 +310,21 @@ class RecurrentDecoder(nnx.Module):
             states, before = carry
             inputs, biases, real = now
             total = inputs + self.before(steps(before[None], dtype)[0])
-            new = []
+            new, y = [], None
             for i, layer in enumerate(self.layers):
-                if i:
-                    total = new[-1][-1] @ layer.kernel[...] + biases[i - 1]
+                if y is not None:
+                    total = y @ layer.kernel[...] + biases[i - 1]
                 new.append(layer.step(states[i], total))
-            y = self.output(new[-1][-1])
-            given = self.likelihood.mean(y.reshape(rows, *self.shape[1:]))
-            given = given.reshape(rows, -1).astype(jnp.float32)
+                y = layer.output(layer.shown(new[-1]))
+            y = self.output(y)
+            given = self.likelihood.mean(y.reshape(rows, steps.elements, -1)).astype(jnp.float32)
             if real is not None:
                 new = [keep(real, *pair) for pair in zip(new, states, strict=True)]
                 given = jnp.where(real, given, before)
             return (new, given), y
 
         biases = [
-            jnp.broadcast_to(layer.bias[...], (self.shape[0], layer.bias.shape[-1]))
+            jnp.broadcast_to(layer.bias[...], (self.length, layer.bias.shape[-1]))
             for layer in list(self.layers)[1:]
         ]
         nothing = jnp.full((rows, steps.elements), jnp.nan, jnp.float32)
