@@ -61,10 +61,22 @@ class Autoencoder:
             raise ValueError(f"bottleneck.{error}") from None
         if problem := self.likelihood.check(interval):
             raise ValueError(f"likelihood: {problem}")
+        if self.symbols and isinstance(
+            self.corruption, (corruption.Noise, corruption.SaltAndPepper)
+        ):
+            raise ValueError(
+                "corruption: noise and salt_and_pepper are for numbers, and model.likelihood="
+                "categorical is for symbols; it takes masking, which puts 0 in their place"
+            )
         if hasattr(self.coder, "check") and (problem := self.coder.check(self)):
             raise ValueError(f"coder.{problem}")
         if self.penalty is not None and (problem := self.penalty.check(self)):
             raise ValueError(f"penalty: {problem}")
+
+    @property
+    def symbols(self) -> int:
+        """How many kinds of symbols the data are made of; 0 where they are numbers."""
+        return getattr(self.likelihood, "classes", 0)
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
         """Builds the module for batches like this one (shapes alone are looked at)."""

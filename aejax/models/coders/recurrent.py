@@ -29,13 +29,13 @@ _INITIAL = nnx.initializers.glorot_uniform()
 
 @dataclasses.dataclass
 class Recurrent:
-    """Layers of LSTM or GRU over the first axis of a row, which is time; mirrored back.
+    """Layers over the first axis of a row, which is time, to the code; mirrored back.
 
-    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech. Where
-    elements are `symbols`, whole numbers such as bytes of text, each one is a step.
+    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech.
+    Where elements are `symbols`, whole numbers such as bytes of text, each one is a step.
 
     Attributes:
-        cell: lstm | gru.
+        cell: lstm | gru | lru (a linear recurrence, which keeps long sequences and is fast).
         hidden: units of each layer, from the data inwards.
         symbols: how many kinds of symbols there are (256 for bytes), 0 where elements are numbers.
         embedding: numbers that stand for a symbol.
@@ -70,10 +70,10 @@ class Recurrent:
 
     def check(self, model: Any) -> str | None:
         """Why it does not suit this model's other parts, or None."""
-        classes = getattr(model.likelihood, "classes", None)
-        if (classes or 0) == self.symbols:
+        classes = model.symbols
+        if classes == self.symbols:
             return None
-        if classes is None:
+        if not classes:
             return (
                 f"symbols={self.symbols} needs model.likelihood=categorical with"
                 f" classes={self.symbols}"
