@@ -202,7 +202,7 @@ class Linear(Recurrence):
         return state if self.readout is not None else ()
 
     def output(self, shown: State) -> jax.Array:
-        assert self.readout is not None
+        assert self.readout is not None and self.readout.bias is not None
         both = jnp.concatenate(shown, axis=-1)
         return jax.nn.gelu(product(both, self.readout.kernel[...]) + self.readout.bias[...])
 

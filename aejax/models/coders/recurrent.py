@@ -293,12 +293,12 @@ class RecurrentDecoder(nnx.Module):
 
     def _run(self, inputs: jax.Array, states: list[State], real: jax.Array | None) -> jax.Array:
         """Layer by layer, each over all steps; [length, rows, outputs of a step]."""
-        y = None
-        for layer, state in zip(self.layers, states, strict=True):
-            inputs = inputs if y is None else layer.inputs(y)
+        for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            if i:
+                inputs = layer.inputs(y)
             _, shown = layer(inputs, state, real, self.settings.reverse)
             y = layer.output(shown)
-        return product(y, self.output.kernel[...]) + self.output.bias[...]
+        return _linear(self.output, y)
 
     def _run_freely(
         self, steps: Steps, inputs: jax.Array, states: list[State], real: jax.Array | None
@@ -310,9 +310,9 @@ class RecurrentDecoder(nnx.Module):
             states, before = carry
             inputs, biases, real = now
             total = inputs + self.before(steps(before[None], dtype)[0])
-            new, y = [], None
+            new = []
             for i, layer in enumerate(self.layers):
-                if y is not None:
+                if i:
                     total = y @ layer.kernel[...] + biases[i - 1]
                 new.append(layer.step(states[i], total))
                 y = layer.output(layer.shown(new[-1]))
@@ -332,6 +332,12 @@ class RecurrentDecoder(nnx.Module):
             each, (states, nothing), (inputs, biases, real), reverse=self.settings.reverse
         )
         return y
+
+
+def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array:
+    """x [length, rows, n] -> [length, rows, m]."""
+    assert layer.bias is not None
+    return product(x, layer.kernel[...]) + layer.bias[...]
 
 
 def _before(x: jax.Array, real: jax.Array | None, reverse: bool) -> jax.Array:
