@@ -31,6 +31,8 @@ GOLDEN = {
     "dense": 36.85862,
     "k_sparse": 42.88403,
     "linear": 39.65965,
+    "sequence": 26.45531,
+    "sequence_text": 86.29481,
     "sparse": 121.22715,
     "variational": 29.60623,
 }
