@@ -33,6 +33,8 @@ GOLDEN = {
     "k_sparse": 42.88403,
     "linear": 39.65965,
     "oja": 38.63325,
+    "sequence": 26.45531,
+    "sequence_text": 86.29481,
     "sparse": 121.22715,
     "stacked": 36.19448,
     "variational": 29.60623,
