@@ -34,15 +34,17 @@ def main(argv: list[str]) -> None:
     from aejax import folder
     from aejax.evaluate.encode import encode
     from aejax.evaluate.rows import choose_rows, fitted
+    from aejax.evaluate.symbols import are_symbols
     from aejax.loading import load
 
     rows = choose_rows(folder.read(given.workdir), given.source, given.split, given.folder)
     step = int(given.step) if given.step.isdecimal() else given.step
     model = load(given.workdir, step)
+    kind = "share of wrong symbols" if are_symbols(model) else "mean squared error"
     error = encode(fitted(model, rows.source.spec), rows.source, given.out)
     print(
         f"{len(rows.source)} rows of {rows.name}, split {rows.split}, with step {model.step}"
-        f" ({'EMA' if model.averaged else 'no EMA'}): mean squared error {error:.5g}; {given.out}"
+        f" ({'EMA' if model.averaged else 'no EMA'}): {kind} {error:.5g}; {given.out}"
     )
 
 

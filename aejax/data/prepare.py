@@ -141,6 +141,31 @@ def _shifted(x: jax.Array, key: jax.Array, most: int) -> jax.Array:
     return jax.lax.dynamic_slice(jnp.pad(x, around), [*start] + [0] * (x.ndim - 2), x.shape)
 
 
+def check_symbols(settings: Any, source: Source, count: int) -> None:
+    """Checks that x is whole numbers from 0 to count - 1; reads rows where their type leaves doubt.
+
+    Raises:
+        InputError: it is prepared to be something else, or a value is.
+    """
+    accepted = f"model.likelihood=categorical takes whole numbers from 0 to {count - 1}"
+    for name, value, plain in (
+        ("scale", settings.scale, False),
+        ("centre", settings.centre, "none"),
+    ):
+        if value != plain:
+            raise InputError(
+                f"config.data.prepare.{name}={value}: {accepted} as they are stored; must be"
+                f" {plain}"
+            )
+    maximum = source.spec.maximum
+    if maximum is not None and maximum < count:
+        return
+    for chunk in _chunks(source):
+        wrong = (chunk < 0) | (chunk >= count) | (chunk != np.floor(chunk))
+        if wrong.any():
+            raise InputError(f"config.data.source: {accepted}; there is {chunk[wrong][0]:g}")
+
+
 def check(settings: Any, spec: Spec) -> None:
     """Raises InputError where augmentation does not suit rows of this shape."""
     if (settings.shift or settings.flip) and len(spec.shape) < 2:

@@ -10,6 +10,7 @@ from aejax import files
 from aejax.data.sources.base import Source
 from aejax.evaluate.result import need
 from aejax.evaluate.rows import stream
+from aejax.evaluate.symbols import are_symbols
 from aejax.loading import Model
 
 
@@ -23,7 +24,8 @@ def encode(model: Model, source: Source, out: str) -> float:
         source: rows of the model's shape.
         out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
             [rows, *shape] are float32, the latter in units after `preparation.undo`, as is error
-            [rows], the mean squared error of each row's elements; index [rows] is a row's number.
+            [rows], the mean squared error of each row's elements (of symbols, the share that is
+            wrong); index [rows] is a row's number.
 
     Returns:
         The mean error.
@@ -49,7 +51,8 @@ def encode(model: Model, source: Source, out: str) -> float:
             for piece in stream(model, source, run):
                 made = piece.values["reconstruction"]
                 member.write(np.ascontiguousarray(made, "<f4").tobytes())
-                error = np.square(piece.values["x"].astype(np.float64) - made)
+                x = piece.values["x"].astype(np.float64)
+                error = x != made if are_symbols(model) else np.square(x - made)
                 kept["error"].append(error.reshape(len(error), -1).mean(axis=1))
                 kept["z"].append(piece.values["z"])
                 if piece.label is not None:

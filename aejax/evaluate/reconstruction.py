@@ -11,7 +11,7 @@ import numpy as np
 from aejax import pictures
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
-from aejax.evaluate import plots, principal
+from aejax.evaluate import plots, principal, symbols
 from aejax.evaluate.principal import Components
 from aejax.evaluate.result import Figure, Number, Result, need
 from aejax.evaluate.rows import Piece, piece_size, stream
@@ -67,12 +67,14 @@ def task(model: Model, source: Source) -> Result:
     """Measures what is lost between rows and their deterministic reconstructions.
 
     Sums over rows and elements are taken in float64, in units after `preparation.undo` ([0, 1]
-    where the data were scaled).
+    where the data were scaled). Symbols are compared as `symbols.result` does.
 
     Raises:
         InputError: a model without encode and decode.
     """
     need(model.module, ("encode", "decode"), "--tasks=reconstruction")
+    if symbols.are_symbols(model):
+        return symbols.result(model, source)
     scales = _scales(model, source)
     baseline, why_not = _baseline(model)
     sums: dict[str, float] = {}

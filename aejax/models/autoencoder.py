@@ -61,8 +61,22 @@ class Autoencoder:
             raise ValueError(f"bottleneck.{error}") from None
         if problem := self.likelihood.check(interval):
             raise ValueError(f"likelihood: {problem}")
+        if self.symbols and isinstance(
+            self.corruption, (corruption.Noise, corruption.SaltAndPepper)
+        ):
+            raise ValueError(
+                "corruption: noise and salt_and_pepper are for numbers, and model.likelihood="
+                "categorical is for symbols; it takes masking, which puts 0 in their place"
+            )
+        if hasattr(self.coder, "check") and (problem := self.coder.check(self)):
+            raise ValueError(f"coder.{problem}")
         if self.penalty is not None and (problem := self.penalty.check(self)):
             raise ValueError(f"penalty: {problem}")
+
+    @property
+    def symbols(self) -> int:
+        """How many kinds of symbols the data are made of; 0 where they are numbers."""
+        return getattr(self.likelihood, "classes", 0)
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
         """Builds the module for batches like this one (shapes alone are looked at)."""
@@ -84,6 +98,8 @@ class AutoencoderModule(nnx.Module):
         self.decoder = settings.coder.decoder(settings.latent_dim, shape, outputs, rngs)
         if getattr(settings.coder, "tied", False):
             settings.coder.tie(self.encoder, self.decoder)
+        if hasattr(self.decoder, "likelihood"):  # it feeds back what it gives
+            self.decoder.likelihood = nnx.static(settings.likelihood)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [rows, *shape] -> code z [rows, latent_dim]."""
@@ -102,6 +118,7 @@ class AutoencoderModule(nnx.Module):
 
         Returns:
             A scalar and {"nll": -log p(x given z), "mse": squared error an element, ...}, scalars.
+            In evaluation the decoder runs freely: it is shown nothing of x but the code.
         """
         parts, x, mask = self.settings, batch.x, batch.mask
         context = context or evaluation(mask)
@@ -113,7 +130,8 @@ class AutoencoderModule(nnx.Module):
         code = parts.bottleneck(features, context)
         # XLA on a CPU fuses less around an axis of one sample: a training step took 1.3 x the time.
         z = code.z[0] if len(code.z) == 1 else code.z
-        parameters = self.decoder(z, x, mask).astype(jnp.float32)
+        shown = self._shown(x, context)
+        parameters = self.decoder(z, shown, mask).astype(jnp.float32)
         weight = _weight(x, mask, noisy.weight)
         log_p = _per_row(parts.likelihood.log_prob(*_flat(parameters, x)), weight)
         log_p = log_p.reshape(len(code.z), -1)
@@ -122,13 +140,21 @@ class AutoencoderModule(nnx.Module):
         terms = {"nll": -row_mean(jnp.mean(log_p, axis=0), mask)}
         if not context.training:
             means, flat = _flat(parts.likelihood.mean(parameters)[..., None], x)
-            error = jnp.square(jnp.mean(means.reshape(-1, *flat.shape), axis=0) - flat)
-            terms["mse"] = self._mean_element(error, _weight(x, mask, None), mask)
+            mean = jnp.mean(means.reshape(-1, *flat.shape), axis=0)
+            for name, error in parts.likelihood.error(mean, flat).items():
+                terms[name] = self._mean_element(error, _weight(x, mask, None), mask)
         total = -row_mean(objective, mask)
         for name, value in {**code.penalties, **self._penalties(batch, code.z, context)}.items():
             terms[name] = row_mean(value, mask) if value.ndim else value
             total = total + terms[name]
         return total, terms
+
+    def _shown(self, x: jax.Array, context: Context) -> jax.Array | None:
+        """What the decoder is shown of x beside the code: nothing, but for teacher forcing."""
+        if not context.training:
+            return None
+        choose = getattr(self.settings.coder, "shown", None)
+        return x if choose is None else choose(x, context)
 
     def _penalties(self, batch: Batch, z: jax.Array, context: Context) -> dict[str, jax.Array]:
         if self.settings.penalty is None:

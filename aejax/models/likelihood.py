@@ -9,6 +9,11 @@ import jax.numpy as jnp
 from aejax.nn import bernoulli
 
 
+def squared(mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+    """{"mse": squared error}, elementwise."""
+    return {"mse": jnp.square(mean - x)}
+
+
 @dataclasses.dataclass
 class Bernoulli:
     """Binary pixels, or grey ones in [0, 1] read as probabilities; the decoder gives logits.
@@ -30,6 +35,10 @@ class Bernoulli:
 
     def mode(self, parameters: jax.Array) -> jax.Array:
         return (parameters[..., 0] > 0).astype(parameters.dtype)
+
+    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        """What evaluation reports of `mean` beside the likelihood, elementwise."""
+        return squared(mean, x)
 
     def check(self, interval: bool) -> str | None:
         """Why these data do not suit it, or None; `interval`: x lies in [0, 1]."""
@@ -71,9 +80,59 @@ class Gaussian:
     def mode(self, parameters: jax.Array) -> jax.Array:
         return parameters[..., 0]
 
+    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        """What evaluation reports of `mean` beside the likelihood, elementwise."""
+        return squared(mean, x)
+
     def check(self, interval: bool) -> str | None:
         """Why these data do not suit it, or None: any real values do."""
         return None
 
 
-KINDS = {"bernoulli": Bernoulli, "gaussian": Gaussian}
+@dataclasses.dataclass
+class Categorical:
+    """Symbols without an order, such as bytes of text; the decoder gives a logit for each.
+
+    Attributes:
+        classes: how many symbols there are; x holds whole numbers from 0 to classes - 1.
+    """
+
+    classes: int = 256
+
+    def __post_init__(self):
+        if self.classes < 2:
+            raise ValueError(f"classes={self.classes}: must be at least 2")
+
+    def outputs(self) -> int:
+        return self.classes
+
+    def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
+        """parameters [..., *shape, classes], x [rows, *shape] -> log p of each element, nats."""
+        # A sum in place of a lookup: its gradient is no scatter, and fuses with the rest.
+        own = jnp.arange(self.classes) == x[..., None].astype(jnp.int32)
+        chosen = jnp.sum(jnp.where(own, parameters, 0.0), axis=-1)
+        return chosen - jax.nn.logsumexp(parameters, axis=-1)
+
+    def mean(self, parameters: jax.Array) -> jax.Array:
+        """The mode: symbols have no order in which they could be averaged."""
+        return self.mode(parameters)
+
+    def mode(self, parameters: jax.Array) -> jax.Array:
+        """The likeliest symbol, float32."""
+        return jnp.argmax(parameters, axis=-1).astype(jnp.float32)
+
+    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        """{"wrong": 1 where the symbol is another, 0 where it is right}, elementwise."""
+        return {"wrong": (mean != x).astype(jnp.float32)}
+
+    def check(self, interval: bool) -> str | None:
+        """Why these data do not suit it, or None; `interval`: x lies in [0, 1]."""
+        if not interval:
+            return None
+        return (
+            f"categorical needs whole numbers from 0 to {self.classes - 1}, as they are stored:"
+            " data.prepare.scale=False"
+        )
+
+
+KINDS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "categorical": Categorical}

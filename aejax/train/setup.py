@@ -156,6 +156,9 @@ def setup(
             f" config.data.train={config.data.train}"
         )
     prepare.check(config.data.prepare, train.spec)
+    if symbols := getattr(config.model, "symbols", 0):
+        for source in (train, test):
+            prepare.check_symbols(config.data.prepare, source, symbols)
     statistics = _statistics(config, train, workdir)
     preparation = Preparation(config.data.prepare, train.spec, statistics)
     steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))

@@ -2,5 +2,6 @@
 
 from aejax.models.coders.convolutional import Convolutional
 from aejax.models.coders.dense import Dense
+from aejax.models.coders.recurrent import Recurrent
 
-KINDS = {"dense": Dense, "convolutional": Convolutional}
+KINDS = {"dense": Dense, "convolutional": Convolutional, "recurrent": Recurrent}

@@ -51,6 +51,8 @@ class Contractive:
 
     def check(self, model: Any) -> str | None:
         """Why it does not suit this model, or None."""
+        if model.symbols:
+            return "contractive needs numbers: codes have no derivative by symbols"
         if self.method == "closed" and not _is_one_sigmoid_layer(model):
             return (
                 "contractive.method=closed needs one sigmoid layer: model.coder=dense with"

@@ -1,0 +1,83 @@
+"""How well a code keeps symbols, such as bytes of text: the share that is exactly right."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.data.sources.base import Source
+from aejax.evaluate.result import Number, Result
+from aejax.evaluate.rows import Piece, stream
+from aejax.loading import Model
+from aejax.models.likelihood import Categorical
+
+_SHOWN = 5
+
+
+def are_symbols(model: Model) -> bool:
+    """Whether this model's elements are symbols: its likelihood is categorical."""
+    settings = getattr(model.module, "settings", None)
+    return isinstance(getattr(settings, "likelihood", None), Categorical)
+
+
+def result(model: Model, source: Source) -> Result:
+    """Compares rows with the likeliest symbols that their codes give, all at once or step by step.
+
+    Sums are taken in float64. The decoder runs freely: it is given the code and nothing else.
+    """
+    sums: dict[str, float] = {}
+    first: Piece | None = None
+    for piece in stream(model, source, _compared(model)):
+        first = first or piece
+        right = piece.values["made"] == piece.x.reshape(len(piece.x), -1)
+        found = {
+            "accuracy": right.mean(axis=1),
+            "whole_rows": right.all(axis=1),
+            "nll": piece.values["nll"].astype(np.float64).mean(axis=1),
+        }
+        for name, values in found.items():
+            sums[name] = sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
+    assert first is not None
+    means = {name: value / len(source) for name, value in sums.items()}
+    return Result(
+        {
+            "accuracy": Number(means["accuracy"], "", "share of symbols exactly right", True),
+            "whole_rows": Number(means["whole_rows"], "", "share of rows without an error", True),
+            "nll": Number(means["nll"], "nats per symbol", "cross-entropy, from the logits", True),
+        },
+        notes=_notes(model, first),
+    )
+
+
+def _compared(model: Model):
+    """(module, raw) -> {"made": likeliest symbols, "nll"}, each [rows, elements]."""
+
+    def compare(module: Any, raw: jax.Array) -> dict[str, jax.Array]:
+        x, likelihood = model.preparation(raw), module.settings.likelihood
+        parameters = module.decoder(module.encode(x), None, None)
+        flat = parameters.reshape(len(x), -1, parameters.shape[-1])
+        nll = -likelihood.log_prob(flat, x.reshape(len(x), -1))
+        return {"made": likelihood.mode(flat), "nll": nll}
+
+    return compare
+
+
+def _notes(model: Model, first: Piece) -> list[str]:
+    notes = ["No squared error and no PCA: symbols have no order and no distance."]
+    if getattr(model.module.settings.coder, "teacher_forcing", 0):
+        notes.append(
+            "The decoder is fed its own likeliest symbols, so that nll is no likelihood of whole"
+            " rows."
+        )
+    if first.x.dtype == np.uint8 and first.x.ndim == 2:
+        made = first.values["made"].astype(np.uint8)
+        notes += [
+            f"{_text(x)} became {_text(y)}."
+            for x, y in zip(first.x[:_SHOWN], made[:_SHOWN], strict=True)
+        ]
+    return notes
+
+
+def _text(row: np.ndarray) -> str:
+    """Bytes as people read them: printable ones as they are, others as escapes."""
+    return repr(row.tobytes())[1:]

@@ -1,0 +1,24 @@
+"""Recurrent autoencoder of text: windows of bytes, each read into one code and written again."""
+
+from aejax.config import Config, Data, Prepare
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Recurrent
+from aejax.models.likelihood import Categorical
+from aejax.train.optimizer import Adam, Cosine
+
+
+def get_config() -> Config:
+    """Windows of bytes; run it with --config.data.source=text:FILE?length=32."""
+    return Config(
+        data=Data(prepare=Prepare(scale=False)),
+        model=Autoencoder(
+            coder=Recurrent(cell="lru", hidden=(256,), symbols=256),
+            latent_dim=256,
+            bottleneck=Plain(activation="linear"),
+            likelihood=Categorical(classes=256),
+        ),
+        optimizer=Adam(learning_rate=2e-3, schedule=Cosine(), warmup=0.05, clip=1.0),
+        batch_size=128,
+        duration="12 epochs",
+    )
