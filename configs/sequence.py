@@ -1,6 +1,6 @@
 """Recurrent autoencoder: an LSTM reads a sequence of vectors into one code, another writes it.
 
-    python -m launch.train --config=sequence
+python -m launch.train --config=sequence
 """
 
 from aejax.config import Config
