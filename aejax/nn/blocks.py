@@ -138,7 +138,7 @@ class Attention(nnx.Module):
             q, k = (turn(each, self.blocks.rotary) for each in (q, k))
         bias = None if self.offsets is None else self.offsets[...]
         seen = attend(q, k, v, real=real, bias=bias, window=self.window)
-        return product(seen.reshape(x.shape), self.out.kernel[...]) + self.out.bias[...]
+        return self.out(seen.reshape(-1, width)).reshape(x.shape)
 
 
 def _own_offsets(heads: int, tokens: int) -> np.ndarray:

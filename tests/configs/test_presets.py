@@ -32,6 +32,7 @@ GOLDEN = {
     "k_sparse": 42.88403,
     "linear": 39.65965,
     "sparse": 121.22715,
+    "transformer": 27.17260,
     "variational": 29.60623,
 }
 

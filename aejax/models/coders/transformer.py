@@ -280,7 +280,8 @@ class TransformerDecoder(nnx.Module):
             each = jax.vmap(lambda n: jax.vmap(lambda key: jax.random.fold_in(key, n))(keys))
             keys = each(samples).reshape(rows)
         tokens = self.stack(tokens, real, keys)
-        out = product(tokens, self.out.kernel[...]) + self.out.bias[...]
+        # One leading axis: see nn/product.py.
+        out = self.out(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
         return self.pieces.together(out, self.outputs).reshape(
             *leading, *self.pieces.shape, self.outputs
         )
