@@ -10,15 +10,9 @@ from aejax.models.coders import Transformer
 from aejax.models.likelihood import Bernoulli
 from aejax.train.optimizer import Adam, Cosine
 
-# Over config.mesh.tensor: heads and hidden units. Into a block they are its last axis, out of it
-# the first. (Of embeddings, the code and the output the default holds.)
-RULES = (
-    r".*/block/into/kernel=fsdp tensor",
-    r".*/block/into=fsdp tensor",
-    r".*/block/into_bias=tensor",
-    r".*/block/into/bias=tensor",
-    r".*/block/out/kernel=tensor fsdp",
-)
+# Heads and hidden units lie over config.mesh.tensor: into a block they are its last axis, out of it
+# the first. The default holds for the rest.
+RULES = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
 
 
 def get_config() -> Config:

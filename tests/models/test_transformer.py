@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec
 
+from aejax.config import Mesh
 from aejax.models import Autoencoder, Batch, Context
 from aejax.models.batch import evaluation
 from aejax.models.bottlenecks import KSparse, Variational
@@ -16,6 +18,8 @@ from aejax.models.corruption import Hidden, Masking
 from aejax.models.likelihood import Categorical, Gaussian
 from aejax.models.penalties import L1
 from aejax.nn.blocks import angles, turn
+from aejax.train.setup import setup
+from configs import transformer as preset
 
 WIDTH, HEADS = 8, 2
 
@@ -198,12 +202,12 @@ def test_relative_heads_start_at_their_neighbours():
 # What must not be seen.
 
 
-def masked(layout="awf", **fields) -> Autoencoder:
+def masked(layout="af", **fields) -> Autoencoder:
     settings = coder(encoder_layout=layout, decoder_layout=layout, **fields)
     return Autoencoder(settings, 0, likelihood=Categorical(7), corruption=Hidden(0.3))
 
 
-def test_hidden_and_padded_symbols_change_no_bit_of_prediction_loss_and_gradient():
+def test_hidden_and_padded_symbols_change_no_bit_of_a_prediction():
     settings = coder(symbols=7, encoder_layout="awf", decoder_layout="af")
     model = drawn(lambda rngs: Tokens(settings, rngs))
     random = np.random.RandomState(1)
@@ -275,6 +279,10 @@ def loss_of(settings: Autoencoder, batch: Batch, given: Context | None):
     return run(state, batch), nnx.merge(graph, state)
 
 
+def logits_of(model, x, hidden):
+    return model.decoder(model.encoder(x, hidden, None), None, None)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_masked_models_loss_is_the_likelihood_of_what_is_hidden(training):
     settings = masked(symbols=7)
@@ -288,7 +296,9 @@ def test_a_masked_models_loss_is_the_likelihood_of_what_is_hidden(training):
         given = Context(keys, None, evaluation(None).mean)
     hidden = np.asarray(settings.corruption(batch.x, given).hidden)
     assert 0 < hidden.sum() < hidden.size
-    logits = np.float64(model.decoder(model.encoder(batch.x, hidden, None), None, None))
+    graph, state = nnx.split(model)
+    run = jax.jit(lambda state, x, hidden: logits_of(nnx.merge(graph, state), x, hidden))
+    logits = np.float64(run(state, batch.x, hidden))
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     own = np.take_along_axis(log_p, x.astype(int)[..., None], -1)[..., 0]
     expected = -np.sum(own * hidden) / 5
@@ -306,7 +316,9 @@ def test_evaluation_hides_the_same_of_a_row_in_any_batch():
     x = jnp.asarray(np.random.RandomState(1).randint(0, 7, (6, 9)), jnp.float32)
     index = jnp.arange(6)
     (whole, _), model = loss_of(settings, Batch(x, index=index), None)
-    halves = [model.loss(Batch(x[rows], index=index[rows]))[0] for rows in ([5, 1, 0], [2, 4, 3])]
+    graph, state = nnx.split(model)
+    run = jax.jit(lambda rows: nnx.merge(graph, state).loss(Batch(x[rows], index=index[rows]))[0])
+    halves = [run(jnp.array(rows)) for rows in ([5, 1, 0], [2, 4, 3])]
     assert float(whole) == pytest.approx(float(sum(halves)) / 2, rel=1e-5)
 
 
@@ -318,12 +330,12 @@ def test_hidden_hides_whole_squares_at_its_rate():
     assert hidden.shape == (64, 8, 12)
     assert (squares == squares[:, :, :1, :, :1]).all()
     assert hidden.mean() == pytest.approx(0.25, abs=0.07)
-    np.testing.assert_array_equal(found.x, np.where(hidden[..., None], 0, 1))
+    np.testing.assert_array_equal(found.x, np.where(hidden[..., None], 0, np.ones(x.shape)))
     np.testing.assert_array_equal(found.weight, hidden.astype(np.float32))
     steps = Hidden(0.4, rest=0.5)(jnp.ones((500, 7, 2)), context(500))
     assert np.asarray(steps.hidden).shape == (500, 7)
     assert np.asarray(steps.hidden).mean() == pytest.approx(0.4, abs=0.03)
-    np.testing.assert_array_equal(steps.weight, np.where(steps.hidden, 1, 0.5))
+    np.testing.assert_array_equal(steps.weight, np.where(steps.hidden, np.float32(1), 0.5))
     with pytest.raises(ValueError, match=r"corruption.patch=5: must divide both sides"):
         Hidden(0.25, patch=5)(x, context(64))
 
@@ -351,14 +363,17 @@ def test_dropout_keeps_the_mean_draws_by_row_and_is_off_in_evaluation():
         rtol=1e-4,
         atol=1e-5,
     )
-    run = lambda given: compiled(encoder, x, None, None, given)  # noqa: E731
-    np.testing.assert_array_equal(run(evaluation(None)), run(None))
-    whole = np.asarray(nnx.merge(graph, state)(x, None, None, context(3)))
-    assert not np.allclose(whole, run(None))
+
+    def run(x, given):
+        return jax.jit(lambda state, x: nnx.merge(graph, state)(x, None, None, given))(state, x)
+
+    np.testing.assert_array_equal(run(x, evaluation(None)), run(x, None))
+    whole = np.asarray(run(x, context(3)))
+    assert not np.allclose(whole, run(x, None))
     # A row's draw is its own: alone it comes out the same.
     keys = context(3).keys[1:2]
     alone = Context(keys, jnp.int32(3), lambda values: values)
-    found = nnx.merge(graph, state)(x[1:2], None, None, alone)
+    found = run(x[1:2], alone)
     np.testing.assert_allclose(found[0], whole[1], rtol=1e-4, atol=1e-5)
 
 
@@ -368,7 +383,9 @@ def test_samples_of_a_code_are_dropped_differently_and_trained():
     (loss, _), model = loss_of(settings, batch, context(2))
     assert np.isfinite(loss)
     z = jnp.ones((3, 2, 4))
-    out = np.asarray(model.decoder(z, None, None, context(2)))
+    graph, state = nnx.split(model.decoder)
+    run = jax.jit(lambda z: nnx.merge(graph, state)(z, None, None, context(2)))
+    out = np.asarray(run(z))
     assert out.shape == (3, 2, 5, 3, 1)
     assert not np.allclose(out[0], out[1])
 
@@ -441,3 +458,17 @@ def test_parts_that_do_not_fit_are_refused(changes, said):
         setattr(settings, name, value)
     with pytest.raises(ValueError, match=said):
         settings.check(interval=False)
+
+
+def test_heads_and_hidden_units_lie_over_the_tensor_axis():
+    config = preset.get_config()
+    config.mesh = Mesh(1, 2, 4, preset.RULES)
+    params = setup(config).state.params
+    slots = params["encoder"]["stack"]["slots"]
+    into, out = PartitionSpec("fsdp", "tensor"), PartitionSpec("tensor", "fsdp")
+    for kind, arrays in (("a", slots[0]["block"]), ("f", slots[1]["block"])):
+        first = arrays["into"] if kind == "a" else arrays["into"]["kernel"]
+        assert first.sharding.spec == into and arrays["out"]["kernel"].sharding.spec == out
+    # A device's piece of what goes into attention is whole heads: each 3 x 16 columns.
+    block = slots[0]["block"]["into"]
+    assert block.sharding.shard_shape(block.shape) == (32, 3 * 16)
