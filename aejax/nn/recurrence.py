@@ -113,11 +113,9 @@ class Gated(Recurrence):
     ):
         self.cell, self.hidden, self.size = cell, hidden, hidden
         self.arrays, matrices = (2, 4) if cell == "lstm" else (1, 3)
+        self.kernel = nnx.Param(_side_by_side(_GLOROT, matrices, (inputs, hidden), rngs))
         orthogonal = nnx.initializers.orthogonal()
-        kernels = [_GLOROT(rngs.params(), (inputs, hidden)) for _ in range(matrices)]
-        self.kernel = nnx.Param(jnp.concatenate(kernels, axis=1))
-        recurrent = [orthogonal(rngs.params(), (hidden, hidden)) for _ in range(matrices)]
-        self.recurrent = nnx.Param(jnp.concatenate(recurrent, axis=1))
+        self.recurrent = nnx.Param(_side_by_side(orthogonal, matrices, (hidden, hidden), rngs))
         bias = _memory(cell, hidden, length, rngs)
         self.bias = nnx.Param(jnp.tile(bias, (length, 1)) if positions else bias)
 
@@ -130,6 +128,15 @@ class Gated(Recurrence):
 
     def output(self, shown: State) -> jax.Array:
         return shown[0]
+
+
+def _side_by_side(
+    initial: nnx.Initializer, count: int, shape: tuple[int, int], rngs: nnx.Rngs
+) -> jax.Array:
+    """`count` matrices, each initialised as one of its own: [n, count * m]."""
+    keys = jax.random.split(rngs.params(), count)
+    each = jax.vmap(lambda key: initial(key, shape))(keys)
+    return jnp.moveaxis(each, 0, 1).reshape(shape[0], -1)
 
 
 def _lstm(state: State, inputs: jax.Array, before: jax.Array) -> State:

@@ -31,6 +31,8 @@ GOLDEN = {
     "dense": 36.85862,
     "k_sparse": 42.88403,
     "linear": 39.65965,
+    "sequence": 27.92994,
+    "sequence_text": 130.78438,
     "sparse": 121.22715,
     "transformer": 27.17260,
     "variational": 29.60623,
@@ -44,6 +46,8 @@ def preset(name: str, **changes) -> Config:
     config.batch_size = 64
     if name == "deep":  # as deep, but not as wide: this is about sameness
         config.model.coder.hidden = (100, 50, 25)
+    if name.startswith("sequence"):
+        config.model.coder.hidden = (32,)
     for field, value in changes.items():
         setattr(config, field, value)
     return config

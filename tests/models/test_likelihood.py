@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from aejax.models.likelihood import Bernoulli, Gaussian
+from aejax.models.likelihood import Bernoulli, Categorical, Gaussian
 from aejax.nn import bernoulli
 
 RANDOM = np.random.RandomState(0)
@@ -136,3 +136,38 @@ def test_the_default_gaussian_is_the_squared_error_and_a_constant():
 def test_a_deviation_that_is_none_is_refused(deviation):
     with pytest.raises(ValueError, match=f"deviation={deviation}: must be above 0"):
         Gaussian(deviation)
+
+
+def test_categorical_is_the_logarithm_of_the_softmax():
+    likelihood = Categorical(5)
+    logits = RANDOM.randn(3, 4, 6, 5).astype(np.float32) * 4
+    logits[0, 0, 0] = [1e4, -1e4, 0, 50, 1e4]
+    x = RANDOM.randint(0, 5, (4, 6)).astype(np.float32)
+    exact = special.log_softmax(np.float64(logits), axis=-1)
+    chosen = np.take_along_axis(exact, np.broadcast_to(x, (3, 4, 6))[..., None].astype(int), -1)
+    found, slope = jax.jit(
+        lambda logits: (
+            likelihood.log_prob(logits, x),
+            jax.grad(lambda logits: jnp.sum(likelihood.log_prob(logits, x)))(logits),
+        )
+    )(logits)
+    np.testing.assert_allclose(found, chosen[..., 0], rtol=1e-5, atol=1e-5)
+    one_hot = np.arange(5) == x[..., None]
+    np.testing.assert_allclose(slope, one_hot - np.exp(exact), atol=1e-5)
+    assert likelihood.outputs() == 5
+    best = np.argmax(logits, axis=-1).astype(np.float32)
+    for read in (likelihood.mean, likelihood.mode):
+        assert np.array_equal(read(logits), best) and read(logits).dtype == np.float32
+    wrong = likelihood.error(best, x)["wrong"]
+    assert np.array_equal(wrong, best != x)
+
+
+def test_categorical_takes_bytes_as_they_are_stored():
+    assert Categorical().check(interval=False) is None
+    assert "data.prepare.scale=False" in Categorical().check(interval=True)
+    # Above 256 a half-precision number is no symbol any more.
+    logits = np.zeros((1, 1, 300), np.float32)
+    logits[..., 299] = 1
+    assert Categorical(300).mean(jnp.asarray(logits, jnp.bfloat16))[0, 0] == 299
+    with pytest.raises(ValueError, match="classes=1: must be at least 2"):
+        Categorical(1)

@@ -266,20 +266,20 @@ class RecurrentDecoder(nnx.Module):
         dtype, leading = self.start.kernel.dtype, z.shape[:-1]
         z = z.reshape(-1, z.shape[-1]).astype(dtype)
         real = _real(mask, self.shape[:-1], self.length)
-        if real is not None:  # of each sample of a code the same
-            real = jnp.tile(real, (1, len(z) // real.shape[1], 1))
         first = self.layers[0].inputs(z[None])
         first = jnp.broadcast_to(first, (self.length, *first.shape[1:]))
-        states = self._states(z)
-        if self.steps is None:
-            y = self._run(first, states, real)
-        elif shown is None:
-            y = self._run_freely(self.steps, first, states, real)
-        else:
+        before = None
+        if self.steps is not None and shown is not None:
             before = _before(_timed(shown, shown.shape, self.length), real, self.settings.reverse)
-            before = product(self.steps(before, dtype), self.before.kernel[...])
-            before = jnp.tile(before, (1, len(z) // before.shape[1], 1))
+            before = _repeated(product(self.steps(before, dtype), self.before.kernel[...]), len(z))
+        real = None if real is None else _repeated(real, len(z))
+        states = self._states(z)
+        if before is not None:
             y = self._run(first + before, states, real)
+        elif self.steps is None:
+            y = self._run(first, states, real)
+        else:
+            y = self._run_freely(self.steps, first, states, real)
         return jnp.moveaxis(y, 0, 1).reshape(*leading, *self.shape)
 
     def _states(self, z: jax.Array) -> list[State]:
@@ -314,12 +314,12 @@ class RecurrentDecoder(nnx.Module):
             for i, layer in enumerate(self.layers):
                 if i:
                     total = y @ layer.kernel[...] + biases[i - 1]
-                new.append(layer.step(states[i], total))
+                state = layer.step(states[i], total)
+                new.append(state if real is None else keep(real, state, states[i]))
                 y = layer.output(layer.shown(new[-1]))
             y = self.output(y)
             given = self.likelihood.mean(y.reshape(rows, steps.elements, -1)).astype(jnp.float32)
             if real is not None:
-                new = [keep(real, *pair) for pair in zip(new, states, strict=True)]
                 given = jnp.where(real, given, before)
             return (new, given), y
 
@@ -332,6 +332,11 @@ class RecurrentDecoder(nnx.Module):
             each, (states, nothing), (inputs, biases, real), reverse=self.settings.reverse
         )
         return y
+
+
+def _repeated(x: jax.Array, rows: int) -> jax.Array:
+    """The same for each sample of a code: [length, n, ...] -> [length, rows, ...]."""
+    return x if x.shape[1] == rows else jnp.tile(x, (1, rows // x.shape[1], 1))
 
 
 def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array:
