@@ -42,10 +42,16 @@ class Model:
         return self.over_rows(self._functions["encode"], self._checked(raw))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled."""
-        z, size = np.asarray(z, np.float32), self.run.config.model.latent_dim
-        if z.ndim < 2 or z.shape[1:] != (size,) or not len(z):
-            raise InputError(f"codes have shape {z.shape}; this model takes (rows, {size})")
+        """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled.
+
+        Of a masked model codes are tokens, [rows, tokens, width].
+        """
+        z = np.asarray(z, np.float32)
+        row = jax.ShapeDtypeStruct((1, *self.run.spec.shape), self.run.spec.dtype)
+        shape = jax.eval_shape(lambda raw: self.module.encode(self.preparation(raw)), row).shape[1:]
+        if z.ndim < 2 or z.shape[1:] != shape or not len(z):
+            takes = ", ".join(map(str, ("rows", *shape)))
+            raise InputError(f"codes have shape {z.shape}; this model takes ({takes})")
         return self.over_rows(self._functions["decode"], z)
 
     def reconstruct(self, raw: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray | None]
         return module.encode(preparation(raw))
 
     pieces = [(piece.values, piece.label) for piece in stream(model, source, encode)]
-    z = np.concatenate([codes for codes, _ in pieces])
+    # Of a masked model a code is tokens: as one vector, [rows, tokens * width].
+    z = np.concatenate([codes.reshape(len(codes), -1) for codes, _ in pieces])
     labels = [label for _, label in pieces if label is not None]
     return z, np.concatenate(labels) if labels else None
 

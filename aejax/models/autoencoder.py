@@ -33,7 +33,8 @@ class Autoencoder:
 
     Attributes:
         coder: encoder and decoder.
-        latent_dim: size of the code.
+        latent_dim: size of the code; 0 for a masked model, whose code is the encoder's tokens (with
+            coder=transformer and corruption=hidden).
         bottleneck: what a code is.
         likelihood: p(x given z).
         corruption: what is done to the input in training.
@@ -53,8 +54,10 @@ class Autoencoder:
         Args:
             interval: whether prepared data lie in [0, 1].
         """
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim={self.latent_dim}: must be at least 1")
+        if self.latent_dim < 0:
+            raise ValueError(f"latent_dim={self.latent_dim}: must be at least 0")
+        if self.masked:
+            self._check_masked()
         try:
             self.bottleneck.features(self.latent_dim)
         except ValueError as error:
@@ -72,6 +75,21 @@ class Autoencoder:
             raise ValueError(f"coder.{problem}")
         if self.penalty is not None and (problem := self.penalty.check(self)):
             raise ValueError(f"penalty: {problem}")
+
+    @property
+    def masked(self) -> bool:
+        """Whether the code is the encoder's tokens, and the task to find what was hidden."""
+        return self.latent_dim == 0
+
+    def _check_masked(self) -> None:
+        for setting, fits, accepted in (
+            ("coder", getattr(self.coder, "takes_tokens", False), "transformer"),
+            ("bottleneck", isinstance(self.bottleneck, Plain), "plain"),
+            ("corruption", isinstance(self.corruption, corruption.Hidden), "hidden"),
+            ("penalty", self.penalty is None, "none"),
+        ):
+            if not fits:
+                raise ValueError(f"latent_dim=0: needs model.{setting}={accepted}, or at least 1")
 
     @property
     def symbols(self) -> int:
@@ -102,7 +120,7 @@ class AutoencoderModule(nnx.Module):
             self.decoder.likelihood = nnx.static(settings.likelihood)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [rows, *shape] -> code z [rows, latent_dim]."""
+        """x [rows, *shape] -> code z [rows, latent_dim], or tokens [rows, tokens, width]."""
         return self.settings.bottleneck.encode(self.encoder(x, None, mask))
 
     def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -122,19 +140,17 @@ class AutoencoderModule(nnx.Module):
         """
         parts, x, mask = self.settings, batch.x, batch.mask
         context = context or evaluation(mask)
-        noisy = corruption.Corrupted(x)
-        if parts.corruption is not None and context.training:
-            noisy = parts.corruption(x, context)
+        noisy = self._corrupted(batch, context)
         # Coders compute in their parameters' type, which may be bfloat16; the rest in that of x.
-        features = self.encoder(noisy.x, noisy.hidden, mask).astype(x.dtype)
+        features = _coded(self.encoder, noisy.x, noisy.hidden, mask, context).astype(x.dtype)
         code = parts.bottleneck(features, context)
         # XLA on a CPU fuses less around an axis of one sample: a training step took 1.3 x the time.
         z = code.z[0] if len(code.z) == 1 else code.z
         shown = self._shown(x, context)
-        parameters = self.decoder(z, shown, mask).astype(x.dtype)
+        parameters = _coded(self.decoder, z, shown, mask, context).astype(x.dtype)
         weight = _weight(x, mask, noisy.weight)
-        log_p = _per_row(parts.likelihood.log_prob(*_flat(parameters, x)), weight)
-        log_p = log_p.reshape(len(code.z), -1)
+        each = parts.likelihood.log_prob(*_flat(parameters, x))
+        log_p = _per_row(each, weight).reshape(len(code.z), -1)
         bound = log_p if code.log_weight is None else log_p + code.log_weight
         objective = bound[0] if len(bound) == 1 else _log_mean_exp(bound)
         terms = {"nll": -row_mean(jnp.mean(log_p, axis=0), mask)}
@@ -142,12 +158,27 @@ class AutoencoderModule(nnx.Module):
             means, flat = _flat(parts.likelihood.mean(parameters)[..., None], x)
             mean = jnp.mean(means.reshape(-1, *flat.shape), axis=0)
             for name, error in parts.likelihood.error(mean, flat).items():
-                terms[name] = self._mean_element(error, _weight(x, mask, None), mask)
+                terms[name] = self._mean_element(error, _weight(x, mask, noisy.weight), mask)
+            if parts.masked:
+                terms["nll_element"] = self._mean_element(-each, weight, mask)
         total = -row_mean(objective, mask)
         for name, value in {**code.penalties, **self._penalties(batch, code.z, context)}.items():
             terms[name] = row_mean(value, mask) if value.ndim else value
             total = total + terms[name]
         return total, terms
+
+    def _corrupted(self, batch: Batch, context: Context) -> corruption.Corrupted:
+        """What the encoder is given: the clean rows in evaluation, but for a masked model.
+
+        Of those, what is hidden in evaluation is drawn by a row's number alone, the same each time.
+        """
+        if self.settings.corruption is None or not (context.training or self.settings.masked):
+            return corruption.Corrupted(batch.x)
+        if not context.training:
+            index = jnp.arange(len(batch.x)) if batch.index is None else batch.index
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), index)
+            context = dataclasses.replace(context, keys=keys)
+        return self.settings.corruption(batch.x, context)
 
     def _shown(self, x: jax.Array, context: Context) -> jax.Array | None:
         """What the decoder is shown of x beside the code: nothing, but for teacher forcing."""
@@ -168,6 +199,11 @@ class AutoencoderModule(nnx.Module):
         size = jnp.ones_like(values) if weight is None else weight
         total = row_mean(_per_row(values, weight), mask)
         return total / jnp.maximum(row_mean(jnp.sum(size, axis=-1), mask), 1e-9)
+
+
+def _coded(coder: nnx.Module, *inputs: Any) -> jax.Array:
+    """coder(inputs, hidden or shown, mask); with the context where it asks for it (dropout)."""
+    return coder(*(inputs if getattr(coder, "takes_context", False) else inputs[:-1]))  # pyright: ignore
 
 
 def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -95,6 +95,50 @@ class Noise:
         return Corrupted(x + self.deviation * draw(context.draw("corruption")))
 
 
+@dataclasses.dataclass
+class Hidden:
+    """Whole tokens are hidden with probability `rate`, and the loss looks at them alone.
+
+    What the encoder sees in their place is its own affair (0, or a learned vector); the masked
+    language model of Devlin et al. 2019, the masked autoencoder of He et al. 2022.
+
+    Attributes:
+        rate: share of the tokens that are hidden.
+        patch: side of the squares that are hidden of an image, as the coder's; 0 for steps along
+            the first axis of a sequence.
+        rest: weight in the loss of what is not hidden.
+    """
+
+    rate: float = 0.2
+    patch: int = 0
+    rest: float = 0.0
+
+    def __post_init__(self):
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate={self.rate}: must be above 0 and at most 1")
+        if self.patch < 0:
+            raise ValueError(f"patch={self.patch}: must be at least 0")
+        if not self.rest >= 0:
+            raise ValueError(f"rest={self.rest}: must be at least 0")
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        hidden = self._hidden(context.draw("corruption"), x.shape[1:])
+        gone = hidden.reshape(hidden.shape + (1,) * (x.ndim - hidden.ndim))
+        return Corrupted(jnp.where(gone, 0.0, x), hidden, jnp.where(hidden, 1.0, self.rest))
+
+    def _hidden(self, keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """bool [rows, length] or [rows, height, width]."""
+        if not self.patch:
+            return _chosen(keys, self.rate, shape[:1])
+        if len(shape) < 2 or shape[0] % self.patch or shape[1] % self.patch:
+            raise ValueError(
+                f"corruption.patch={self.patch}: must divide both sides of an image; rows have"
+                f" shape {shape}"
+            )
+        squares = _chosen(keys, self.rate, (shape[0] // self.patch, shape[1] // self.patch))
+        return jnp.repeat(jnp.repeat(squares, self.patch, axis=1), self.patch, axis=2)
+
+
 # Two of these come from one 32-bit word, so that they cost half of what uniform floats do.
 _LEVELS = 2**16
 
@@ -126,4 +170,10 @@ def _check(settings: Masking | SaltAndPepper) -> None:
         raise ValueError("emphasis=0.0: must be above 0 where rest=0.0: no element would count")
 
 
-KINDS = {"none": None, "masking": Masking, "salt_and_pepper": SaltAndPepper, "noise": Noise}
+KINDS = {
+    "none": None,
+    "masking": Masking,
+    "salt_and_pepper": SaltAndPepper,
+    "noise": Noise,
+    "hidden": Hidden,
+}

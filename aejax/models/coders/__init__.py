@@ -3,5 +3,11 @@
 from aejax.models.coders.convolutional import Convolutional
 from aejax.models.coders.dense import Dense
 from aejax.models.coders.recurrent import Recurrent
+from aejax.models.coders.transformer import Transformer
 
-KINDS = {"dense": Dense, "convolutional": Convolutional, "recurrent": Recurrent}
+KINDS = {
+    "dense": Dense,
+    "convolutional": Convolutional,
+    "recurrent": Recurrent,
+    "transformer": Transformer,
+}

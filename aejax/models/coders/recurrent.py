@@ -293,10 +293,9 @@ class RecurrentDecoder(nnx.Module):
 
     def _run(self, inputs: jax.Array, states: list[State], real: jax.Array | None) -> jax.Array:
         """Layer by layer, each over all steps; [length, rows, outputs of a step]."""
+        y = inputs
         for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
-            if i:
-                inputs = layer.inputs(y)
-            _, shown = layer(inputs, state, real, self.settings.reverse)
+            _, shown = layer(layer.inputs(y) if i else y, state, real, self.settings.reverse)
             y = layer.output(shown)
         return _linear(self.output, y)
 
@@ -309,11 +308,10 @@ class RecurrentDecoder(nnx.Module):
         def each(carry, now):
             states, before = carry
             inputs, biases, real = now
-            total = inputs + self.before(steps(before[None], dtype)[0])
+            y = inputs + self.before(steps(before[None], dtype)[0])
             new = []
             for i, layer in enumerate(self.layers):
-                if i:
-                    total = y @ layer.kernel[...] + biases[i - 1]
+                total = y @ layer.kernel[...] + biases[i - 1] if i else y
                 state = layer.step(states[i], total)
                 new.append(state if real is None else keep(real, state, states[i]))
                 y = layer.output(layer.shown(new[-1]))

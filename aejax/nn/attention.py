@@ -1,0 +1,204 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, equation 1), in the form fast on the backend.
+
+    attention(q, k, v) = softmax(q k^T / sqrt(size) + bias) v
+
+On a GPU that is `jax.nn.dot_product_attention`. On a CPU all of a batch's scores at once leave the
+cache, and softmax by itself passes over them several times: there a few sequences of one head are
+done at a time, with heads in front (each product is then one of matrices), the sum of softmax
+divides last, where it divides `size` numbers a query, not `length`, and the gradient computes the
+scores again from what stays: q, k, v, the largest score and the sum of each query, and the output.
+Unlike a gradient written by hand, which costs a tenth less, it has all derivatives in both modes.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from aejax.nn.convolution import Form, chosen
+
+# Scores that are computed at a time on a CPU: a mebibyte of them, which the cache holds.
+_SCORES = 2**18
+# What a masked score is: exp of it is exactly 0, and a row of them alone is not NaN.
+_MASKED = -1e30
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    real: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    window: int = 0,
+    form: Form | None = None,
+) -> jax.Array:
+    """softmax(q k^T / sqrt(size) + bias) v over the keys that a query may see.
+
+    Products take the arrays' type, softmax is float32. What may not be seen has no influence at
+    all, not even on the last bit. A query that sees nothing gets some mean of the values.
+
+    Args:
+        q: queries [rows, length, heads, size].
+        k: keys, like q.
+        v: values, like q.
+        real: bool [rows, length], the keys that exist; None for all.
+        bias: of an offset, [heads, 2 length - 1]: element length - 1 + j - i is added to the score
+            of query i and key j (Shaw et al. 2018 as simplified by Raffel et al. 2020); or None.
+        window: query i sees keys i - window to i + window (Beltagy et al. 2020); 0 for all. On a
+            CPU it costs three windows of keys a query, not `length`.
+        form: None for the backend's own.
+
+    Returns:
+        [rows, length, heads, size].
+
+    Raises:
+        ValueError: shapes that do not fit, a negative window or an unknown form.
+    """
+    rows, length, heads, _ = q.shape
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"q {q.shape}, k {k.shape} and v {v.shape}: must be alike")
+    if real is not None and real.shape != (rows, length):
+        raise ValueError(f"real {real.shape}: must be {(rows, length)}")
+    if bias is not None and bias.shape != (heads, 2 * length - 1):
+        raise ValueError(f"bias {bias.shape}: must be {(heads, 2 * length - 1)}")
+    if window < 0:
+        raise ValueError(f"window={window}: must be at least 0")
+    window = 0 if window >= length - 1 else window
+    if chosen(form) == "accelerator":
+        return _fused(q, k, v, real, bias, window)
+    q = q * q.shape[-1] ** -0.5
+    q, k, v = (jnp.transpose(x, (2, 0, 1, 3)) for x in (q, k, v))
+    if window and 3 * window < length:
+        out = _windows(q, k, v, real, bias, window)
+    else:
+        table = None if bias is None else _by_offset(bias, length, length)
+        near = _near(window, length, length, 0) if window else None
+        out = _in_parts(q, k, v, real, _added(table, near))
+    return jnp.transpose(out, (1, 2, 0, 3))
+
+
+def _fused(q, k, v, real, bias, window):
+    """One operation of the compiler's."""
+    length = q.shape[1]
+    added = None if bias is None else _by_offset(bias, length, length)[None].astype(q.dtype)
+    mask = None if real is None else real[:, None, None, :]
+    if window:
+        near = _near(window, length, length, 0)[None, None]
+        mask = near if mask is None else mask & near
+    return jax.nn.dot_product_attention(q, k, v, added, mask)
+
+
+def _by_offset(bias: jax.Array, queries: int, keys: int) -> jax.Array:
+    """[heads, queries + keys - 1] -> [heads, queries, keys]: element queries - 1 + j - i at i, j.
+
+    By repeating and cutting, so that its gradient is a sum and no scatter.
+    """
+    heads, size = bias.shape
+    if queries == 1:
+        return bias[:, None]
+    # Rows one element shorter than what is repeated: each begins one element earlier.
+    repeated = jnp.tile(jnp.roll(bias, 1 - queries, axis=1), (1, queries))
+    rows = repeated[:, : queries * (size - 1)].reshape(heads, queries, size - 1)
+    return rows[:, :, :keys]
+
+
+def _near(window: int, queries: int, keys: int, first: int) -> jax.Array:
+    """Whether query i may see key j, which stands at `first` + j: bool [queries, keys]."""
+    return abs(jnp.arange(queries)[:, None] - jnp.arange(first, first + keys)) <= window
+
+
+def _added(bias: jax.Array | None, near: jax.Array | None) -> jax.Array | None:
+    """What scores are added, float32 [heads or 1, queries, keys], or None."""
+    if near is None:
+        return bias
+    return jnp.where(near, jnp.zeros((1, 1, 1)) if bias is None else bias, _MASKED)
+
+
+def _windows(q, k, v, real, bias, window: int) -> jax.Array:
+    """Blocks of `window` queries, each with the keys of its own block and of its neighbours'."""
+    heads, rows, length, size = q.shape
+    blocks = -(-length // window)
+    end = blocks * window - length
+    real = jnp.ones((rows, length), bool) if real is None else real
+
+    def cut(x):
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, end), (0, 0)))
+        return x.reshape(heads, rows * blocks, window, size)
+
+    def neighbours(x, axis):
+        """Positions axis, axis + 1 [rows, length] -> [rows * blocks, 3 window]."""
+        width = [(0, 0)] * x.ndim
+        width[axis + 1] = (window, window + end)
+        x = jnp.pad(x, width)
+        shape = x.shape[: axis + 1]
+        x = x.reshape(*shape, blocks + 2, window, *x.shape[axis + 2 :])
+        parts = [lax.slice_in_dim(x, i, i + blocks, axis=axis + 1) for i in range(3)]
+        x = jnp.concatenate(parts, axis=axis + 2)
+        return x.reshape(*shape[:-1], rows * blocks, 3 * window, *x.shape[axis + 3 :])
+
+    if bias is not None:
+        middle = length - 1
+        bias = _by_offset(
+            bias[:, middle + 1 - 2 * window : middle + 2 * window], window, 3 * window
+        )
+    added = _added(bias, _near(window, window, 3 * window, -window))
+    out = _in_parts(cut(q), neighbours(k, 1), neighbours(v, 1), neighbours(real, 0), added)
+    return out.reshape(heads, rows, -1, size)[:, :, :length]
+
+
+def _in_parts(q, k, v, real, added) -> jax.Array:
+    """Attention with heads in front, so many rows of a head at a time that scores stay in cache.
+
+    Args:
+        q: [heads, rows, queries, size], scaled.
+        k: [heads, rows, keys, size].
+        v: like k.
+        real: bool [rows, keys], or None.
+        added: [heads or 1, queries, keys], or None.
+
+    Returns:
+        [heads, rows, queries, size].
+    """
+    heads, rows, queries, _ = q.shape
+    scores = queries * k.shape[2]
+    if heads * rows * scores <= _SCORES:
+        return _softmax(q, k, v, real, added if added is None else added[:, None])
+    count = max(
+        n for n in range(1, rows + 1) if rows % n == 0 and n * scores <= max(_SCORES, scores)
+    )
+    policy = jax.checkpoint_policies.save_only_these_names("largest", "sum", "output")
+    part = jax.checkpoint(_softmax, policy=policy)
+    if count < rows:
+        real = jax.tree.map(lambda x: x.reshape(-1, count, x.shape[-1]), real)
+
+    def one_head(inputs):
+        q, k, v, own = inputs
+        own = own if added is None or len(added) > 1 else added[0]
+        if count == rows:
+            return part(q, k, v, real, own)
+        q, k, v = (x.reshape(-1, count, *x.shape[1:]) for x in (q, k, v))
+        out = lax.map(lambda each: part(*each, own), (q, k, v, real))
+        return out.reshape(rows, *out.shape[2:])
+
+    return lax.map(one_head, (q, k, v, added if added is not None and len(added) > 1 else None))
+
+
+def _softmax(q, k, v, real, added) -> jax.Array:
+    """[..., rows, queries, size], [..., rows, keys, size] twice -> [..., rows, queries, size]."""
+    scores = _product("...qd,...kd->...qk", q, k)
+    if added is not None:
+        scores = scores + added
+    if real is not None:
+        scores = jnp.where(real[:, None], scores, _MASKED)
+    largest = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - checkpoint_name(largest, "largest"))
+    total = checkpoint_name(jnp.sum(weights, axis=-1, keepdims=True), "sum")
+    out = _product("...qk,...kd->...qd", weights.astype(v.dtype), v)
+    return (checkpoint_name(out, "output") / total).astype(v.dtype)
+
+
+def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """A product that is summed in float32 at least."""
+    kind = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.einsum(axes, a, b, preferred_element_type=kind)

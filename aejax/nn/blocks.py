@@ -1,0 +1,239 @@
+"""The blocks of a transformer: each adds to its input what it makes of it, normalised before.
+
+x + dropout(block(norm(x))), the pre-norm residual block (Xiong et al. 2020, "On Layer Normalization
+in the Transformer Architecture"). One layer of a transformer is two of them (`nn/layout.py`).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.nn import activation
+from aejax.nn.attention import attend
+from aejax.nn.product import product
+
+# Glorot and Bengio 2010, as in the other coders.
+_INITIAL = nnx.initializers.glorot_uniform()
+# Added at the start to the score of a head's own offset; see Positions.
+_OWN_OFFSET = 4.0
+# Two of these come from one 32-bit word.
+_LEVELS = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """What all blocks of a network have in common.
+
+    Attributes:
+        width: numbers of a token.
+        heads: of attention; divide the width.
+        feed_forward: hidden units of a feed-forward block.
+        window: how far a block of windowed attention sees, to either side.
+        norm: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019).
+        activation: of feed-forward blocks.
+        dropout: share of what a block adds that is left out in training.
+        relative: whether scores have a learned bias for each offset.
+        rotary: [tokens, size / 2] angles by which queries and keys turn, or None.
+        tokens: of a row.
+    """
+
+    width: int
+    heads: int
+    feed_forward: int
+    window: int
+    norm: str
+    activation: str
+    dropout: float
+    relative: bool
+    rotary: np.ndarray | None
+    tokens: int
+
+
+def angles(grid: tuple[int, ...], size: int) -> np.ndarray:
+    """Rotary angles of tokens on a grid: float32 [tokens, size / 2].
+
+    Each axis has an equal share of the pairs (with two, as in Heo et al. 2024); pair m of n turns
+    by 10000^(-m / n) a step (Su et al. 2021, equation 15).
+
+    Raises:
+        ValueError: the size does not divide.
+    """
+    pairs, rest = divmod(size, 2 * len(grid))
+    if rest:
+        raise ValueError(
+            f"positions=rotary: heads of {size} numbers do not divide into {len(grid)} axes of"
+            f" pairs; width / heads must be a multiple of {2 * len(grid)}"
+        )
+    speeds = 10000.0 ** (-np.arange(pairs) / pairs)
+    places = np.indices(grid).reshape(len(grid), -1)
+    return np.concatenate([np.outer(place, speeds) for place in places], 1).astype(np.float32)
+
+
+def turn(x: jax.Array, angle: np.ndarray) -> jax.Array:
+    """Turns pair m of each token by its angle (Su et al. 2021, equation 34).
+
+    Args:
+        x: [..., tokens, heads, size]; number m is in a pair with number m + size / 2.
+        angle: [tokens, size / 2].
+    """
+    cos, sin = (jnp.asarray(f(angle)[:, None], x.dtype) for f in (np.cos, np.sin))
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+class Norm(nnx.Module):
+    """Each token to mean 0 and variance 1 ("layer"), or to a mean square of 1 ("rms"), then scaled.
+
+    Statistics are float32, whatever the type of the parameters.
+    """
+
+    def __init__(self, kind: str, width: int):
+        self.kind = kind
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width)) if kind == "layer" else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.bias is not None:
+            y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-6)
+        y = y.astype(self.scale.dtype) * self.scale[...]
+        return y if self.bias is None else y + self.bias[...]
+
+
+class Attention(nnx.Module):
+    """Self-attention of all heads and a linear layer: x [rows, tokens, width] -> the same shape.
+
+    Learned biases of offsets start with a head h that looks at one neighbour, at offset -1, 1, -2,
+    2, ... in turn. At zero, every head sees the mean of the row, and a masked model of text stays
+    for long where it predicts each symbol's frequency and no more.
+
+    Attributes:
+        into: [width, heads * 3 * size], queries, keys and values of a head side by side, so that
+            whole heads lie on a device where the last axis is dealt out.
+        out: [width, width].
+        offsets: [heads, 2 tokens - 1], or None.
+    """
+
+    def __init__(self, blocks: Blocks, window: int, rngs: nnx.Rngs):
+        self.blocks, self.window = nnx.static(blocks), window
+        width, tokens = blocks.width, blocks.tokens
+        each = [_INITIAL(rngs.params(), (width, width)) for _ in range(3)]
+        parts = [kernel.reshape(width, blocks.heads, 1, -1) for kernel in each]
+        self.into = nnx.Param(jnp.concatenate(parts, axis=2).reshape(width, 3 * width))
+        self.into_bias = nnx.Param(jnp.zeros(3 * width))
+        self.out = nnx.Linear(width, width, kernel_init=_INITIAL, rngs=rngs)
+        start = _own_offsets(blocks.heads, tokens)
+        self.offsets = nnx.Param(jnp.asarray(start)) if blocks.relative else None
+
+    def __call__(self, x: jax.Array, real: jax.Array | None) -> jax.Array:
+        rows, tokens, width = x.shape
+        heads = self.blocks.heads
+        made = product(x, self.into[...]) + self.into_bias[...]
+        q, k, v = jnp.moveaxis(made.reshape(rows, tokens, heads, 3, width // heads), 3, 0)
+        if self.blocks.rotary is not None:
+            q, k = (turn(each, self.blocks.rotary) for each in (q, k))
+        bias = None if self.offsets is None else self.offsets[...]
+        seen = attend(q, k, v, real=real, bias=bias, window=self.window)
+        return self.out(seen.reshape(-1, width)).reshape(x.shape)
+
+
+def _own_offsets(heads: int, tokens: int) -> np.ndarray:
+    """[heads, 2 tokens - 1]: 0 but for each head's own offset, which is -1, 1, -2, 2, ..."""
+    start = np.zeros((heads, 2 * tokens - 1), np.float32)
+    for head in range(heads if tokens > 1 else 0):
+        offset = (-1) ** (head + 1) * (1 + head // 2 % (tokens - 1))
+        start[head, tokens - 1 + offset] = _OWN_OFFSET
+    return start
+
+
+class FeedForward(nnx.Module):
+    """Two linear layers with an activation between: x [rows, tokens, width] -> the same shape."""
+
+    def __init__(self, blocks: Blocks, rngs: nnx.Rngs):
+        self.activation = blocks.activation
+        sizes = (blocks.width, blocks.feed_forward)
+        self.into = nnx.Linear(*sizes, kernel_init=_INITIAL, rngs=rngs)
+        self.out = nnx.Linear(*sizes[::-1], kernel_init=_INITIAL, rngs=rngs)
+
+    def __call__(self, x: jax.Array, real: jax.Array | None) -> jax.Array:
+        flat = x.reshape(-1, x.shape[-1])  # one leading axis: see nn/product.py
+        return self.out(activation.activate(self.activation, self.into(flat))).reshape(x.shape)
+
+
+class Slot(nnx.Module):
+    """One slot of a layout with the block that stands in it; of `i`, nothing.
+
+    Attributes:
+        norm: Norm, or None.
+        block: Attention, FeedForward, or None.
+    """
+
+    def __init__(self, letter: str, blocks: Blocks, rngs: nnx.Rngs):
+        self.dropout = blocks.dropout
+        self.norm = None if letter == "i" else Norm(blocks.norm, blocks.width)
+        self.block = _block(letter, blocks, rngs)
+
+    def __call__(
+        self, x: jax.Array, real: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """x [rows, tokens, width] -> the same shape.
+
+        Args:
+            x: tokens.
+            real: bool [rows, tokens], tokens that exist, or None for all.
+            keys: one a row [rows], for dropout; None for none.
+        """
+        if self.norm is None or self.block is None:
+            return x
+        y = self.block(self.norm(x), real)
+        return x + (y if keys is None else _dropped(y, keys, self.dropout))
+
+
+def _block(letter: str, blocks: Blocks, rngs: nnx.Rngs) -> Attention | FeedForward | None:
+    if letter == "i":
+        return None
+    if letter == "f":
+        return FeedForward(blocks, rngs)
+    return Attention(blocks, blocks.window if letter == "w" else 0, rngs)
+
+
+def _dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
+    """0 with probability `rate` (to 1 / 65536), else enlarged so that the mean stays."""
+    draw = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint16))
+    left_out = draw(keys).astype(jnp.int32) < round(rate * _LEVELS)
+    return jnp.where(left_out, 0.0, x / (1 - rate)).astype(x.dtype)
+
+
+class Stack(nnx.Module):
+    """The slots of a layout one after the other, and a norm: [rows, tokens, width] -> the same.
+
+    Attributes:
+        slots: of the layout's letters.
+        norm: of the result.
+    """
+
+    def __init__(self, layout: str, blocks: Blocks, remat: bool, rngs: nnx.Rngs):
+        self.remat, self.dropout = remat, blocks.dropout
+        self.slots = nnx.List(Slot(letter, blocks, rngs) for letter in layout)
+        self.norm = Norm(blocks.norm, blocks.width)
+
+    def __call__(
+        self, x: jax.Array, real: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """As a slot's; each slot draws from keys of its own."""
+
+        def run(slot: Slot, x, real, keys):
+            return slot(x, real, keys)
+
+        if self.remat:
+            run = nnx.remat(run)
+        for number, slot in enumerate(self.slots):
+            own = None
+            if keys is not None and self.dropout:
+                own = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
+            x = run(slot, x, real, own)
+        return self.norm(x)

@@ -1,0 +1,61 @@
+"""Which block stands in which slot of a transformer, as a string with a letter a slot.
+
+`a` is self-attention, `w` self-attention within a window, `f` feed-forward and `i` nothing at all
+(the identity), so that `afaf` is two of the usual layers. Rules of the literature have names.
+"""
+
+BLOCKS = {"a": "attention", "w": "attention within a window", "f": "feed-forward", "i": "identity"}
+_FORMS = f"letters of {', '.join(BLOCKS)}, or interleaved:LAYERS, sandwich:K:LAYERS, par:P:LAYERS"
+
+
+def expand(layout: str) -> str:
+    """The letters of a layout that may be a rule by name.
+
+    interleaved:N is the usual transformer of N layers. sandwich:K:N has as many blocks of each,
+    with K of attention first and K of feed-forward last (Press et al. 2020, "Improving Transformer
+    Models by Reordering their Sublayers"). par:P:N has one attention for P of its 2 N blocks,
+    evenly over the first two thirds (Mandava et al. 2021, "Pay Attention when Required").
+
+    Raises:
+        ValueError: neither letters nor a rule, or numbers that the rule does not take.
+    """
+    name, *numbers = layout.split(":")
+    rule = _RULES.get(name)
+    if rule is None:
+        wrong = sorted(set(layout) - set(BLOCKS))
+        if not layout or wrong:
+            raise ValueError(f"{layout}: must be {_FORMS}")
+        return layout
+    make, count = rule
+    if len(numbers) != count or not all(_is_number(number) for number in numbers):
+        raise ValueError(f"{layout}: must be {_FORMS}")
+    return make(layout, *map(int, numbers))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < len(text) < 5
+
+
+def _interleaved(layout: str, layers: int) -> str:
+    if not layers:
+        raise ValueError(f"{layout}: must have at least 1 layer")
+    return "af" * layers
+
+
+def _sandwich(layout: str, k: int, layers: int) -> str:
+    if not layers or k > layers:
+        raise ValueError(f"{layout}: K must be at most the {layers} layers, and these at least 1")
+    return "a" * k + "af" * (layers - k) + "f" * k
+
+
+def _par(layout: str, ratio: int, layers: int) -> str:
+    blocks = 2 * layers
+    if not 2 <= ratio <= blocks:
+        raise ValueError(f"{layout}: P must be from 2 to the {blocks} blocks of {layers} layers")
+    attention, first = blocks // ratio, 2 * blocks // 3
+    period = (first + first // attention) // attention
+    letters = ("a" + "f" * (period - 1)) * attention
+    return letters[:blocks] + "f" * (blocks - len(letters))
+
+
+_RULES = {"interleaved": (_interleaved, 1), "sandwich": (_sandwich, 2), "par": (_par, 2)}

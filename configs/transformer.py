@@ -1,0 +1,38 @@
+"""Transformer autoencoder: tokens to one code and back, with any block in any slot.
+
+python -m launch.train --config=transformer
+"""
+
+from aejax.config import Config, Mesh
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Transformer
+from aejax.models.likelihood import Bernoulli
+from aejax.train.optimizer import Adam, Cosine
+
+# Heads and hidden units lie over config.mesh.tensor: into a block they are its last axis, out of it
+# the first. The default holds for the rest.
+RULES = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
+
+
+def get_config() -> Config:
+    """The digits that scikit-learn ships as 16 patches of 2x2, through 30 numbers."""
+    return Config(
+        model=Autoencoder(
+            coder=Transformer(
+                width=64,
+                heads=4,
+                feed_forward=128,
+                encoder_layout="interleaved:2",
+                decoder_layout="interleaved:2",
+                patch=2,
+            ),
+            latent_dim=30,
+            bottleneck=Plain(activation="linear"),
+            likelihood=Bernoulli(),
+        ),
+        optimizer=Adam(learning_rate=1e-3, schedule=Cosine(), warmup=0.05),
+        batch_size=128,
+        duration="3000 steps",
+        mesh=Mesh(rules=RULES),
+    )
