@@ -92,7 +92,7 @@ class Rows:
         if start is not None and start.weight.shape == (size, count):
             first[:-1] = (self._axes.T @ start.weight) / scale[:, None]
             first[-1] = start.bias / np.sqrt(count)
-        options = {"maxiter": STEPS, "maxcor": _MEMORY, "gtol": _TOLERANCE, "ftol": 1e-6}
+        options = {"maxiter": STEPS, "maxcor": _MEMORY, "gtol": _TOLERANCE, "ftol": 1e-7}
         found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options=options)
         weight, bias = to_weights(found.x)
         converged = found.nit < STEPS and float(np.abs(found.jac).max()) < _NOISE
