@@ -262,7 +262,7 @@ def test_a_module_depends_on_its_seed_alone():
 @pytest.mark.parametrize(
     ("settings", "interval", "said"),
     [
-        (Autoencoder(latent_dim=0), True, "latent_dim=0: needs model.coder=transformer, or at least 1"),
+        (Autoencoder(latent_dim=0), True, "latent_dim=0: needs model.coder=transformer"),
         (Autoencoder(latent_dim=4, bottleneck=KSparse(5)), True, r"bottleneck\.k=5"),
         (Autoencoder(), False, r"likelihood: bernoulli needs data in \[0, 1\]"),
     ],
