@@ -85,7 +85,11 @@ class Autoencoder:
         for setting, fits, accepted in (
             ("coder", getattr(self.coder, "takes_tokens", False), "transformer"),
             ("bottleneck", isinstance(self.bottleneck, Plain), "plain"),
-            ("corruption", isinstance(self.corruption, corruption.Hidden), "hidden"),
+            (
+                "corruption",
+                isinstance(self.corruption, corruption.Hidden | corruption.Half),
+                "hidden",
+            ),
             ("penalty", self.penalty is None, "none"),
         ):
             if not fits:

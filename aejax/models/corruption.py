@@ -139,6 +139,28 @@ class Hidden:
         return jnp.repeat(jnp.repeat(squares, self.patch, axis=1), self.patch, axis=2)
 
 
+@dataclasses.dataclass
+class Half:
+    """The first half of a sequence is hidden, or the second, and the loss looks at it alone.
+
+    Attributes:
+        rest: weight in the loss of what is not hidden.
+    """
+
+    rest: float = 0.0
+
+    def __post_init__(self):
+        if not self.rest >= 0:
+            raise ValueError(f"rest={self.rest}: must be at least 0")
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        length = x.shape[1]
+        second = _chosen(context.draw("corruption"), 0.5, (1,))
+        hidden = (jnp.arange(length) >= length // 2) == second
+        gone = hidden.reshape(hidden.shape + (1,) * (x.ndim - 2))
+        return Corrupted(jnp.where(gone, 0.0, x), hidden, jnp.where(hidden, 1.0, self.rest))
+
+
 # Two of these come from one 32-bit word, so that they cost half of what uniform floats do.
 _LEVELS = 2**16
 
@@ -176,4 +198,5 @@ KINDS = {
     "salt_and_pepper": SaltAndPepper,
     "noise": Noise,
     "hidden": Hidden,
+    "half": Half,
 }

@@ -21,6 +21,7 @@ from aejax.nn.convolution import Form, chosen
 _SCORES = 2**18
 # What a masked score is: exp of it is exactly 0, and a row of them alone is not NaN.
 _MASKED = -1e30
+_SIDES = ("all", "left", "right", "self")
 
 
 def attend(
@@ -31,6 +32,7 @@ def attend(
     real: jax.Array | None = None,
     bias: jax.Array | None = None,
     window: int = 0,
+    sees: str = "all",
     form: Form | None = None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(size) + bias) v over the keys that a query may see.
@@ -47,13 +49,15 @@ def attend(
             of query i and key j (Shaw et al. 2018 as simplified by Raffel et al. 2020); or None.
         window: query i sees keys i - window to i + window (Beltagy et al. 2020); 0 for all. On a
             CPU it costs three windows of keys a query, not `length`.
+        sees: all; left or right: a query sees its own key and those before, or after; self: its
+            own alone.
         form: None for the backend's own.
 
     Returns:
         [rows, length, heads, size].
 
     Raises:
-        ValueError: shapes that do not fit, a negative window or an unknown form.
+        ValueError: shapes that do not fit, a negative window or an unknown side or form.
     """
     rows, length, heads, _ = q.shape
     if not q.shape == k.shape == v.shape:
@@ -64,28 +68,28 @@ def attend(
         raise ValueError(f"bias {bias.shape}: must be {(heads, 2 * length - 1)}")
     if window < 0:
         raise ValueError(f"window={window}: must be at least 0")
+    if sees not in _SIDES:
+        raise ValueError(f"sees={sees}: must be {' or '.join(_SIDES)}")
     window = 0 if window >= length - 1 else window
     if chosen(form) == "accelerator":
-        return _fused(q, k, v, real, bias, window)
+        return _fused(q, k, v, real, bias, _seen(length, window, sees))
     q = q * q.shape[-1] ** -0.5
     q, k, v = (jnp.transpose(x, (2, 0, 1, 3)) for x in (q, k, v))
-    if window and 3 * window < length:
+    if sees == "all" and window and 3 * window < length:
         out = _windows(q, k, v, real, bias, window)
     else:
         table = None if bias is None else _by_offset(bias, length, length)
-        near = _near(window, length, length, 0) if window else None
-        out = _in_parts(q, k, v, real, _added(table, near))
+        out = _in_parts(q, k, v, real, _added(table, _seen(length, window, sees)))
     return jnp.transpose(out, (1, 2, 0, 3))
 
 
-def _fused(q, k, v, real, bias, window):
+def _fused(q, k, v, real, bias, seen):
     """One operation of the compiler's."""
     length = q.shape[1]
     added = None if bias is None else _by_offset(bias, length, length)[None].astype(q.dtype)
     mask = None if real is None else real[:, None, None, :]
-    if window:
-        near = _near(window, length, length, 0)[None, None]
-        mask = near if mask is None else mask & near
+    if seen is not None:
+        mask = seen[None, None] if mask is None else mask & seen[None, None]
     return jax.nn.dot_product_attention(q, k, v, added, mask)
 
 
@@ -101,6 +105,18 @@ def _by_offset(bias: jax.Array, queries: int, keys: int) -> jax.Array:
     repeated = jnp.tile(jnp.roll(bias, 1 - queries, axis=1), (1, queries))
     rows = repeated[:, : queries * (size - 1)].reshape(heads, queries, size - 1)
     return rows[:, :, :keys]
+
+
+def _seen(length: int, window: int, sees: str) -> jax.Array | None:
+    """Which key a query may see, bool [length, length]; None for all."""
+    if sees == "all" and not window:
+        return None
+    near = _near(window or length, length, length, 0)
+    query, key = jnp.arange(length)[:, None], jnp.arange(length)
+    return (
+        near
+        & {"all": True, "left": key <= query, "right": key >= query, "self": key == query}[sees]
+    )
 
 
 def _near(window: int, queries: int, keys: int, first: int) -> jax.Array:

@@ -5,6 +5,7 @@ in the Transformer Architecture"). One layer of a transformer is two of them (`n
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from aejax.nn.product import product
 _INITIAL = nnx.initializers.glorot_uniform()
 # Added at the start to the score of a head's own offset; see Positions.
 _OWN_OFFSET = 4.0
+_SEES = {"l": "left", "r": "right", "s": "self"}
 # Two of these come from one 32-bit word.
 _LEVELS = 2**16
 
@@ -118,8 +120,8 @@ class Attention(nnx.Module):
         offsets: [heads, 2 tokens - 1], or None.
     """
 
-    def __init__(self, blocks: Blocks, window: int, rngs: nnx.Rngs):
-        self.blocks, self.window = nnx.static(blocks), window
+    def __init__(self, letter: str, blocks: Blocks, rngs: nnx.Rngs):
+        self.blocks, self.letter = nnx.static(blocks), letter
         width, tokens = blocks.width, blocks.tokens
         each = [_INITIAL(rngs.params(), (width, width)) for _ in range(3)]
         parts = [kernel.reshape(width, blocks.heads, 1, -1) for kernel in each]
@@ -137,7 +139,9 @@ class Attention(nnx.Module):
         if self.blocks.rotary is not None:
             q, k = (turn(each, self.blocks.rotary) for each in (q, k))
         bias = None if self.offsets is None else self.offsets[...]
-        seen = attend(q, k, v, real=real, bias=bias, window=self.window)
+        window = self.blocks.window if self.letter == "w" else 0
+        sees = _SEES.get(self.letter, "all")
+        seen = attend(q, k, v, real=real, bias=bias, window=window, sees=sees)
         return self.out(seen.reshape(-1, width)).reshape(x.shape)
 
 
@@ -187,10 +191,15 @@ class Slot(nnx.Module):
             real: bool [rows, tokens], tokens that exist, or None for all.
             keys: one a row [rows], for dropout; None for none.
         """
+        y = self.adds(x, real, keys)
+        return x if y is None else x + y
+
+    def adds(self, x: jax.Array, real: jax.Array | None, keys: jax.Array | None):
+        """What the slot adds to its input; None for nothing."""
         if self.norm is None or self.block is None:
-            return x
+            return None
         y = self.block(self.norm(x), real)
-        return x + (y if keys is None else _dropped(y, keys, self.dropout))
+        return y if keys is None else _dropped(y, keys, self.dropout)
 
 
 def _block(letter: str, blocks: Blocks, rngs: nnx.Rngs) -> Attention | FeedForward | None:
@@ -198,7 +207,60 @@ def _block(letter: str, blocks: Blocks, rngs: nnx.Rngs) -> Attention | FeedForwa
         return None
     if letter == "f":
         return FeedForward(blocks, rngs)
-    return Attention(blocks, blocks.window if letter == "w" else 0, rngs)
+    return Attention(letter, blocks, rngs)
+
+
+class Mixture(nnx.Variable):
+    """The weight of each candidate of a `Choice`; set by what searches, not trained itself."""
+
+
+class Choice(nnx.Module):
+    """A slot that holds several blocks: x + the sum of weight times what each adds.
+
+    Mandava et al. 2021, section 3, with weights that a search sets (`aejax/search`).
+
+    Attributes:
+        candidates: a slot for each letter.
+        mix: float32 [candidates], whose sum is 1; at first all are alike.
+        imitating: None; or the candidate whose output is given on, without a gradient, and which
+            all others learn to imitate: `error` then holds how far off each one is.
+        error: float32 [candidates]: squared error of what a candidate adds, as a share of the mean
+            square of what the imitated one adds.
+    """
+
+    def __init__(self, letters: str, blocks: Blocks, rngs: nnx.Rngs):
+        count = len(letters)
+        self.candidates = nnx.List(Slot(letter, blocks, rngs) for letter in letters)
+        self.mix = Mixture(jnp.full(count, 1 / count))
+        self.error = Mixture(jnp.zeros(count))
+        self.imitating: int | None = None
+
+    def __call__(
+        self, x: jax.Array, real: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """As a slot's."""
+        if self.imitating is not None:
+            return self._imitated(jax.lax.stop_gradient(x), real, keys)
+        mix = self.mix[...].astype(x.dtype)
+        for number, candidate in enumerate(self.candidates):
+            own = None
+            if keys is not None:
+                own = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
+            y = candidate.adds(x, real, own)
+            if y is not None:
+                x = x + mix[number] * y
+        return x
+
+    def _imitated(self, x, real, keys) -> jax.Array:
+        added = [each.adds(x, real, keys) for each in self.candidates]
+        target = added[self.imitating or 0]
+        target = jnp.zeros_like(x) if target is None else jax.lax.stop_gradient(target)
+        scale = jnp.mean(jnp.square(target)) + 1e-9
+        errors = [
+            jnp.mean(jnp.square(target - (0 if each is None else each))) / scale for each in added
+        ]
+        self.error.set_value(jnp.stack(errors).astype(jnp.float32))
+        return x + target
 
 
 def _dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
@@ -216,9 +278,11 @@ class Stack(nnx.Module):
         norm: of the result.
     """
 
-    def __init__(self, layout: str, blocks: Blocks, remat: bool, rngs: nnx.Rngs):
+    def __init__(self, layout: Sequence[str], blocks: Blocks, remat: bool, rngs: nnx.Rngs):
         self.remat, self.dropout = remat, blocks.dropout
-        self.slots = nnx.List(Slot(letter, blocks, rngs) for letter in layout)
+        self.slots = nnx.List(
+            (Slot if len(letters) == 1 else Choice)(letters, blocks, rngs) for letters in layout
+        )
         self.norm = Norm(blocks.norm, blocks.width)
 
     def __call__(
@@ -226,7 +290,7 @@ class Stack(nnx.Module):
     ) -> jax.Array:
         """As a slot's; each slot draws from keys of its own."""
 
-        def run(slot: Slot, x, real, keys):
+        def run(slot: Slot | Choice, x, real, keys):
             return slot(x, real, keys)
 
         if self.remat:

@@ -1,11 +1,45 @@
 """Which block stands in which slot of a transformer, as a string with a letter a slot.
 
 `a` is self-attention, `w` self-attention within a window, `f` feed-forward and `i` nothing at all
-(the identity), so that `afaf` is two of the usual layers. Rules of the literature have names.
+(the identity), so that `afaf` is two of the usual layers. Attention may see but a side: `l` the
+token itself and what is before (causal attention), `r` itself and what comes after, `s` itself
+alone. Rules of the literature have names. Letters in brackets, `[afi]`, are a slot that holds all
+of these blocks, mixed: what a search makes a layout of.
 """
 
-BLOCKS = {"a": "attention", "w": "attention within a window", "f": "feed-forward", "i": "identity"}
-_FORMS = f"letters of {', '.join(BLOCKS)}, or interleaved:LAYERS, sandwich:K:LAYERS, par:P:LAYERS"
+import re
+
+BLOCKS = {
+    "a": "attention",
+    "w": "attention within a window",
+    "l": "attention to the left",
+    "r": "attention to the right",
+    "s": "attention to oneself",
+    "f": "feed-forward",
+    "i": "identity",
+}
+ATTENTION = "awlrs"
+_LETTERS = ", ".join(BLOCKS)
+_FORMS = f"letters of {_LETTERS}, or interleaved:LAYERS, sandwich:K:LAYERS, par:P:LAYERS"
+
+
+def slots(layout: str) -> tuple[str, ...]:
+    """The candidates of each slot, a single letter where nothing is to be chosen.
+
+    Raises:
+        ValueError: as `expand`, or brackets that hold no two different letters.
+    """
+    if "[" not in layout:
+        return tuple(expand(layout))
+    found = re.findall(r"\[([a-z]+)\]|([a-z])", layout)
+    each = tuple(several or one for several, one in found)
+    whole = "".join(f"[{several}]" if several else one for several, one in found)
+    for letters in each:
+        if len(set(letters)) < len(letters) or not set(letters) <= set(BLOCKS):
+            raise ValueError(f"{layout}: [{letters}] must be different letters of {_LETTERS}")
+    if whole != layout or any(len(several) == 1 for several, _ in found):
+        raise ValueError(f"{layout}: must be {_FORMS}, or at least two letters in brackets")
+    return each
 
 
 def expand(layout: str) -> str:

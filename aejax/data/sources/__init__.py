@@ -1,4 +1,5 @@
-"""Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE, tfds:NAME.
+"""Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE,
+planted:KIND, tfds:NAME.
 
 A further kind of source is a function that takes what stands behind the colon and returns
 `Splits`; it is known once it stands in `KINDS`.
@@ -8,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
-from aejax.data.sources import digits, idx, images, npz, text, tfds
+from aejax.data.sources import digits, idx, images, npz, planted, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
 from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
@@ -21,12 +22,13 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
     "digits": lambda argument, folder, download: digits.splits(argument),
     "idx": lambda argument, folder, download: idx.splits(argument),
     "images": lambda argument, folder, download: images.splits(argument),
+    "planted": lambda argument, folder, download: planted.splits(argument),
     "npz": lambda argument, folder, download: npz.splits(argument),
     "text": lambda argument, folder, download: text.splits(argument),
     "tfds": tfds.splits,
 }
 
-FORMS = ("digits", idx.FORM, images.FORM, npz.FORM, text.FORM, tfds.FORM)
+FORMS = ("digits", idx.FORM, images.FORM, npz.FORM, planted.FORM, text.FORM, tfds.FORM)
 
 
 def open_source(

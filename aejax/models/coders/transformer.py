@@ -23,7 +23,7 @@ from flax import nnx
 from aejax.models.batch import Context
 from aejax.nn import activation
 from aejax.nn.blocks import Blocks, Stack, angles
-from aejax.nn.layout import expand
+from aejax.nn.layout import slots
 from aejax.nn.product import product
 from aejax.nn.tokens import Cut, cut
 
@@ -96,7 +96,7 @@ class Transformer:
             raise ValueError("positions=relative: is for sequences; with patches learned or rotary")
         for name in ("encoder_layout", "decoder_layout"):
             try:
-                expand(getattr(self, name))
+                slots(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}={error}") from None
 
@@ -188,7 +188,7 @@ class TransformerEncoder(nnx.Module):
         start = normal(0.5)(rngs.params(), (tokens, width)) if learned else None
         self.positions = None if start is None else nnx.Param(start)
         blocks = settings.blocks(self.pieces.grid)
-        self.stack = Stack(expand(settings.encoder_layout), blocks, settings.remat, rngs)
+        self.stack = Stack(slots(settings.encoder_layout), blocks, settings.remat, rngs)
         size = tokens * width if settings.pool == "flatten" else width
         self.code = _linear(size, features, rngs) if features else None
 
@@ -258,7 +258,7 @@ class TransformerDecoder(nnx.Module):
         start = normal(rngs.params(), (tokens, width)) if learned else None
         self.positions = None if start is None else nnx.Param(start)
         blocks = settings.blocks(self.pieces.grid)
-        self.stack = Stack(expand(settings.decoder_layout), blocks, settings.remat, rngs)
+        self.stack = Stack(slots(settings.decoder_layout), blocks, settings.remat, rngs)
         self.out = _linear(width, self.pieces.elements * outputs, rngs)
 
     def __call__(

@@ -1,0 +1,40 @@
+"""Rows made so that it is known what a model must do to find a half that is hidden of them."""
+
+import functools
+
+import numpy as np
+
+from aejax.data.sources.base import Arrays, Source
+from aejax.data.sources.splits import Splits
+from aejax.errors import InputError
+from aejax.kinds import near
+
+FORM = "planted:copy or planted:counting"
+SYMBOLS = 16
+LENGTH = 16
+_ROWS = {"train": 20_000, "test": 1_000}
+_KINDS = ("copy", "counting")
+
+
+def splits(argument: str) -> Splits:
+    """Rows of 16 symbols out of 16, uint8 [16].
+
+    copy: eight drawn evenly, and the same eight again, so that either half tells the other, and a
+    token is found where its copy stands, eight places away, and nowhere else. counting: 0 to 15,
+    each row alike, for which a model needs to know where a token stands and nothing else.
+
+    Raises:
+        InputError: another kind.
+    """
+    if argument not in _KINDS:
+        raise InputError(f"there is no {argument!r}; accepted: {FORM}{near(argument, _KINDS)}")
+    return {name: functools.partial(_rows, argument, name) for name in _ROWS}
+
+
+def _rows(kind: str, split: str) -> Source:
+    count = _ROWS[split]
+    if kind == "counting":
+        return Arrays(np.tile(np.arange(LENGTH, dtype=np.uint8), (count, 1)), None, 255.0)
+    draw = np.random.RandomState(sorted(_ROWS).index(split))
+    half = draw.randint(SYMBOLS, size=(count, LENGTH // 2), dtype=np.uint8)
+    return Arrays(np.tile(half, (1, 2)), None, 255.0)

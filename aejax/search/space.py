@@ -1,0 +1,126 @@
+"""The slots that a search looks at, and one choice for each of them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aejax.models import Autoencoder
+from aejax.nn.blocks import Choice
+from aejax.nn.layout import slots
+
+STACKS = ("encoder", "decoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which block stands in which slot of the encoder, and of the decoder."""
+
+    encoder: str
+    decoder: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder}|{self.decoder}"
+
+    def count(self, letters: str) -> int:
+        """How many slots hold one of these blocks."""
+        return sum(letter in letters for letter in self.encoder + self.decoder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The candidates of each slot; those of one letter are not searched.
+
+    Attributes:
+        encoder: a string of letters for each slot.
+        decoder: as encoder.
+    """
+
+    encoder: tuple[str, ...]
+    decoder: tuple[str, ...]
+
+    @property
+    def searched(self) -> list[tuple[str, int, str]]:
+        """(stack, slot, letters) of each slot that holds several candidates."""
+        return [
+            (stack, number, letters)
+            for stack in STACKS
+            for number, letters in enumerate(getattr(self, stack))
+            if len(letters) > 1
+        ]
+
+    def layout(self, choices: list[int]) -> Layout:
+        """The layout with this candidate in each searched slot, in their order."""
+        left = iter(choices)
+        made = {
+            stack: "".join(
+                letters[next(left)] if len(letters) > 1 else letters
+                for letters in getattr(self, stack)
+            )
+            for stack in STACKS
+        }
+        return Layout(**made)
+
+    def choices(self, layout: Layout) -> list[int]:
+        """The candidate that this layout has in each searched slot."""
+        return [
+            letters.index(getattr(layout, stack)[number])
+            for stack, number, letters in self.searched
+        ]
+
+    def model(self, base: Autoencoder) -> Autoencoder:
+        """The same autoencoder with all candidates in their slots."""
+        mixed = {
+            stack: "".join(
+                f"[{letters}]" if len(letters) > 1 else letters for letters in getattr(self, stack)
+            )
+            for stack in STACKS
+        }
+        return _with(base, mixed["encoder"], mixed["decoder"])
+
+
+def of(base: Autoencoder) -> Layout:
+    """The layout of an autoencoder, letter by letter."""
+    coder: Any = base.coder
+    return Layout("".join(slots(coder.encoder_layout)), "".join(slots(coder.decoder_layout)))
+
+
+def with_layout(base: Autoencoder, layout: Layout) -> Autoencoder:
+    """The same autoencoder with these blocks."""
+    return _with(base, layout.encoder, layout.decoder)
+
+
+def _with(base: Autoencoder, encoder: str, decoder: str) -> Autoencoder:
+    coder: Any = dataclasses.replace(base.coder, encoder_layout=encoder, decoder_layout=decoder)
+    return dataclasses.replace(base, coder=coder)
+
+
+def choosers(module: Any) -> list[Choice]:
+    """The slots of an autoencoder module that hold several candidates, in a space's order."""
+    stacks = (module.encoder.stack, module.decoder.stack)
+    return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
+
+
+def mixed(module: Any, weights: list[jax.Array]) -> Any:
+    """A copy of the module whose searched slots mix their candidates by these weights."""
+    graph, state = nnx.split(module)
+    copy = nnx.merge(graph, state)
+    for slot, weight in zip(choosers(copy), weights, strict=True):
+        slot.mix.set_value(weight)
+    return copy
+
+
+def frozen(module: Any) -> Any:
+    """A copy of the module through which no gradient reaches its parameters."""
+    graph, state = nnx.split(module)
+    return nnx.merge(graph, jax.tree.map(jax.lax.stop_gradient, state))
+
+
+def chosen(space: Space, choices: list[int]) -> list[jax.Array]:
+    """Weights that are 1 for one candidate of each searched slot."""
+    return [
+        jax.nn.one_hot(choice, len(letters), dtype=jnp.float32)
+        for choice, (_, _, letters) in zip(choices, space.searched, strict=True)
+    ]

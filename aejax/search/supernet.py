@@ -1,0 +1,208 @@
+"""The supernet of PAR (Mandava et al. 2021, section 3): all candidates in each slot, mixed.
+
+    x + sum over candidates b of m_b block_b(x),   m = softmax((a + g) / t),   g ~ Gumbel(0, 1)
+
+The blocks learn on one part of the rows and the architecture weights a on another, side by side.
+Blocks learn alone until the supernet has learned what it can: until the average of its loss is
+below `learned`. From then on the temperature t falls, and
+
+    loss + cost_weight * sum over slots of softmax(a) . cost
+
+is what a descends: without a price attention never hurts, and stays everywhere (DARTS-like searches
+need one: PLANER, Latifi et al. 2022, adds the latency). Architecture weights are kept divided by
+`rate`, which makes Adam move them that many times faster than the blocks.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.data.sources.base import Rows, Source, Spec
+from aejax.models import Autoencoder
+from aejax.models.batch import Batch, Context
+from aejax.search import space as spaces
+from aejax.search.space import Space
+
+# Of the loss's running average, in steps.
+_MEMORY = 50
+
+
+class Architecture(nnx.Param):
+    """Architecture weights, divided by the rate."""
+
+
+class Progress(nnx.Variable):
+    """How far a supernet has come: the running average of its loss, and when it had learned."""
+
+
+@dataclasses.dataclass
+class Supernet:
+    """What trains as a supernet.
+
+    Attributes:
+        model: the autoencoder, with any layout.
+        space: the candidates of its slots.
+        cost: {letter: price} of a block.
+        cost_weight: of the sum of prices, in nats a row.
+        learned: loss, in nats a row, below which the supernet has learned; then the search begins.
+        warmup: steps before which it never begins.
+        steps: over which the temperature falls.
+        temperature: the first and the last.
+        share: of the steps in which architecture weights move.
+        rate: how much faster they move.
+        seed: of the Gumbel noise.
+    """
+
+    model: Autoencoder
+    space: Space
+    cost: dict[str, float]
+    cost_weight: float
+    learned: float
+    warmup: int
+    steps: int
+    temperature: tuple[float, float]
+    share: float
+    rate: float
+    seed: int
+
+    def check(self, interval: bool) -> None:
+        self.model.check(interval)
+
+    @property
+    def symbols(self) -> int:
+        return self.model.symbols
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "SupernetModule":
+        """Builds the module for batches of pairs of rows (`Pairs`)."""
+        return SupernetModule(self, batch, rngs)
+
+
+class SupernetModule(nnx.Module):
+    """The supernet of one search; its architecture weights are one array a slot.
+
+    Attributes:
+        model: the autoencoder with all candidates.
+        architecture: logits / rate of each searched slot.
+        average: of the loss.
+        learned_at: the step at which the supernet had learned; -1 before.
+    """
+
+    def __init__(self, settings: Supernet, batch: Batch, rngs: nnx.Rngs):
+        self.settings = nnx.static(settings)
+        row = jax.ShapeDtypeStruct((len(batch.x), *batch.x.shape[2:]), batch.x.dtype)
+        self.model = settings.space.model(settings.model).init(rngs, Batch(row))  # pyright: ignore
+        self.architecture = nnx.List(
+            Architecture(jnp.zeros(len(letters))) for _, _, letters in settings.space.searched
+        )
+        self.average = Progress(jnp.zeros(()))
+        self.learned_at = Progress(jnp.full((), -1, jnp.int32))
+
+    def logits(self) -> list[jax.Array]:
+        """The architecture weights of each searched slot."""
+        return [each[...] * self.settings.rate for each in self.architecture]
+
+    def best(self) -> list[jax.Array]:
+        """1 for the candidate with the largest weight of each slot."""
+        return [jax.nn.one_hot(jnp.argmax(each), len(each)) for each in self.logits()]
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        """As the autoencoder's; without a context that of the layout chosen so far."""
+        if context is None or context.step is None:
+            own = Batch(batch.x[:, 0], batch.mask, None, batch.index)
+            return spaces.mixed(self.model, self.best()).loss(own, context)
+        return self._searching(batch, context, context.step)
+
+    def _searching(self, batch: Batch, context: Context, step: jax.Array):
+        settings, logits = self.settings, self.logits()
+        begun = self.learned_at[...] >= 0
+        since = jnp.where(begun, step - self.learned_at[...], 0)
+        noise = self._noise(step, since)
+        stopped = [jax.lax.stop_gradient(each) for each in noise(logits)]
+        learning = Batch(batch.x[:, 0], index=batch.index)
+        loss, terms = spaces.mixed(self.model, stopped).loss(learning, context)
+        self._note(context.mean(jax.lax.stop_gradient(loss)[None]), step)
+
+        turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
+
+        def of_architecture(weights: list[jax.Array]) -> jax.Array:
+            judging = Batch(batch.x[:, 1], index=batch.index)
+            copy = spaces.mixed(spaces.frozen(self.model), noise(weights))
+            price = settings.cost_weight * self._price(weights)
+            return copy.loss(judging, context)[0] + price
+
+        searched = jax.lax.cond(
+            begun & turn, of_architecture, lambda weights: jnp.zeros(()), logits
+        )
+        for slot, ((stack, number, letters), each) in enumerate(
+            zip(settings.space.searched, logits, strict=True)
+        ):
+            del slot
+            for letter, share in zip(letters, jax.nn.softmax(each), strict=True):
+                terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
+        return loss + searched, terms
+
+    def _noise(self, step: jax.Array, since: jax.Array):
+        """weights -> Gumbel-softmax of them, with the same noise each time."""
+        settings = self.settings
+        first, last = settings.temperature
+        share = jnp.clip(since / settings.steps, 0.0, 1.0)
+        heat = first * (last / first) ** share
+        key = jax.random.fold_in(jax.random.key(settings.seed), step)
+
+        def noisy(weights: list[jax.Array]) -> list[jax.Array]:
+            return [
+                jax.nn.softmax(
+                    (each + jax.random.gumbel(jax.random.fold_in(key, n), each.shape)) / heat
+                )
+                for n, each in enumerate(weights)
+            ]
+
+        return noisy
+
+    def _price(self, weights: list[jax.Array]) -> jax.Array:
+        total = jnp.zeros(())
+        for each, (_, _, letters) in zip(weights, self.settings.space.searched, strict=True):
+            price = jnp.array([self.settings.cost[letter] for letter in letters])
+            total = total + jax.nn.softmax(each) @ price
+        return total
+
+    def _note(self, loss: jax.Array, step: jax.Array) -> None:
+        """Keeps the average of the loss, and the step at which it was low enough."""
+        settings = self.settings
+        keep = jnp.minimum(step, _MEMORY) / (jnp.minimum(step, _MEMORY) + 1.0)
+        average = keep * self.average[...] + (1 - keep) * loss
+        low = (average < settings.learned) & (step >= settings.warmup)
+        begins = low & (self.learned_at[...] < 0)
+        self.average.set_value(average)
+        self.learned_at.set_value(jnp.where(begins, step + 1, self.learned_at[...]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Rows of one source beside rows of another: [rows, 2, *shape], as many as the first has.
+
+    Attributes:
+        learning: the blocks learn from these.
+        judging: the architecture weights learn from these.
+    """
+
+    learning: Source
+    judging: Source
+
+    @property
+    def spec(self) -> Spec:
+        spec = self.learning.spec
+        return dataclasses.replace(spec, shape=(2, *spec.shape), labelled=False)
+
+    def __len__(self) -> int:
+        return len(self.learning)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        if isinstance(index, slice):
+            index = np.arange(len(self))[index]
+        other: Any = self.judging[index % len(self.judging)]
+        return Rows(np.stack([self.learning[index].x, other.x], axis=1))
