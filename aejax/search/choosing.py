@@ -1,0 +1,160 @@
+"""Losses of layouts put together from trained blocks, and the choice of one by them."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.models.batch import Batch
+from aejax.search import space as spaces
+from aejax.search.space import Space
+
+_AT_A_TIME = 500
+
+
+@dataclasses.dataclass
+class Judge:
+    """The loss, in nats a row, of any layout whose blocks a trained whole holds.
+
+    Attributes:
+        module: an autoencoder with all candidates.
+        space: its candidates.
+        rows: prepared rows that layouts are judged by.
+    """
+
+    module: Any
+    space: Space
+    rows: np.ndarray
+
+    def __post_init__(self):
+        self.known: dict[tuple[int, ...], float] = {}
+
+    @functools.cached_property
+    def _loss(self) -> Callable:
+        """One program for all layouts: (state, weights, rows, index, real) -> sum of losses."""
+        graph, state = nnx.split(self.module)
+
+        def loss(state, weights, rows, index, real):
+            copy = spaces.mixed(nnx.merge(graph, state), weights)
+            return copy.loss(Batch(rows, mask=real, index=index))[0] * jnp.sum(real)
+
+        return functools.partial(jax.jit(loss), state)
+
+    def __call__(self, choices: Sequence[int]) -> float:
+        """The loss with this candidate in each searched slot."""
+        key = tuple(choices)
+        if key not in self.known:
+            weights = spaces.chosen(self.space, list(choices))
+            size = min(_AT_A_TIME, len(self.rows))
+            total = 0.0
+            for start in range(0, len(self.rows), size):
+                rows = self.rows[start : start + size]
+                fill = size - len(rows)
+                real = np.arange(size) < len(rows)
+                rows = np.concatenate([rows, np.repeat(rows[:1], fill, axis=0)])
+                index = np.arange(start, start + size, dtype=np.int32)
+                total += float(self._loss(weights, rows, index, real.astype(np.float32)))
+            self.known[key] = total / len(self.rows)
+        return self.known[key]
+
+
+def eliminate(
+    judge: Judge, choices: list[int], price: Callable[[str], float], margin: float
+) -> tuple[list[int], list[tuple[list[int], float]]]:
+    """Puts cheaper candidates in, one slot after the other, while the loss stays within a margin.
+
+    Each time the replacement that costs least loss is made, and all others are scored anew: blocks
+    that can each go alone need not be able to go together.
+
+    Args:
+        judge: gives losses.
+        choices: the layout to begin with.
+        price: of a letter.
+        margin: nats a row above the loss of the first layout.
+
+    Returns:
+        The last choices, and each step's with its loss.
+    """
+    searched = judge.space.searched
+    limit, path = judge(choices) + margin, []
+    while True:
+        tried = []
+        for slot, (_, _, letters) in enumerate(searched):
+            now = price(letters[choices[slot]])
+            for other, letter in enumerate(letters):
+                if price(letter) < now:
+                    new = [*choices[:slot], other, *choices[slot + 1 :]]
+                    tried.append((judge(new), new))
+        if not tried or min(tried)[0] > limit:
+            return choices, path
+        loss, choices = min(tried)
+        path.append((choices, loss))
+
+
+def replace_one(judge: Judge, parent: list[int]) -> list[np.ndarray]:
+    """How much the loss rises with another candidate in one slot of the parent: an array a slot."""
+    base = judge(parent)
+    return [
+        np.array(
+            [
+                judge([*parent[:slot], other, *parent[slot + 1 :]]) - base
+                for other in range(len(letters))
+            ]
+        )
+        for slot, (_, _, letters) in enumerate(judge.space.searched)
+    ]
+
+
+def cheapest(
+    scores: Sequence[np.ndarray], prices: Sequence[np.ndarray], budget: float
+) -> list[int] | None:
+    """The candidate of each slot with the least sum of scores whose prices fit the budget, exactly.
+
+    A 0-1 program: minimise s.z with one z a slot and p.z <= budget (Puzzle, section 4).
+
+    Args:
+        scores: of each slot's candidates.
+        prices: likewise.
+        budget: what all blocks together may cost.
+
+    Returns:
+        A candidate a slot, or None where nothing fits.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    sizes = [len(each) for each in scores]
+    one = np.zeros((len(sizes), sum(sizes)))
+    for slot, (start, size) in enumerate(zip(np.cumsum([0, *sizes]), sizes, strict=False)):
+        one[slot, start : start + size] = 1
+    price = np.concatenate(prices)
+    found = milp(
+        np.concatenate(scores),
+        integrality=np.ones(len(price)),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one, 1, 1),
+            LinearConstraint(price[None], -np.inf, budget + 1e-9),
+        ],
+    )
+    if found.x is None:
+        return None
+    cut = np.split(found.x, np.cumsum(sizes)[:-1])
+    return [int(np.argmax(each)) for each in cut]
+
+
+def budgets(prices: Sequence[np.ndarray], parent: list[int], most: int = 9) -> list[float]:
+    """Sums of prices to look for layouts at: from none to the parent's, at most so many."""
+    whole = float(sum(each[choice] for each, choice in zip(prices, parent, strict=True)))
+    least = float(sum(each.min() for each in prices))
+    steps = sorted({round(float(price), 9) for price in itertools.chain(*prices) if price > 0})
+    if len(steps) == 1:  # all that cost anything cost the same: count them
+        count = round((whole - least) / steps[0])
+        if count < most:
+            return [least + steps[0] * number for number in range(count + 1)]
+    return list(np.linspace(least, whole, most))

@@ -1,0 +1,117 @@
+"""Candidate blocks that learn, each by itself, to do what the parent's block does in their slot.
+
+Puzzle's library (Bercovich et al. 2024, "Puzzle: Distillation-Based NAS", section 3): every block
+gets the parent's own activations, whatever the others do, so that all slots learn at once and any
+layout can then be put together from them. The loss of a block b in a slot whose parent's block is p
+is |b(x) - p(x)|^2 / |p(x)|^2; the parent's own parameters stay as they are.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.models import Autoencoder
+from aejax.models.batch import Batch, Context
+from aejax.search import space as spaces
+from aejax.search.space import Layout, Space
+
+
+@dataclasses.dataclass
+class Imitation:
+    """What trains as a library of blocks.
+
+    Attributes:
+        model: the autoencoder, with any layout.
+        space: the candidates of its slots.
+        parent: the layout that is imitated.
+    """
+
+    model: Autoencoder
+    space: Space
+    parent: Layout
+
+    def check(self, interval: bool) -> None:
+        self.model.check(interval)
+
+    @property
+    def symbols(self) -> int:
+        return self.model.symbols
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "ImitationModule":
+        return ImitationModule(self, batch, rngs)
+
+
+class ImitationModule(nnx.Module):
+    """All candidates in their slots; `model` mixes them as any other module of a space does."""
+
+    def __init__(self, settings: Imitation, batch: Batch, rngs: nnx.Rngs):
+        self.settings = nnx.static(settings)
+        self.model = settings.space.model(settings.model).init(rngs, batch)
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        """The sum of all candidates' errors, and the parent's own loss beside it."""
+        graph, state = nnx.split(self.model)
+        copy = nnx.merge(graph, state)
+        slots = spaces.choosers(copy)
+        own = self.settings.space.choices(self.settings.parent)
+        for slot, choice in zip(slots, own, strict=True):
+            slot.imitating = choice
+        parent, _ = copy.loss(batch, context)
+        error = jnp.stack([jnp.sum(slot.error[...]) for slot in slots])
+        # The parent's loss is told, not trained: blocks give on what has no gradient, but what
+        # comes before and after them does.
+        terms = {"nll": jax.lax.stop_gradient(parent), "error": jnp.mean(error)}
+        return jnp.sum(error), terms
+
+
+def grafted(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> dict:
+    """Parameters of an autoencoder of this layout, by name, out of those with all candidates.
+
+    Args:
+        parameters: of a supernet or of a library.
+        space: its candidates.
+        layout: one of the space's.
+    """
+    return {
+        new: array
+        for name, array in parameters.items()
+        if (new := _renamed(name, space, layout)) is not None
+    }
+
+
+def planted(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> dict:
+    """The other way round: parameters of a whole with all candidates, as far as a layout has them.
+
+    Args:
+        parameters: of an autoencoder of this layout, by name.
+        space: the candidates of the whole.
+        layout: one of the space's.
+    """
+    out = {}
+    for name, array in parameters.items():
+        stack, _, rest = name.partition("/stack/slots/")
+        number, _, inner = rest.partition("/")
+        if rest and len(letters := getattr(space, stack)[int(number)]) > 1:
+            choice = letters.index(getattr(layout, stack)[int(number)])
+            name = f"{stack}/stack/slots/{number}/candidates/{choice}/{inner}"
+        out[f"model/{name}"] = array
+    return out
+
+
+def _renamed(name: str, space: Space, layout: Layout) -> str | None:
+    """What a parameter of a whole with all candidates is called in a layout; None if not in it."""
+    if not name.startswith("model/"):
+        return None
+    name = name.removeprefix("model/")
+    slot, _, rest = name.partition("/candidates/")
+    if not rest:
+        return name
+    stack, _, number = slot.partition("/stack/slots/")
+    candidate, _, inner = rest.partition("/")
+    letters = getattr(space, stack)[int(number)]
+    if letters[int(candidate)] != getattr(layout, stack)[int(number)]:
+        return None
+    return f"{slot}/{inner}"

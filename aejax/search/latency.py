@@ -1,0 +1,147 @@
+"""What a block and a layout cost in time, measured in place: the whole model with and without.
+
+Blocks timed by themselves promise more than a whole model saves. A letter's latency here is that of
+the whole model with this block in every searched slot, less that with none, by the number of slots.
+All layouts are timed in turn, many rounds, and medians taken.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.models import Autoencoder
+from aejax.models.batch import Batch, Context
+from aejax.search import space as spaces
+from aejax.search.space import Layout, Space
+from aejax.train.step import row_keys
+
+_ROUNDS = 15
+# Long enough that a clock's and a dispatch's own time do not count.
+_SECONDS = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Seconds of one batch.
+
+    Attributes:
+        forward: of the loss, without dropout.
+        training: of the loss and its gradient.
+    """
+
+    forward: float
+    training: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What each block adds to the whole.
+
+    Attributes:
+        empty: the model with nothing in its searched slots.
+        blocks: {letter: what one adds}.
+    """
+
+    empty: Latency
+    blocks: dict[str, Latency]
+
+    def predicted(self, layout: Layout, space: Space) -> Latency:
+        """The sum for a layout's searched slots."""
+        letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
+        return Latency(
+            *(
+                getattr(self.empty, name)
+                + sum(getattr(self.blocks[letter], name) for letter in letters)
+                for name in ("forward", "training")
+            )
+        )
+
+
+def measure(
+    base: Autoencoder, layouts: Sequence[Layout], rows: np.ndarray, rounds: int = _ROUNDS
+) -> dict[Layout, Latency]:
+    """Times layouts in turn on one batch of prepared rows [batch, *shape]; medians over rounds."""
+    programs = {layout: _programs(base, layout, rows) for layout in dict.fromkeys(layouts)}
+    counts = {
+        (layout, number): max(1, int(_SECONDS / max(_seconds(run, 1), 1e-9)))
+        for layout, pair in programs.items()
+        for number, run in enumerate(pair)
+    }
+    seen: dict[Any, list[float]] = {key: [] for key in counts}
+    for _ in range(rounds):
+        for layout, pair in programs.items():
+            for number, run in enumerate(pair):
+                seen[layout, number].append(_seconds(run, counts[layout, number]))
+    return {
+        layout: Latency(*(statistics.median(seen[layout, number]) for number in (0, 1)))
+        for layout in programs
+    }
+
+
+def table(base: Autoencoder, space: Space, rows: np.ndarray, rounds: int = _ROUNDS) -> Table:
+    """Times each letter of the space in place."""
+    letters = sorted({letter for _, _, each in space.searched for letter in each} - {"i"})
+    filled = {letter: _filled(space, letter) for letter in ["i", *letters]}
+    seen = measure(base, list(filled.values()), rows, rounds)
+    empty, slots = seen[filled["i"]], len(space.searched)
+    blocks = {
+        letter: Latency(
+            *(
+                (getattr(seen[filled[letter]], name) - getattr(empty, name)) / slots
+                for name in ("forward", "training")
+            )
+        )
+        for letter in letters
+    }
+    return Table(empty, {"i": Latency(0.0, 0.0), **blocks})
+
+
+def _filled(space: Space, letter: str) -> Layout:
+    """Every searched slot with this letter, also where it is no candidate; the others as they are."""
+    made = {
+        stack: "".join(letter if len(each) > 1 else each for each in getattr(space, stack))
+        for stack in spaces.STACKS
+    }
+    return Layout(**made)
+
+
+def _programs(base: Autoencoder, layout: Layout, rows: np.ndarray) -> tuple[Callable, Callable]:
+    """The compiled loss, and loss with gradient, of this layout: each run waits for its end."""
+    batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
+    model = spaces.with_layout(base, layout)
+    graph, params, rest = nnx.split(model.init(nnx.Rngs(0), batch), nnx.Param, ...)
+
+    def forward(params, x):
+        module = nnx.merge(graph, params, rest)
+        return module.loss(Batch(x, index=batch.index))[0]
+
+    def training(params, x):
+        keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
+        context = Context(keys, jnp.zeros((), jnp.int32), lambda values: jnp.mean(values, axis=0))
+
+        def loss(params):
+            return nnx.merge(graph, params, rest).loss(Batch(x, index=batch.index), context)[0]
+
+        return jax.value_and_grad(loss)(params)
+
+    programs = [jax.jit(f).lower(params, batch.x).compile() for f in (forward, training)]
+    runs = [
+        lambda program=program: jax.block_until_ready(program(params, batch.x))
+        for program in programs
+    ]
+    return runs[0], runs[1]
+
+
+def _seconds(run: Callable, count: int) -> float:
+    """Seconds of one of `count` runs."""
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,418 @@
+"""A search from its settings to a report; started again, it goes on where it was.
+
+    WORKDIR/search.json     the settings
+    WORKDIR/latency.json    what blocks cost
+    WORKDIR/supernet/       a run: the supernet;       supernet.json    the layout that it found
+    WORKDIR/parent/         a run: the parent
+    WORKDIR/library/        a run: candidates imitate the parent's blocks
+    WORKDIR/front/LAYOUT/   runs: layouts of rising price, grafted and tuned
+                                                       replacement.json the scores and the front
+    WORKDIR/again/NAME/     runs: each layout from nothing, each seed
+    WORKDIR/layouts.json    all layouts and what was measured of them
+    WORKDIR/report.html     the same to look at
+
+Everything that trains is a run like any other, in its own folder, and whatever is decided is written
+before the next thing begins: nothing is trained, scored or timed twice.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import cluster, files, kinds, loading
+from aejax.config import Config
+from aejax.data.prepare import Preparation
+from aejax.data.sources.base import Rows, Source
+from aejax.errors import InputError
+from aejax.nn.layout import ATTENTION
+from aejax.search import choosing, imitation, latency
+from aejax.search import space as spaces
+from aejax.search.choosing import Judge
+from aejax.search.imitation import Imitation
+from aejax.search.latency import Latency, Table
+from aejax.search.settings import Search, check_search
+from aejax.search.space import Layout
+from aejax.search.supernet import Pairs, Supernet
+from aejax.train import loop, sharding
+from aejax.train.setup import setup
+from aejax.train.state import split
+
+COLLAPSED = "collapsed"
+_SETTINGS, _FOUND = "search.json", "layouts.json"
+# Where seeds begin that layouts are reported with, so that none is one that chose them.
+_OTHER_SEEDS = 1000
+
+
+class Stopped(Exception):
+    """A run was stopped, with everything saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The rows from `start` to `stop` of a source."""
+
+    source: Source
+    start: int
+    stop: int
+
+    @property
+    def spec(self):
+        return self.source.spec
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        if isinstance(index, slice):
+            index = np.arange(len(self))[index]
+        return self.source[index + self.start]
+
+
+@dataclasses.dataclass
+class Job:
+    """A search that goes on.
+
+    Attributes:
+        settings: checked.
+        workdir: its folder.
+        learning: rows that blocks learn from.
+        judging: rows that layouts are chosen by.
+        test: rows that layouts are reported on.
+        preparation: raw rows -> x.
+        rest: stop, quiet and devices, for every run.
+    """
+
+    settings: Search
+    workdir: str
+    learning: Source
+    judging: Source
+    test: Source
+    preparation: Preparation
+    rest: dict[str, Any]
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.workdir, *names)
+
+    def say(self, line: str) -> None:
+        if not self.rest["quiet"]:
+            print(line, file=sys.stderr, flush=True)
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """Prepared rows that layouts are judged by."""
+        count = min(self.settings.judged, len(self.judging))
+        return np.asarray(self.preparation(jax.numpy.asarray(self.judging[np.arange(count)].x)))
+
+    def train(self, name: str, config: Config, sources: Any = None, given: Any = None) -> Any:
+        """A run in a sub-folder, to its end."""
+        sources = sources or (self.learning, self.test)
+        outcome = loop.train(config, self.path(name), sources, given=given, **self.rest)
+        if outcome.status == "stopped":
+            raise Stopped
+        return outcome
+
+    def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
+        run = self.settings.run
+        seed = run.seed if seed is None else seed
+        return dataclasses.replace(
+            run, model=model, duration=duration, seed=seed, tensorboard=False
+        )
+
+    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a file holds; made and written first where there is none."""
+        path = self.path(name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                return json.load(file)
+        made = make()
+        files.write(path, json.dumps(made, indent=1))
+        return made
+
+
+def search(
+    settings: Search,
+    workdir: str,
+    stop: Callable[[], bool] = cluster.never,
+    quiet: bool = False,
+    download: bool = False,
+    devices: sharding.Devices | None = None,
+) -> dict[str, Any] | None:
+    """Searches, or goes on searching, in this folder.
+
+    Args:
+        settings: what and how.
+        workdir: the search's folder; made where it does not exist.
+        stop: asked between dispatches.
+        quiet: show nothing.
+        download: whether TFDS may download what is missing.
+        devices: those to train on; None for all.
+
+    Returns:
+        What layouts.json holds, or None where it was stopped, with everything saved.
+
+    Raises:
+        InputError: bad settings, data or folder, or a parent that has learned too little.
+    """
+    check_search(settings)
+    made = setup(settings.run, None, None, download, devices)
+    cut = len(made.train) - max(len(made.train) // 5, 1)
+    judging = Part(made.train, cut, len(made.train))
+    rest = {"stop": stop, "quiet": quiet, "devices": devices}
+    learning = Part(made.train, 0, cut)
+    job = Job(settings, workdir, learning, judging, made.test, made.preparation, rest)
+    _claim(job)
+    try:
+        return job.kept(_FOUND, lambda: _found(job))
+    except Stopped:
+        return None
+
+
+def _claim(job: Job) -> None:
+    """Writes the settings, or finds the same ones."""
+    os.makedirs(job.workdir, exist_ok=True)
+    mine = json.loads(json.dumps(kinds.to_dict(job.settings)))
+    there = job.kept(_SETTINGS, lambda: mine)
+    if there != mine:
+        changed = sorted(key for key in mine if there.get(key) != mine[key])
+        raise InputError(
+            f"--workdir={job.workdir} holds a search with other settings ({', '.join(changed)}):"
+            " use another folder, or the old values"
+        )
+
+
+def _found(job: Job) -> dict[str, Any]:
+    settings = job.settings
+    prices = _prices(job)
+    layouts: dict[str, Layout] = {"parent": settings.parent()}
+    out: dict[str, Any] = {"parent": str(settings.parent())}
+    if settings.method in ("both", "supernet"):
+        out["supernet"] = job.kept("supernet.json", lambda: _supernet(job, prices))
+        if not out["supernet"][COLLAPSED]:
+            layouts["supernet"] = _read(out["supernet"]["layout"])
+    if settings.method in ("both", "replacement"):
+        out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
+        layouts["replacement"] = _read(out["replacement"]["layout"])
+        if similar := out["replacement"].get("similar"):
+            layouts["cosine"] = _read(similar)
+    layouts |= {text: settings.layout(text) for text in settings.controls}
+    layouts |= _random(settings, layouts)
+    if settings.seeds:
+        out["again"] = _again(job, layouts)
+    if settings.latency:
+        out["latency"] = job.kept("latencies.json", lambda: _latencies(job, layouts))
+    out["layouts"] = {name: str(layout) for name, layout in layouts.items()}
+    return out
+
+
+def _prices(job: Job) -> dict[str, float]:
+    """Of each letter: 1 for attention, or the latency as a share of the dearest letter's."""
+    letters = {letter for _, _, each in job.settings.space().searched for letter in each}
+    if job.settings.price == "attention":
+        return {letter: float(letter in ATTENTION) for letter in letters}
+    blocks = _table(job).blocks
+    dearest = max(blocks[letter].training for letter in letters)
+    return {letter: max(blocks[letter].training, 0.0) / dearest for letter in letters}
+
+
+def _table(job: Job) -> Table:
+    settings = job.settings
+    batch = job.rows[: settings.run.batch_size]
+
+    def make() -> dict[str, Any]:
+        job.say("measuring what each block takes")
+        return dataclasses.asdict(latency.table(settings.run.model, settings.space(), batch))
+
+    kept = job.kept("latency.json", make)
+    blocks = {letter: Latency(**each) for letter, each in kept["blocks"].items()}
+    return Table(Latency(**kept["empty"]), blocks)
+
+
+def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
+    """Trains the supernet and reads a layout off it."""
+    settings, own, space = job.settings, job.settings.supernet, job.settings.space()
+    model = Supernet(
+        settings.run.model,
+        space,
+        prices,
+        own.cost_weight,
+        settings.learned if own.patient else 1e9,
+        own.warmup,
+        own.anneal,
+        (own.temperature[0], own.temperature[1]),
+        own.share,
+        own.rate,
+        settings.run.seed,
+    )
+    job.say(f"supernet of {len(space.searched)} slots")
+    sources = Pairs(job.learning, job.judging), Pairs(job.test, job.test)
+    job.train("supernet", job.config(model, own.duration), sources)
+    module = loading.load(job.path("supernet"), say=job.say, model=model).module
+    judge = Judge(module.model, space, job.rows)
+    largest = [int(np.argmax(each)) for each in module.logits()]
+    choices, path = choosing.eliminate(judge, largest, prices.__getitem__, settings.margin)
+    loss = judge(choices)
+    begun = int(module.learned_at[...])
+    return {
+        "largest": str(space.layout(largest)),
+        "largest_loss": judge(largest),
+        "layout": str(space.layout(choices)),
+        "loss": loss,
+        "eliminated": [[str(space.layout(each)), value] for each, value in path],
+        "learned_at": begun,
+        COLLAPSED: begun < 0 or loss > settings.learned,
+        "weights": [np.asarray(jax.nn.softmax(each)).tolist() for each in module.logits()],
+    }
+
+
+def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
+    """Trains the parent and the library, scores, and verifies the front."""
+    settings, space, parent = job.settings, job.settings.space(), job.settings.parent()
+    base = spaces.with_layout(settings.run.model, parent)
+    job.train("parent", job.config(base, settings.run.duration))
+    whole = loading.load(job.path("parent"), say=job.say)
+    graph_free = sharding.flatten(split(whole.module)[1])
+    given = imitation.planted(jax.tree.map(np.asarray, graph_free), space, parent)
+    model = Imitation(settings.run.model, space, parent)
+    job.say("library: candidates imitate the parent's blocks")
+    own = job.config(model, settings.replacement.imitation)
+    job.train("library", own, given=lambda: given)
+    module = loading.load(job.path("library"), say=job.say, model=model).module
+    library = {
+        name: np.asarray(leaf) for name, leaf in sharding.flatten(split(module)[1]).items()
+    } | given  # what stands around the blocks is the parent's own
+    judge = Judge(_with_parameters(module, library).model, space, job.rows)
+    chosen = space.choices(parent)
+    base_loss = judge(chosen)
+    if base_loss > settings.learned:
+        raise InputError(
+            f"config.learned={settings.learned}: the parent {parent} has a loss of {base_loss:.4g}"
+            " nats a row: it has not learned enough to be searched; train it longer"
+            " (config.run.duration), or say that this is enough"
+        )
+    scores = choosing.replace_one(judge, chosen)
+    each = [np.array([prices[letter] for letter in letters]) for _, _, letters in space.searched]
+    front, found = [], None
+    for budget in choosing.budgets(each, chosen):
+        choices = choosing.cheapest(scores, each, budget)
+        if choices is None or any(choices == old["choices"] for old in front):
+            continue
+        front.append(_tuned(job, choices, library, scores, each, judge))
+        if found is None and front[-1]["loss"] <= base_loss + settings.margin:
+            found = front[-1]
+    assert found is not None or front
+    best = found or min(front, key=lambda one: one["loss"])
+    return {
+        "parent_loss": base_loss,
+        "scores": [score.tolist() for score in scores],
+        "layout": best["layout"],
+        "within_margin": found is not None,
+        "front": front,
+    }
+
+
+def _with_parameters(module: Any, library: dict[str, np.ndarray]) -> Any:
+    from flax import nnx
+
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    pure = sharding.flatten(nnx.to_pure_dict(params))
+    assert pure.keys() == library.keys()
+    from aejax.train import checkpoint
+
+    new = checkpoint.unflatten(
+        nnx.to_pure_dict(params), {k: jax.numpy.asarray(v) for k, v in library.items()}
+    )
+    nnx.replace_by_pure_dict(params, new)
+    return nnx.merge(graph, params, rest)
+
+
+def _tuned(job: Job, choices, library, scores, prices, judge) -> dict[str, Any]:
+    """One layout of the front: grafted from the library, and trained a little as a whole."""
+    settings, space = job.settings, job.settings.space()
+    layout = space.layout(choices)
+    name = f"front/{layout}".replace("|", "-")
+    model = spaces.with_layout(settings.run.model, layout)
+    given = imitation.grafted(library, space, layout)
+    job.train(name, job.config(model, settings.replacement.tuning), given=lambda: given)
+    tuned = loading.load(job.path(name), say=job.say).module
+    fixed = spaces.Space(tuple(layout.encoder), tuple(layout.decoder))
+    return {
+        "layout": str(layout),
+        "choices": choices,
+        "price": float(sum(each[choice] for each, choice in zip(prices, choices, strict=True))),
+        "score": float(sum(each[choice] for each, choice in zip(scores, choices, strict=True))),
+        "grafted_loss": judge(choices),
+        "loss": Judge(tuned, fixed, job.rows)([]),
+    }
+
+
+def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:
+    """Different layouts with as much attention as the one found, the rest feed-forward blocks."""
+    found = layouts.get("replacement") or layouts.get("supernet") or layouts["parent"]
+    space, draw = settings.space(), np.random.RandomState(settings.run.seed)
+    attention = found.count(ATTENTION)
+    out: dict[str, Layout] = {}
+    for _ in range(100 * settings.random):
+        choices = [int(draw.randint(len(letters))) for _, _, letters in space.searched]
+        layout = space.layout(choices)
+        if layout.count(ATTENTION) == attention and layout.count("i") == found.count("i"):
+            if layout not in out.values():
+                out[f"random {len(out) + 1}"] = layout
+        if len(out) == settings.random:
+            break
+    return out
+
+
+def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
+    """Each layout trained from nothing, each seed; its metrics on the test split, by name."""
+    out: dict[str, Any] = {}
+    settings = job.settings
+    for layout in dict.fromkeys(layouts.values()):
+        runs = []
+        for number in range(settings.seeds):
+            seed = settings.run.seed + _OTHER_SEEDS + number
+            name = f"again/{layout}-{seed}".replace("|", "-")
+            model = spaces.with_layout(settings.run.model, layout)
+            job.say(f"{layout}, seed {seed}")
+            runs.append(job.train(name, job.config(model, settings.run.duration, seed)).metrics)
+        out[str(layout)] = {key: [run[key] for run in runs] for key in runs[0]}
+        out[str(layout)]["parameters"] = _parameters(job, layout)
+    return out
+
+
+def _parameters(job: Job, layout: Layout) -> int:
+    from flax import nnx
+
+    from aejax.train.setup import abstract_batch
+
+    model = spaces.with_layout(job.settings.run.model, layout)
+    batch = abstract_batch(job.settings.run, job.learning.spec)
+    module = nnx.eval_shape(lambda: model.init(nnx.Rngs(0), batch))
+    return sum(leaf.size for leaf in jax.tree.leaves(split(module)[1]))
+
+
+def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
+    """Each layout timed in place, beside what the table of blocks predicts."""
+    settings, table = job.settings, _table(job)
+    job.say(f"measuring what {len(layouts)} layouts take")
+    seen = latency.measure(
+        settings.run.model, list(layouts.values()), job.rows[: settings.run.batch_size]
+    )
+    return {
+        str(layout): {
+            "measured": dataclasses.asdict(one),
+            "predicted": dataclasses.asdict(table.predicted(layout, settings.space())),
+        }
+        for layout, one in seen.items()
+    }
+
+
+def _read(text: str) -> Layout:
+    encoder, _, decoder = text.partition("|")
+    return Layout(encoder, decoder)
