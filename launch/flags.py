@@ -12,6 +12,7 @@ import os
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -28,14 +29,39 @@ DEFAULT_PRESET = "dense"
 PREFIX = "--config."
 
 
-def presets() -> dict[str, str]:
-    """{name: first line of its docstring} of all presets."""
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the settings of a program are.
+
+    Attributes:
+        kind: their class.
+        check: raises InputError for what is wrong with them.
+        default: the preset that is taken where none is named.
+        module: of the program, whose presets `kind` makes; others are another program's.
+    """
+
+    kind: type
+    check: Callable[[Any], None]
+    default: str
+    module: str
+
+
+TRAIN = Program(Config, check, DEFAULT_PRESET, "launch.train")
+
+
+def presets(of: Program = TRAIN) -> dict[str, str]:
+    """{name: first line of its docstring} of this program's presets."""
     names = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
-    return {name: _first_line(_preset_module(name)) for name in names}
+    modules = {name: _preset_module(name) for name in names}
+    return {
+        name: _first_line(module)
+        for name, module in modules.items()
+        if of.module in (module.__doc__ or "")
+    }
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parses a training program's command line; afterwards FLAGS.config is the checked `Config`.
+def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
+    """Parses a program's command line; afterwards FLAGS.config is its checked settings.
 
     Raises:
         InputError, flags.Error: what is wrong, in one line.
@@ -43,14 +69,14 @@ def parse(argv: list[str]) -> list[str]:
     words = _joined(argv[1:])
     if any(map(program.is_help, words)):
         words = [word for word in words if not program.is_help(word)]
-        _, config, words = _preset(words)
+        _, config, words = _preset(words, of)
         _apply_kinds(config, words)
         print(help_text(config))
         sys.exit(0)
     if any(word.partition("=")[0] == "--list" for word in words):
-        print("\n".join(f"{name:<12} {line}" for name, line in presets().items()))
+        print("\n".join(f"{name:<12} {line}" for name, line in presets(of).items()))
         sys.exit(0)
-    name, config, words = _preset(words)
+    name, config, words = _preset(words, of)
     words = _apply_kinds(config, words)
     _check_names(config, words)
     words = [_as_tuple(word, config) for word in words]
@@ -61,7 +87,7 @@ def parse(argv: list[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:
         raise _explained(error, config, words) from None
     config = kinds.rebuild(flags.FLAGS.config)
-    check(config)
+    of.check(config)
     flags.FLAGS.config = config
     if flags.FLAGS.workdir is None:
         flags.FLAGS.workdir = os.path.join("runs", name)
@@ -82,16 +108,16 @@ def _joined(words: list[str]) -> list[str]:
     return out
 
 
-def _preset(words: list[str]) -> tuple[str, Config, list[str]]:
+def _preset(words: list[str], of: Program) -> tuple[str, Any, list[str]]:
     """A name and the settings to start from: --config, else the folder's own, else the default."""
     names = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     rest = [word for word in words if not word.startswith("--config=")]
     workdirs = [word.removeprefix("--workdir=") for word in words if word.startswith("--workdir=")]
     if workdirs and (not workdirs[-1] or os.path.isfile(workdirs[-1])):
         raise InputError(f"--workdir={workdirs[-1]}: must be a folder, such as runs/dense")
-    if not names and workdirs and folder.exists(workdirs[-1]):
+    if not names and of is TRAIN and workdirs and folder.exists(workdirs[-1]):
         return "", folder.read(workdirs[-1]).config, rest
-    name = names[-1] if names else DEFAULT_PRESET
+    name = names[-1] if names else of.default
     module = _preset_module(name)
     if not hasattr(module, "get_config"):
         raise InputError(f"--config={name}: {module.__file__} has no get_config()")
@@ -99,8 +125,11 @@ def _preset(words: list[str]) -> tuple[str, Config, list[str]]:
         config = module.get_config()
     except ValueError as error:
         raise InputError(f"--config={name}: {error}") from None
-    if not isinstance(config, Config):
-        raise InputError(f"--config={name}: get_config() must return an aejax.Config")
+    if not isinstance(config, of.kind):
+        known = ", ".join(presets(of))
+        raise InputError(
+            f"--config={name}: get_config() must return a {of.kind.__name__}, as those of {known} do"
+        )
     return os.path.basename(name).removesuffix(".py"), config, rest
 
 
@@ -124,7 +153,7 @@ def _preset_module(name: str) -> ModuleType:
     return module
 
 
-def _apply_kinds(config: Config, words: list[str]) -> list[str]:
+def _apply_kinds(config: Any, words: list[str]) -> list[str]:
     """Puts the parts that are named by kind into `config`; returns the other words."""
     rest = []
     named = [word[len(PREFIX) :].partition("=") for word in words if word.startswith(PREFIX)]
@@ -145,7 +174,7 @@ def _apply_kinds(config: Config, words: list[str]) -> list[str]:
     return rest
 
 
-def _check_names(config: Config, words: list[str]) -> None:
+def _check_names(config: Any, words: list[str]) -> None:
     """Refuses names of settings that do not exist, with the nearest one that does."""
     known = {name: value for name, value, _ in kinds.leaves(config)}
     for word in words:
@@ -167,7 +196,7 @@ def _check_names(config: Config, words: list[str]) -> None:
             raise InputError(f"{word}: needs a value, as {word}=VALUE")
 
 
-def _as_tuple(word: str, config: Config) -> str:
+def _as_tuple(word: str, config: Any) -> str:
     """Writes a bare list, as one,two, so that it is read as a tuple of text too."""
     name, _, value = word.removeprefix(PREFIX).partition("=")
     types = {key: field.type for key, _, field in kinds.leaves(config)}
@@ -178,7 +207,7 @@ def _as_tuple(word: str, config: Config) -> str:
     return f"{PREFIX}{name}={tuple(item for item in value.split(',') if item)!r}"
 
 
-def _explained(error: Exception, config: Config, words: list[str]) -> Exception:
+def _explained(error: Exception, config: Any, words: list[str]) -> Exception:
     """The error with what the setting's type accepts, if it is about one of config's fields."""
     for name, _, field in kinds.leaves(config):
         for word in words:
@@ -187,7 +216,7 @@ def _explained(error: Exception, config: Config, words: list[str]) -> Exception:
     return error
 
 
-def help_text(config: Config) -> str:
+def help_text(config: Any) -> str:
     """The main program's docstring, its flags, and every setting with its value and meaning."""
     lines = [program.help_text()]
     lines += ["", "Settings, as --config.NAME=VALUE (values of this preset; parts by their kind):"]

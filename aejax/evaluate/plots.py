@@ -77,6 +77,80 @@ def histogram_png(values: np.ndarray, label: np.ndarray | None, axis: str) -> by
     return _png(figure)
 
 
+def lines_png(
+    series: dict[str, tuple[np.ndarray, np.ndarray]], axes: tuple[str, str], log: bool = False
+) -> bytes:
+    """Lines by name: {name: (x [n], y [n])}; `log` for the y axis."""
+    figure, plot = _figure()
+    for (name, (x, y)), colour in zip(series.items(), _colours(len(series)), strict=False):
+        plot.plot(x, y, color=colour, label=name, linewidth=1.4)
+    if log:
+        plot.set_yscale("log")
+    plot.set_xlabel(axes[0])
+    plot.set_ylabel(axes[1])
+    _legend(plot, "")
+    return _png(figure)
+
+
+def points_png(
+    points: dict[str, tuple[float, np.ndarray]], axes: tuple[str, str], line: list[str]
+) -> bytes:
+    """Named points with error bars of one standard deviation.
+
+    Args:
+        points: {name: (x, values of y [n])}.
+        axes: what to write along both axes.
+        line: names of points that a line joins, in its order.
+    """
+    figure, plot = _figure()
+    for name, (x, values) in points.items():
+        bar = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        plot.errorbar(x, float(np.mean(values)), yerr=bar, fmt="o", color=_GREY, capsize=3)
+        plot.annotate(
+            name, (x, float(np.mean(values))), xytext=(5, 4), textcoords="offset points", fontsize=7
+        )
+    if line:
+        plot.plot(
+            [points[name][0] for name in line],
+            [float(np.mean(points[name][1])) for name in line],
+            color="#bf616a",
+            linewidth=1.2,
+        )
+    plot.set_xlabel(axes[0])
+    plot.set_ylabel(axes[1])
+    return _png(figure)
+
+
+def boxes_png(rows: dict[str, str], colours: dict[str, str]) -> bytes:
+    """Strings as rows of coloured boxes, a letter a box.
+
+    Args:
+        rows: {name: letters}.
+        colours: of each letter; letters without one leave a gap.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    longest = max(map(len, rows.values()))
+    size = (2.4 + 0.32 * longest, 0.5 + 0.36 * len(rows))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    plot = figure.add_subplot()
+    for height, letters in enumerate(reversed(rows.values())):
+        for place, letter in enumerate(letters):
+            if letter in colours:
+                box = Rectangle((place, height + 0.1), 0.9, 0.8, color=colours[letter])
+                plot.add_patch(box)
+                middle = (place + 0.45, height + 0.5)
+                plot.annotate(letter, middle, ha="center", va="center", fontsize=8)
+    plot.set_xlim(0, longest)
+    plot.set_ylim(0, len(rows))
+    plot.set_yticks(np.arange(len(rows)) + 0.5, list(reversed(rows)), fontsize=8)
+    plot.set_xticks([])
+    plot.spines[:].set_visible(False)
+    plot.tick_params(length=0)
+    return _png(figure)
+
+
 def _figure() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
@@ -95,10 +169,10 @@ def _colours(count: int) -> list[Any]:
     return [table(i) for i in range(count)]
 
 
-def _legend(plot: Any) -> None:
-    """The classes, outside of the plot."""
+def _legend(plot: Any, title: str = "class") -> None:
+    """The names, outside of the plot."""
     if plot.get_legend_handles_labels()[0]:
-        plot.legend(title="class", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        plot.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def _png(figure: Any) -> bytes:

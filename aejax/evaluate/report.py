@@ -11,7 +11,7 @@ from aejax import kinds
 from aejax.evaluate.result import Figure, Result, shown
 from aejax.loading import Model
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #22272e; background: #fff;
        max-width: 58rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; }
@@ -77,7 +77,7 @@ def page(about: About, records: list[dict[str, Any]], results: dict[str, Result]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{_text(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
         f"{body}\n</body>\n</html>\n"
     )
 
@@ -137,12 +137,13 @@ def _task(name: str, result: Result) -> str:
         f"<h2>Task: {_text(name)}</h2>\n<table><thead><tr><th>number</th>"
         '<th class="number">value</th><th>unit</th><th>meaning</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>\n"
-        + "\n".join(_figure(figure) for figure in result.figures)
+        + "\n".join(picture(figure) for figure in result.figures)
         + listed
     )
 
 
-def _figure(figure: Figure) -> str:
+def picture(figure: Figure) -> str:
+    """A picture that stands in the page itself."""
     data = base64.b64encode(figure.png).decode()
     caption = _text(figure.caption)
     return (

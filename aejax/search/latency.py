@@ -104,7 +104,7 @@ def table(base: Autoencoder, space: Space, rows: np.ndarray, rounds: int = _ROUN
 
 
 def _filled(space: Space, letter: str) -> Layout:
-    """Every searched slot with this letter, also where it is no candidate; the others as they are."""
+    """Every searched slot with this letter, candidate or not; the others as they are."""
     made = {
         stack: "".join(letter if len(each) > 1 else each for each in getattr(space, stack))
         for stack in spaces.STACKS

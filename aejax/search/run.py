@@ -11,8 +11,8 @@
     WORKDIR/layouts.json    all layouts and what was measured of them
     WORKDIR/report.html     the same to look at
 
-Everything that trains is a run like any other, in its own folder, and whatever is decided is written
-before the next thing begins: nothing is trained, scored or timed twice.
+Everything that trains is a run like any other, in its own folder, and whatever is decided is
+written before the next thing begins: nothing is trained, scored or timed twice.
 """
 
 import dataclasses
@@ -24,7 +24,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from aejax import cluster, files, kinds, loading
 from aejax.config import Config
@@ -40,8 +42,8 @@ from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
 from aejax.search.supernet import Pairs, Supernet
-from aejax.train import loop, sharding
-from aejax.train.setup import setup
+from aejax.train import checkpoint, loop, sharding
+from aejax.train.setup import abstract_batch, setup
 from aejax.train.state import split
 
 COLLAPSED = "collapsed"
@@ -108,7 +110,7 @@ class Job:
     def rows(self) -> np.ndarray:
         """Prepared rows that layouts are judged by."""
         count = min(self.settings.judged, len(self.judging))
-        return np.asarray(self.preparation(jax.numpy.asarray(self.judging[np.arange(count)].x)))
+        return np.asarray(self.preparation(jnp.asarray(self.judging[np.arange(count)].x)))
 
     def train(self, name: str, config: Config, sources: Any = None, given: Any = None) -> Any:
         """A run in a sub-folder, to its end."""
@@ -277,16 +279,15 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     base = spaces.with_layout(settings.run.model, parent)
     job.train("parent", job.config(base, settings.run.duration))
     whole = loading.load(job.path("parent"), say=job.say)
-    graph_free = sharding.flatten(split(whole.module)[1])
-    given = imitation.planted(jax.tree.map(np.asarray, graph_free), space, parent)
+    own = _parameters_of(whole.module)
+    given = imitation.planted(own, space, parent)
     model = Imitation(settings.run.model, space, parent)
     job.say("library: candidates imitate the parent's blocks")
     own = job.config(model, settings.replacement.imitation)
     job.train("library", own, given=lambda: given)
     module = loading.load(job.path("library"), say=job.say, model=model).module
-    library = {
-        name: np.asarray(leaf) for name, leaf in sharding.flatten(split(module)[1]).items()
-    } | given  # what stands around the blocks is the parent's own
+    # What stands around the blocks is the parent's own.
+    library = _parameters_of(module) | given
     judge = Judge(_with_parameters(module, library).model, space, job.rows)
     chosen = space.choices(parent)
     base_loss = judge(chosen)
@@ -317,6 +318,12 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def _parameters_of(module: Any) -> dict[str, np.ndarray]:
+    """A module's parameters by name."""
+    flat = checkpoint.flatten(split(module)[1])
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
 def _with_parameters(module: Any, library: dict[str, np.ndarray]) -> Any:
     from flax import nnx
 
@@ -326,7 +333,7 @@ def _with_parameters(module: Any, library: dict[str, np.ndarray]) -> Any:
     from aejax.train import checkpoint
 
     new = checkpoint.unflatten(
-        nnx.to_pure_dict(params), {k: jax.numpy.asarray(v) for k, v in library.items()}
+        nnx.to_pure_dict(params), {k: jnp.asarray(v) for k, v in library.items()}
     )
     nnx.replace_by_pure_dict(params, new)
     return nnx.merge(graph, params, rest)
@@ -356,14 +363,13 @@ def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:
     """Different layouts with as much attention as the one found, the rest feed-forward blocks."""
     found = layouts.get("replacement") or layouts.get("supernet") or layouts["parent"]
     space, draw = settings.space(), np.random.RandomState(settings.run.seed)
-    attention = found.count(ATTENTION)
     out: dict[str, Layout] = {}
     for _ in range(100 * settings.random):
         choices = [int(draw.randint(len(letters))) for _, _, letters in space.searched]
         layout = space.layout(choices)
-        if layout.count(ATTENTION) == attention and layout.count("i") == found.count("i"):
-            if layout not in out.values():
-                out[f"random {len(out) + 1}"] = layout
+        alike = all(layout.count(each) == found.count(each) for each in (ATTENTION, "i"))
+        if alike and layout not in out.values():
+            out[f"random {len(out) + 1}"] = layout
         if len(out) == settings.random:
             break
     return out
@@ -387,10 +393,6 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
 
 
 def _parameters(job: Job, layout: Layout) -> int:
-    from flax import nnx
-
-    from aejax.train.setup import abstract_batch
-
     model = spaces.with_layout(job.settings.run.model, layout)
     batch = abstract_batch(job.settings.run, job.learning.spec)
     module = nnx.eval_shape(lambda: model.init(nnx.Rngs(0), batch))

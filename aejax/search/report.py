@@ -1,0 +1,166 @@
+"""What a search found, as lines of text and as a page with pictures."""
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax import files, kinds
+from aejax.evaluate import plots
+from aejax.evaluate.report import STYLE, picture
+from aejax.evaluate.result import Figure
+from aejax.nn.layout import ATTENTION, BLOCKS
+from aejax.search.settings import Search
+
+REPORT = "report.html"
+_COLOURS = {letter: "#d08770" for letter in ATTENTION} | {"f": "#88c0d0", "i": "#eceff4"}
+
+
+def text(found: dict[str, Any]) -> str:
+    """The table of layouts, for a terminal."""
+    head, *rows = table(found)
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+    return "\n".join([*notes(found), *lines])
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """What was found, in sentences."""
+    out = []
+    if own := found.get("supernet"):
+        if own["collapsed"]:
+            out.append(
+                f"supernet: collapsed ({own['layout']} has a loss of {own['loss']:.4g} nats a row"
+                " with the supernet's blocks): no result"
+            )
+        else:
+            out.append(
+                f"supernet: {own['layout']} (by the largest weights {own['largest']}), loss"
+                f" {own['loss']:.4g} nats a row with the supernet's blocks"
+            )
+    if own := found.get("replacement"):
+        within = "" if own["within_margin"] else "; NO layout was within the margin"
+        out.append(
+            f"replacement: {own['layout']} of {len(own['front'])} on the front; the parent"
+            f" {found['parent']} has {own['parent_loss']:.4g} nats a row{within}"
+        )
+    return out
+
+
+def table(found: dict[str, Any]) -> list[list[str]]:
+    """Rows of text: the head, then every layout."""
+    again, latency = found.get("again", {}), found.get("latency", {})
+    head = ["layout", "name", "attention"]
+    head += ["parameters", "test nll", "deviation"] if again else []
+    head += ["forward ms", "predicted", "training ms", "predicted"] if latency else []
+    names: dict[str, list[str]] = {}
+    for name, layout in found["layouts"].items():
+        names.setdefault(layout, []).append(name)
+    rows = []
+    for layout, called in names.items():
+        row = [layout, ", ".join(called), str(sum(letter in ATTENTION for letter in layout))]
+        if again:
+            values = np.array(again[layout]["nll"])
+            spread = f"{values.std(ddof=1):.4g}" if len(values) > 1 else "-"
+            row += [str(again[layout]["parameters"]), f"{values.mean():.5g}", spread]
+        if latency:
+            own = latency[layout]
+            row += [
+                f"{1e3 * own[kind][which]:.3g}"
+                for which in ("forward", "training")
+                for kind in ("measured", "predicted")
+            ]
+        rows.append(row)
+    return [head, *rows]
+
+
+def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:
+    """Writes the page; returns its path."""
+    title = f"Search in {os.path.basename(os.path.normpath(workdir))}"
+    body = [f"<h1>{_text(title)}</h1>"]
+    body += [f"<p>{_text(note)}.</p>" for note in notes(found)]
+    body += ["<h2>Layouts</h2>", _html(table(found))]
+    for figure in figures(workdir, settings, found):
+        body.append(picture(figure))
+    shown = json.dumps(kinds.to_dict(settings), indent=1)
+    body.append(
+        f"<h2>Settings</h2><details><summary>All</summary><pre>{_text(shown)}</pre></details>"
+    )
+    path = os.path.join(workdir, REPORT)
+    files.write(
+        path,
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{_text(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n",
+    )
+    return path
+
+
+def figures(workdir: str, settings: Search, found: dict[str, Any]) -> list[Figure]:
+    """The drawing of layouts, the front, losses against latency, and weights over time."""
+    rows = {name: layout.replace("|", " ") for name, layout in found["layouts"].items()}
+    legend = ", ".join(f"{letter} {name}" for letter, name in BLOCKS.items())
+    out = [Figure("layouts", plots.boxes_png(rows, _COLOURS), f"Layouts: {legend}.")]
+    if own := found.get("replacement"):
+        points = {one["layout"]: (one["price"], np.array([one["loss"]])) for one in own["front"]}
+        png = plots.points_png(points, (f"price ({settings.price})", "nats a row"), list(points))
+        caption = (
+            "The front: loss of layouts tuned from grafted blocks, on rows held out to choose."
+        )
+        out.append(Figure("front", png, caption))
+    if (again := found.get("again")) and (latency := found.get("latency")):
+        points = {
+            layout: (1e3 * latency[layout]["measured"]["training"], np.array(again[layout]["nll"]))
+            for layout in again
+        }
+        png = plots.points_png(points, ("ms a training step", "test nats a row"), pareto(points))
+        caption = "Every layout trained again: loss against measured time; bars are one deviation."
+        out.append(Figure("latency", png, caption))
+    if found.get("supernet"):
+        out += _weights(workdir, settings)
+    return out
+
+
+def pareto(points: dict[str, tuple[float, np.ndarray]]) -> list[str]:
+    """Names of the points that no other beats in both, by rising x."""
+    best, out = np.inf, []
+    for name, (_, values) in sorted(points.items(), key=lambda item: item[1][0]):
+        if values.mean() < best:
+            best = values.mean()
+            out.append(name)
+    return out
+
+
+def _weights(workdir: str, settings: Search) -> list[Figure]:
+    """softmax(a) of attention in each slot, over the supernet's steps."""
+    with open(os.path.join(workdir, "supernet", "metrics.jsonl"), encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["split"] == "train"]
+    steps = np.array([row["step"] for row in rows])
+    series = {}
+    for stack, number, letters in settings.space().searched:
+        own = [f"{stack}_{number}_{letter}" for letter in letters if letter in ATTENTION]
+        values = np.array([sum(row[name] for name in own) for row in rows])
+        series[f"{stack} {number}"] = (steps, values)
+    shown = dict(list(series.items())[: plots.MOST_COLOURS])
+    png = plots.lines_png(shown, ("step", "weight of attention"))
+    return [Figure("weights", png, "The supernet's weight of attention in each slot.")]
+
+
+def _html(rows: Sequence[Sequence[str]]) -> str:
+    head, *rest = rows
+    cells = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rest
+    )
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value), quote=True)

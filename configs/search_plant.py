@@ -1,0 +1,49 @@
+"""Search: which two of six slots need attention, where it is known (a planted task).
+
+python -m launch.search --config=search_plant
+"""
+
+from aejax.config import Config, Data, Evaluation, Prepare
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Transformer
+from aejax.models.corruption import Half
+from aejax.models.likelihood import Categorical
+from aejax.search import Replacement, Search, SupernetSearch
+from aejax.train.optimizer import Adam
+
+
+def get_config() -> Search:
+    """Attention that sees left in one slot, right in another, itself alone in four."""
+    return Search(
+        run=Config(
+            data=Data(source="planted:copy", prepare=Prepare(scale=False)),
+            model=Autoencoder(
+                coder=Transformer(
+                    width=32,
+                    heads=4,
+                    feed_forward=64,
+                    encoder_layout="lrssss",
+                    decoder_layout="i",
+                    symbols=16,
+                    positions="relative",
+                    window=5,
+                ),
+                latent_dim=0,
+                bottleneck=Plain(activation="linear"),
+                likelihood=Categorical(classes=16),
+                corruption=Half(),
+            ),
+            optimizer=Adam(learning_rate=3e-3),
+            batch_size=32,
+            duration="1000 steps",
+            evaluation=Evaluation(every=""),
+        ),
+        encoder_space=("lfi", "rfi", "sfi", "sfi", "sfi", "sfi"),
+        shuffle=True,
+        supernet=SupernetSearch(duration="2000 steps", anneal=600, cost_weight=2.0),
+        replacement=Replacement(imitation="300 steps", tuning="300 steps"),
+        learned=2.2,
+        margin=1.0,
+        seeds=1,
+    )

@@ -1,0 +1,53 @@
+"""Searches for the layout of a transformer autoencoder: which slots need attention.
+
+    python -m launch.search --config=search_par --workdir=runs/search_par
+    python -m launch.search --list                          the searches, a line each
+    python -m launch.search --config=search_plant --config.run.seed=3
+
+The folder holds the supernet, the parent, the library of blocks and every layout as runs of their
+own (each can be evaluated with launch.evaluate), layouts.json and report.html. The same command
+again goes on where it was; Ctrl-C and SIGTERM save first, and exit code 75 then says: start me
+again. Bad input is one line and exit code 2.
+"""
+
+import os
+import signal
+import sys
+
+signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+
+from absl import flags  # noqa: E402
+
+from aejax.search.settings import Search, check_search  # noqa: E402
+from launch import program  # noqa: E402
+from launch.flags import Program, parse  # noqa: E402
+
+flags.DEFINE_string("workdir", None, "The search's folder. Default: runs/PRESET.")
+flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
+flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
+
+SEARCH = Program(Search, check_search, "search_plant", "launch.search")
+
+
+def main(argv: list[str]) -> int | None:
+    """Searches as the flags say; returns the exit code."""
+    del argv
+    settings, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    from aejax import cluster
+
+    cluster.before_backend(settings.run.deterministic, settings.run.compilation_cache)
+    stop = cluster.StopRequest().install()
+    from aejax.search import report
+    from aejax.search.run import search
+
+    found = search(settings, workdir, stop=stop, download=flags.FLAGS.download)
+    if found is None:
+        print("stopped, everything is saved; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(cluster.STOPPED)
+    print(report.text(found))
+    print(f"report: {report.write(workdir, settings, found)}")
+    return None
+
+
+if __name__ == "__main__":
+    program.run(main, lambda argv: parse(argv, SEARCH))
