@@ -1,4 +1,7 @@
-"""Recurrent autoencoder of text: windows of bytes, each read into one code and written again."""
+"""Recurrent autoencoder of text: windows of bytes, each read into one code and written again.
+
+python -m launch.train --config=sequence_text --config.data.source=text:FILE?length=32
+"""
 
 from aejax.config import Config, Data, Prepare
 from aejax.models import Autoencoder

@@ -131,24 +131,30 @@ class Recurrent:
         return Dense().encoder(shape, features, rngs)
 
     def decoder(self, latent_dim, shape, outputs, rngs):
-        return RecurrentDecoder(self.width, latent_dim, outputs, rngs)
+        return RecurrentDecoder(self.width, latent_dim, shape, outputs, rngs)
 
 
 class RecurrentDecoder(nnx.Module):
-    def __init__(self, width, latent_dim, outputs, rngs):
+    def __init__(self, width, latent_dim, shape, outputs, rngs):
+        self.length = math.prod(shape)
         self.start = nnx.Linear(latent_dim, width, rngs=rngs)
         self.input = nnx.Linear(1, width, rngs=rngs)
         self.recur = nnx.Linear(width, width, rngs=rngs)
         self.output = nnx.Linear(width, outputs, rngs=rngs)
 
     def __call__(self, z, shown, mask):
-        before = jnp.pad(shown, ((0, 0), (1, 0)))[:, :-1, None]  # x shifted by one
+        first = jnp.zeros((len(z), 1))
+        before = None  # x shifted by one; where nothing is shown, what was given before
+        if shown is not None:
+            before = jnp.swapaxes(jnp.pad(shown, ((0, 0), (1, 0)))[:, :-1, None], 0, 1)
 
-        def tick(state, x):
-            state = jnp.tanh(self.input(x) + self.recur(state))
-            return state, self.output(state)
+        def tick(carry, x):
+            state, given = carry
+            state = jnp.tanh(self.input(given if x is None else x) + self.recur(state))
+            return (state, self.output(state)), self.output(state)
 
-        _, outputs = jax.lax.scan(tick, jnp.tanh(self.start(z)), jnp.swapaxes(before, 0, 1))
+        start = (jnp.tanh(self.start(z)), first)
+        _, outputs = jax.lax.scan(tick, start, before, self.length)
         return jnp.moveaxis(outputs, 0, -2)
 
 
