@@ -126,9 +126,9 @@ def _preset(words: list[str], of: Program) -> tuple[str, Any, list[str]]:
     except ValueError as error:
         raise InputError(f"--config={name}: {error}") from None
     if not isinstance(config, of.kind):
-        known = ", ".join(presets(of))
         raise InputError(
-            f"--config={name}: get_config() must return a {of.kind.__name__}, as those of {known} do"
+            f"--config={name}: get_config() must return a {of.kind.__name__}, as"
+            f" {', '.join(presets(of))} do"
         )
     return os.path.basename(name).removesuffix(".py"), config, rest
 

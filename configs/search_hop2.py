@@ -1,0 +1,17 @@
+"""Search: how many of six slots need attention in a window, where it is known: two (planted).
+
+python -m launch.search --config=search_hop2
+"""
+
+from aejax.search import Search
+from configs import search_plant
+
+
+def get_config() -> Search:
+    """A token's copy is eight away and a window reaches five: two blocks, in any two slots."""
+    config = search_plant.get_config()
+    config.run.model.coder.encoder_layout = "wwwwww"
+    config.run.model.coder.positions = "learned"
+    config.encoder_space, config.shuffle = ("wfi",), False
+    config.supernet.duration = config.run.duration = "3000 steps"
+    return config
