@@ -164,7 +164,7 @@ def search(
     """
     check_search(settings)
     made = setup(settings.run, None, None, download, devices)
-    cut = len(made.train) - max(len(made.train) // 5, 1)
+    cut = len(made.train) - max(round(settings.held * len(made.train)), 1)
     judging = Part(made.train, cut, len(made.train))
     rest = {"stop": stop, "quiet": quiet, "devices": devices}
     learning = Part(made.train, 0, cut)

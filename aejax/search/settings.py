@@ -81,7 +81,9 @@ class Search:
         learned: nats a row; a supernet or a parent whose loss is above it has learned nothing that
             a search could go by.
         margin: nats a row by which a cheaper layout may be worse.
-        judged: rows, held out of the training split, that layouts are chosen by.
+        held: share of the training split, its end, that blocks never learn from: architecture
+            weights do, and layouts are chosen by it.
+        judged: how many of these rows layouts are chosen by.
         controls: layouts to train beside those found, as par:5:4 or ffff; ENCODER|DECODER where
             both are searched.
         random: how many random layouts, with as many blocks of attention as the one found.
@@ -99,6 +101,7 @@ class Search:
     price: str = "attention"
     learned: float = 2.2
     margin: float = 1.0
+    held: float = 0.2
     judged: int = 1000
     controls: tuple[str, ...] = ()
     random: int = 0
@@ -172,6 +175,8 @@ def check_search(settings: Search) -> None:
     for name, least in (("judged", 1), ("random", 0), ("seeds", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"config.{name}={getattr(settings, name)}: must be at least {least}")
+    if not 0 < settings.held < 1:
+        raise InputError(f"config.held={settings.held}: must be above 0 and below 1")
     _check_space(settings)
     for text in settings.controls:
         settings.layout(text)

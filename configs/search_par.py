@@ -1,0 +1,51 @@
+"""Search: which slots of a masked transformer of bytes need attention (PAR, on an autoencoder).
+
+python -m launch.search --config=search_par --config.run.data.source=text:FILE?length=64
+"""
+
+from aejax.config import Config, Data, Evaluation, Prepare
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Transformer
+from aejax.models.corruption import Hidden
+from aejax.models.likelihood import Categorical
+from aejax.search import Replacement, Search, SupernetSearch
+from aejax.train.optimizer import Adam
+
+
+def get_config() -> Search:
+    """Four layers of 64, a fifth of the bytes hidden; in order 90 % train, 5 choose, 5 test."""
+    return Search(
+        run=Config(
+            data=Data(train="all[:95%]", test="all[95%:]", prepare=Prepare(scale=False)),
+            model=Autoencoder(
+                coder=Transformer(
+                    width=64,
+                    heads=4,
+                    feed_forward=256,
+                    encoder_layout="interleaved:4",
+                    decoder_layout="i",
+                    symbols=256,
+                    positions="relative",
+                ),
+                latent_dim=0,
+                bottleneck=Plain(activation="linear"),
+                likelihood=Categorical(classes=256),
+                corruption=Hidden(rate=0.2),
+            ),
+            optimizer=Adam(learning_rate=3e-3),
+            batch_size=32,
+            duration="900 steps",
+            evaluation=Evaluation(every=""),
+        ),
+        encoder_space=("afi",),
+        supernet=SupernetSearch(duration="1500 steps", anneal=600, cost_weight=0.3),
+        replacement=Replacement(imitation="300 steps", tuning="300 steps"),
+        held=1 / 19,
+        learned=36.0,
+        margin=0.27,
+        controls=("par:4:4", "sandwich:2:4", "ffffffff"),
+        random=2,
+        seeds=3,
+        latency=True,
+    )
