@@ -241,15 +241,15 @@ class Choice(nnx.Module):
         """As a slot's."""
         if self.imitating is not None:
             return self._imitated(jax.lax.stop_gradient(x), real, keys)
-        mix = self.mix[...].astype(x.dtype)
+        out, mix = x, self.mix[...].astype(x.dtype)
         for number, candidate in enumerate(self.candidates):
             own = None
             if keys is not None:
                 own = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
             y = candidate.adds(x, real, own)
             if y is not None:
-                x = x + mix[number] * y
-        return x
+                out = out + mix[number] * y
+        return out
 
     def _imitated(self, x, real, keys) -> jax.Array:
         added = [each.adds(x, real, keys) for each in self.candidates]

@@ -53,8 +53,7 @@ class ImitationModule(nnx.Module):
 
     def loss(self, batch: Batch, context: Context | None = None):
         """The sum of all candidates' errors, and the parent's own loss beside it."""
-        graph, state = nnx.split(self.model)
-        copy = nnx.merge(graph, state)
+        copy = spaces.copied(self.model)
         slots = spaces.choosers(copy)
         own = self.settings.space.choices(self.settings.parent)
         for slot, choice in zip(slots, own, strict=True):

@@ -1,6 +1,7 @@
 """The slots that a search looks at, and one choice for each of them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,10 +104,15 @@ def choosers(module: Any) -> list[Choice]:
     return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
 
 
+def copied(module: Any, change: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> Any:
+    """A copy of the module with changed arrays; setting something in it leaves the module alone."""
+    graph, state = nnx.split(module)
+    return nnx.merge(graph, jax.tree.map(change, nnx.to_pure_dict(state)))
+
+
 def mixed(module: Any, weights: list[jax.Array]) -> Any:
     """A copy of the module whose searched slots mix their candidates by these weights."""
-    graph, state = nnx.split(module)
-    copy = nnx.merge(graph, state)
+    copy = copied(module)
     for slot, weight in zip(choosers(copy), weights, strict=True):
         slot.mix.set_value(weight)
     return copy
@@ -114,8 +120,7 @@ def mixed(module: Any, weights: list[jax.Array]) -> Any:
 
 def frozen(module: Any) -> Any:
     """A copy of the module through which no gradient reaches its parameters."""
-    graph, state = nnx.split(module)
-    return nnx.merge(graph, jax.tree.map(jax.lax.stop_gradient, state))
+    return copied(module, jax.lax.stop_gradient)
 
 
 def chosen(space: Space, choices: list[int]) -> list[jax.Array]:

@@ -8,7 +8,7 @@ from flax import nnx
 
 from aejax.models import Autoencoder, Batch
 from aejax.models.batch import Context, evaluation
-from aejax.models.corruption import Masking, Noise, SaltAndPepper
+from aejax.models.corruption import Half, Masking, Noise, SaltAndPepper
 
 ROWS, SHAPE = 400, (10, 25, 1)
 X = np.random.RandomState(0).uniform(0.2, 0.8, (ROWS, *SHAPE)).astype(np.float32)
@@ -92,3 +92,15 @@ def _log_prob(logits: np.ndarray, x: np.ndarray) -> np.ndarray:
 def test_settings_that_make_no_sense_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_one_half_is_hidden_or_the_other_and_it_alone_counts():
+    x = jnp.asarray(X.reshape(ROWS, -1))
+    noisy = Half()(x, TRAINING)
+    hidden = np.asarray(noisy.hidden)
+    first, second = hidden[:, : x.shape[1] // 2], hidden[:, x.shape[1] // 2 :]
+    assert np.all(first.all(1) | second.all(1)) and np.all(first.any(1) != second.any(1))
+    assert share_of(first.all(1), 0.5)
+    assert np.array_equal(np.asarray(noisy.weight) != 0, hidden)
+    assert np.all(np.asarray(noisy.x)[hidden] == 0)
+    assert np.array_equal(np.asarray(noisy.x)[~hidden], np.asarray(x)[~hidden])

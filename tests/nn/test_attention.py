@@ -13,7 +13,7 @@ from aejax.nn.attention import attend
 ROWS, HEADS, SIZE = 3, 2, 4
 
 
-def exact(q, k, v, real=None, bias=None, window=0):
+def exact(q, k, v, real=None, bias=None, window=0, sees=lambda i, j: True):
     """[rows, length, heads, size], in double precision, one query at a time."""
     q, k, v = (np.float64(x) for x in (q, k, v))
     rows, length, heads, size = q.shape
@@ -22,7 +22,7 @@ def exact(q, k, v, real=None, bias=None, window=0):
         seen = [
             j
             for j in range(length)
-            if (real is None or real[r, j]) and (not window or abs(i - j) <= window)
+            if (real is None or real[r, j]) and (not window or abs(i - j) <= window) and sees(i, j)
         ]
         if not seen:
             continue
@@ -175,3 +175,36 @@ def test_what_does_not_fit_is_refused(changes, said):
     (q, k, v), _, _ = drawn(7)
     with pytest.raises(ValueError, match=said):
         attend(**({"q": q, "k": k, "v": v} | changes))
+
+
+SIDES = {
+    "left": lambda i, j: j <= i,
+    "right": lambda i, j: j >= i,
+    "self": lambda i, j: i == j,
+}
+
+
+@pytest.mark.parametrize("sees", SIDES)
+@pytest.mark.parametrize(("length", "window"), [(1, 0), (7, 0), (33, 0), (33, 5)])
+def test_attention_to_a_side_alone(sees, length, window, form):
+    (q, k, v), bias, real = drawn(length)
+    found = attend(q, k, v, real=real, bias=bias, window=window, sees=sees, form=form)
+    reference = exact(q, k, v, real, bias, window, SIDES[sees])
+    seen = [
+        [
+            any(
+                real[r, j] and SIDES[sees](i, j) and (not window or abs(i - j) <= window)
+                for j in range(length)
+            )
+            for i in range(length)
+        ]
+        for r in range(ROWS)
+    ]
+    seen = np.array(seen)
+    np.testing.assert_allclose(np.asarray(found)[seen], reference[seen], rtol=0, atol=3e-6)
+
+
+def test_an_unknown_side_is_refused():
+    (q, k, v), _, _ = drawn(3)
+    with pytest.raises(ValueError, match="sees=up: must be all or left or right or self"):
+        attend(q, k, v, sees="up")

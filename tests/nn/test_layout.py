@@ -2,9 +2,9 @@
 
 import pytest
 
-from aejax.nn.layout import expand
+from aejax.nn.layout import expand, slots
 
-# PAR's rule with P = 5, as FACTS of the paper's models: layers, string, blocks of attention.
+# PAR's rule with P = 5 for the sizes of its paper: layers, string, blocks of attention.
 PAR = [
     (12, "affffaffffaffffaffffffff", 4),
     (16, "afffafffafffafffafffafffffffffff", 6),
@@ -44,3 +44,14 @@ def test_rules_by_name():
 def test_what_is_no_layout_is_refused(layout):
     with pytest.raises(ValueError, match=f"^{layout}: "):
         expand(layout)
+
+
+def test_brackets_hold_the_candidates_of_a_slot():
+    assert slots("[afi]f[wi]") == ("afi", "f", "wi")
+    assert slots("par:2:3") == tuple("aaafff")
+
+
+@pytest.mark.parametrize("layout", ["[a]f", "[aa]", "[ax]", "[af", "af]", "[]", "[af]:2"])
+def test_brackets_that_hold_no_choice_are_refused(layout):
+    with pytest.raises(ValueError, match="must be"):
+        slots(layout)

@@ -1,0 +1,145 @@
+"""The supernet: what is mixed, what learns from which rows, when it begins, and its price."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.data.sources.base import Arrays
+from aejax.models import Batch
+from aejax.models.batch import evaluation
+from aejax.search import imitation
+from aejax.search import space as spaces
+from aejax.search.supernet import Architecture, Pairs
+from aejax.train import checkpoint
+from aejax.train.state import split
+from tests.search import toys
+
+COUNT = 6
+PAIRS = np.stack([toys.rows(COUNT), toys.rows(COUNT, 1)], axis=1)
+
+
+def by_name(tree) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf) for name, leaf in checkpoint.flatten(tree).items()}
+
+
+def test_one_candidate_alone_is_the_layout_with_that_block():
+    module = toys.scrambled(toys.made(toys.supernet(), PAIRS))
+    parameters = by_name(split(module)[1])
+    for choices in ([0, 0, 0, 0], [2, 1, 1, 1], [1, 0, 1, 0]):
+        layout = toys.SPACE.layout(choices)
+        alone = spaces.with_layout(toys.autoencoder(), layout)
+        plain = alone.init(nnx.Rngs(1), Batch(jnp.asarray(PAIRS[:, 0])))
+        graph, params, rest = split(plain)
+        given = imitation.grafted(parameters, toys.SPACE, layout)
+        given = {name: leaf for name, leaf in given.items() if "architecture" not in name}
+        assert given.keys() == checkpoint.flatten(params).keys()
+        plain = nnx.merge(graph, checkpoint.unflatten(params, given), rest["rows"], rest["other"])
+        batch = Batch(jnp.asarray(PAIRS[:, 0]), index=jnp.arange(COUNT))
+        mixed = spaces.mixed(module.model, spaces.chosen(toys.SPACE, choices))
+        np.testing.assert_allclose(mixed.loss(batch)[0], plain.loss(batch)[0], rtol=1e-6)
+        assert toys.SPACE.choices(layout) == choices
+
+
+def test_a_mixture_adds_each_candidate_by_its_weight():
+    module = toys.scrambled(toys.made(toys.supernet(), PAIRS))
+    slot = spaces.choosers(module.model)[0]
+    slot.mix.set_value(jnp.array([0.2, 0.7, 0.1]))
+    x = jax.random.normal(jax.random.key(0), (2, 16, 8))
+    attention, forward, _ = slot.candidates
+    expected = x + 0.2 * (attention(x) - x) + 0.7 * (forward(x) - x)
+    np.testing.assert_allclose(slot(x), expected, atol=1e-6)
+
+
+def gradients(module, pairs):
+    graph, params, rest = split(module)
+
+    def loss(params):
+        copy = nnx.merge(graph, params, rest["rows"], rest["other"])
+        return copy.loss(Batch(jnp.asarray(pairs), index=jnp.arange(COUNT)), toys.context(COUNT))[0]
+
+    return by_name(jax.grad(loss)(params))
+
+
+def begun(settings):
+    module = toys.scrambled(toys.made(settings, PAIRS))
+    module.learned_at.set_value(jnp.int32(2))
+    return module
+
+
+def test_blocks_learn_from_one_half_of_the_pairs_and_the_architecture_from_the_other():
+    other = PAIRS.copy()
+    other[:, 1] = toys.rows(COUNT, 7)
+    module = begun(toys.supernet())
+    before, after = gradients(module, PAIRS), gradients(module, other)
+    for name in before:
+        same = np.array_equal(before[name], after[name])
+        assert same != name.startswith("architecture"), name
+    other = PAIRS.copy()
+    other[:, 0] = toys.rows(COUNT, 7)
+    after = gradients(module, other)
+    for name in before:
+        if name.startswith("architecture"):
+            assert np.array_equal(before[name], after[name])
+
+
+def test_before_it_has_learned_blocks_alone_learn_and_nothing_costs():
+    module = toys.scrambled(toys.made(toys.supernet(cost_weight=50.0), PAIRS))
+    found = gradients(module, PAIRS)
+    for name, leaf in found.items():
+        assert np.any(leaf != 0) != name.startswith("architecture"), name
+
+
+def test_the_price_is_linear_in_what_blocks_are_expected_to_cost():
+    """Its gradient against softmax's in double precision, by two weights of the price."""
+    dear, free = (begun(toys.supernet(cost_weight=weight)) for weight in (3.0, 0.0))
+    found, without = gradients(dear, PAIRS), gradients(free, PAIRS)
+    for slot, (_, _, letters) in enumerate(toys.SPACE.searched):
+        name = f"architecture/{slot}"
+        logits = np.float64(dear.architecture[slot][...]) * 30.0
+        share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        price = np.array([toys.PRICES[letter] for letter in letters])
+        exact = 3.0 * 30.0 * share * (price - share @ price)
+        np.testing.assert_allclose(found[name] - without[name], exact, rtol=2e-3, atol=2e-3)
+
+
+def test_the_search_begins_once_the_average_loss_is_low_and_not_before():
+    module = toys.made(toys.supernet(learned=1e9, warmup=3), PAIRS)
+    batch = Batch(jnp.asarray(PAIRS), index=jnp.arange(COUNT))
+    for step in range(6):
+        module.loss(batch, toys.context(COUNT, step))
+        assert int(module.learned_at[...]) == (4 if step >= 3 else -1)
+    never = toys.made(toys.supernet(learned=0.5), PAIRS)
+    losses = []
+    for step in range(4):
+        never.loss(batch, toys.context(COUNT, step))
+        losses.append(float(never.average[...]))
+    assert int(never.learned_at[...]) == -1
+    assert min(losses) > 0.5
+
+
+def test_in_evaluation_the_layout_with_the_largest_weights_counts():
+    module = begun(toys.supernet())
+    batch = Batch(jnp.asarray(PAIRS), index=jnp.arange(COUNT))
+    best = [int(np.argmax(each)) for each in module.logits()]
+    alone = spaces.mixed(module.model, spaces.chosen(toys.SPACE, best))
+    own = alone.loss(Batch(jnp.asarray(PAIRS[:, 0]), index=batch.index), evaluation(None))
+    assert float(module.loss(batch)[0]) == float(own[0])
+
+
+def test_pairs_are_rows_of_both_sources():
+    learning = Arrays(np.arange(10)[:, None], None, None)
+    judging = Arrays(100 + np.arange(3)[:, None], None, None)
+    pairs = Pairs(learning, judging)
+    assert len(pairs) == 10 and pairs.spec.shape == (2, 1)
+    assert pairs[np.array([1, 7])].x[:, :, 0].tolist() == [[1, 101], [7, 101]]
+    assert pairs[8:].x[:, :, 0].tolist() == [[8, 102], [9, 100]]
+
+
+def test_architecture_weights_are_parameters_of_their_own_kind():
+    module = toys.made(toys.supernet(), PAIRS)
+    kinds = [type(leaf) for leaf in module.architecture]
+    assert kinds == [Architecture] * len(toys.SPACE.searched)
+    assert dataclasses.is_dataclass(module.settings)
