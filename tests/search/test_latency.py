@@ -1,0 +1,26 @@
+"""The latency table: sums of what it holds, and that what is timed is the layout."""
+
+import numpy as np
+
+from aejax.search import latency
+from aejax.search.latency import Latency, Table
+from aejax.search.space import Layout
+from tests.search import toys
+
+
+def test_a_prediction_is_the_empty_model_and_each_slots_block():
+    blocks = {"a": Latency(3.0, 9.0), "f": Latency(1.0, 2.0), "w": Latency(2.0, 5.0)}
+    table = Table(Latency(10.0, 20.0), {**blocks, "i": Latency(0.0, 0.0)})
+    # Slot 1 of the encoder and slot 0 of the decoder are not searched: they are in the empty model.
+    found = table.predicted(Layout("afwi", "if"), toys.SPACE)
+    assert found == Latency(10.0 + 3 + 2 + 0 + 1, 20.0 + 9 + 5 + 0 + 2)
+
+
+def test_every_letter_and_layout_is_timed():
+    rows = toys.rows(8)
+    table = latency.table(toys.autoencoder(), toys.SPACE, rows, rounds=1)
+    assert set(table.blocks) == {"a", "w", "f", "i"}
+    seen = latency.measure(toys.autoencoder(), [toys.PARENT], rows, rounds=1)
+    assert set(seen) == {toys.PARENT}
+    one = seen[toys.PARENT]
+    assert np.isfinite([one.forward, one.training]).all() and 0 < one.forward < one.training

@@ -1,0 +1,137 @@
+"""A search from its settings to its files: the same after any stops, and nothing done twice."""
+
+import dataclasses
+import itertools
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from aejax.errors import InputError
+from aejax.search import Replacement, Search, SupernetSearch, report
+from aejax.search.run import search
+from aejax.train import loop
+from tests.search import toys
+
+DEVICES = jax.devices()[:1]
+
+
+def settings(**changes) -> Search:
+    own = Search(
+        run=toys.config(),
+        encoder_space=("af", "f", "w", "ai"),
+        supernet=SupernetSearch(duration="12 steps", anneal=6, patient=False),
+        replacement=Replacement(imitation="8 steps", tuning="4 steps"),
+        learned=100.0,
+        margin=100.0,
+        judged=40,
+        controls=("ffff",),
+        seeds=2,
+    )
+    return dataclasses.replace(own, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    place = str(tmp_path_factory.mktemp("whole"))
+    return place, search(settings(), place, quiet=True, devices=DEVICES)
+
+
+def test_a_search_that_is_stopped_again_and_again_ends_with_the_same_file(whole, tmp_path):
+    draw = np.random.RandomState(0)
+    for attempt in itertools.count(1):
+        left = iter(range(int(draw.randint(4, 40)) if attempt < 6 else 10**9))
+        found = search(
+            settings(),
+            str(tmp_path),
+            stop=lambda left=left: next(left, None) is None,
+            quiet=True,
+            devices=DEVICES,
+        )
+        if found is not None:
+            break
+    assert attempt == 6  # stopped five times
+    names = ["layouts.json", "supernet.json", "replacement.json"]
+    for name in names:
+        with open(os.path.join(whole[0], name)) as one, open(tmp_path / name) as other:
+            assert one.read() == other.read()
+
+
+def test_a_search_that_is_complete_trains_nothing(whole, monkeypatch):
+    monkeypatch.setattr(loop, "train", None)
+    assert search(settings(), whole[0], quiet=True, devices=DEVICES) == whole[1]
+
+
+def test_what_is_kept(whole):
+    place, found = whole
+    assert found["parent"] == "afwa|if"
+    # A margin that forgives everything: the cheapest layout there is.
+    assert found["replacement"]["layout"] == "ffwi|if"
+    prices = [one["price"] for one in found["replacement"]["front"]]
+    assert prices == sorted(prices) and prices[0] == 0
+    own = found["supernet"]
+    assert own["learned_at"] >= 0 and not own["collapsed"]
+    for layout, measured in found["again"].items():
+        assert len(measured["nll"]) == 2 and measured["nll"][0] != measured["nll"][1], layout
+    assert {"parent", "supernet", "replacement", "ffff"} == set(found["layouts"])
+    page = report.write(place, settings(), found)
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    assert text.count("data:image/png;base64,") == 3 and "afwa|if" in text
+    assert "<script" not in text and "http" not in text
+    assert report.text(found).count("\n") >= 4
+
+
+def test_other_settings_in_the_same_folder_are_refused(whole):
+    changed = settings(margin=3.0)
+    with pytest.raises(InputError, match=r"other settings \(margin\)"):
+        search(changed, whole[0], quiet=True, devices=DEVICES)
+
+
+def test_a_parent_that_has_learned_nothing_is_not_searched(tmp_path):
+    lazy = settings(learned=0.5, method="replacement")
+    with pytest.raises(InputError, match=r"config.learned=0.5: the parent afwa\|if has a loss"):
+        search(lazy, str(tmp_path), quiet=True, devices=DEVICES)
+
+
+def test_a_supernet_that_has_not_learned_is_no_result(tmp_path):
+    strict = settings(learned=0.5, method="supernet", seeds=0, controls=())
+    found = search(strict, str(tmp_path), quiet=True, devices=DEVICES)
+    assert found is not None and found["supernet"]["collapsed"]
+    assert "supernet" not in found["layouts"] and "collapsed" in report.text(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder_space": ("af", "f")}, r"encoder_space=af,f: must have one entry, or one for"),
+        ({"encoder_space": ("fi",)}, r"encoder_space=fi: must hold the parent's own block, a"),
+        ({"encoder_space": ("aa",)}, r"encoder_space=aa: must be different letters"),
+        ({"encoder_space": ()}, r"there is no slot to search"),
+        ({"controls": ("af",)}, r"controls=af: the encoder has 4 slots, not 2"),
+        ({"controls": ("par:1",)}, r"controls=par:1: must be letters"),
+        ({"method": "magic"}, r"method=magic: must be both or supernet"),
+        ({"held": 1.0}, r"held=1.0: must be above 0 and below 1"),
+        ({"judged": 0}, r"judged=0: must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_searched(changes, said, tmp_path):
+    with pytest.raises(InputError, match=rf"^config\.{said}|{said}"):
+        search(settings(**changes), str(tmp_path / "none"), quiet=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_slots_are_dealt_out_anew_for_each_seed():
+    own = settings(encoder_space=("ai", "f", "wf", "a"), shuffle=True)
+    seen = set()
+    for seed in range(10):
+        own.run.seed = seed
+        space, parent = own.space(), own.parent()
+        seen.add(space.encoder)
+        assert sorted(space.encoder) == sorted(("ai", "f", "wf", "a"))
+        for letters, letter in zip(space.encoder, parent.encoder, strict=True):
+            assert letters[0] == letter
+    assert len(seen) > 4
+    assert json.dumps(own.space().searched)
