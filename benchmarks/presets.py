@@ -16,6 +16,7 @@ the other: `by_round` holds on a machine that does other things too.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -74,10 +75,10 @@ def made(name: str) -> Setup:
     return setup(config, sources, devices=jax.devices()[:1])
 
 
-def flat(params: Any) -> dict[str, np.ndarray]:
+def flat(params: Any) -> scan.Params:
     """Nested dictionaries of arrays as one, with names like encoder/layers/0/weight."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
 def trainer(run: Setup) -> tuple[Callable, Callable[[], Any], np.ndarray]:
@@ -85,11 +86,11 @@ def trainer(run: Setup) -> tuple[Callable, Callable[[], Any], np.ndarray]:
     feed = run.open_feed()
     block = feed.at(0)
     compiled = run.compile(feed)
-    place = lambda value: jax.device_put(value, run.replicated)  # noqa: E731
-    zero, fresh = place(np.int32(0)), place(np.bool_(True))
+    zero, fresh = jax.device_put((np.int32(0), np.bool_(True)), run.replicated)
+    number = functools.cache(lambda steps: jax.device_put(np.int32(steps), run.replicated))
 
     def dispatch(state: Any, steps: int) -> tuple[Any, Any]:
-        return compiled(state, feed.data, block.arrays, zero, place(np.int32(steps)), fresh)
+        return compiled(state, feed.data, block.arrays, zero, number(steps), fresh)
 
     rows = np.asarray(block.arrays).reshape(len(block.arrays), -1)
     return dispatch, run.init, rows
@@ -110,7 +111,7 @@ def measure(name: str) -> dict[str, Any]:
     """Checks and times one preset."""
     run = made(name)
     dispatch, init, index = trainer(run)
-    params = flat(jax.device_get(init().params))
+    params = flat(init().params)
     one = mean_loss(dispatch(init(), 1)[1])
     steps = _STEPS.value or _steps(dispatch, init, len(index))
     index = index[:steps]
@@ -144,11 +145,13 @@ def measure(name: str) -> dict[str, Any]:
     for side, value in last.items():
         if not value < sides[side].first:  # nor where it is not a number
             raise AssertionError(f"{name}: {side}'s loss went from {sides[side].first} to {value}")
-    told = {"parameters": sum(array.size for array in params.values()), "steps": steps}
-    told["losses"] = {
-        side: [float(f"{v:.5g}") for v in (sides[side].first, last[side])] for side in sides
+    losses = {side: (sides[side].first, last[side]) for side in sides}
+    return {
+        "parameters": sum(array.size for array in params.values()),
+        "steps": steps,
+        "losses": {side: [float(f"{v:.5g}") for v in pair] for side, pair in losses.items()},
+        **_told(found),
     }
-    return told | _told(found)
 
 
 def _steps(dispatch: Callable, init: Callable, most: int) -> int:

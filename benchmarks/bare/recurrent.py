@@ -61,7 +61,7 @@ def _linear(params: Params, part: str, inputs: jax.Array, state, reverse: bool, 
         real, imaginary = state
         u, v = jnp.split(now, 2, axis=-1)
         new = (a * real - b * imaginary + u, b * real + a * imaginary + v)
-        return new, (new if shown else None)
+        return new, (new if shown else ())
 
     return jax.lax.scan(step, state, inputs, reverse=reverse)
 
