@@ -134,7 +134,8 @@ def measure(name: str) -> dict[str, Any]:
     if not abs(a - b) <= allowed * abs(b):
         raise AssertionError(f"{name}: mean loss of the first {steps} steps {a}, by hand {b}")
 
-    times = max(1, round(_ROUND / seconds(sides["aejax"].run, 1)))
+    taken = max([seconds(side.run, 1) for side in sides.values()])
+    times = max(1, round(_ROUND / taken))
     found: dict[str, list[float]] = {side: [] for side in sides}
     last = {}
     for _ in range(_ROUNDS.value):
