@@ -16,11 +16,9 @@ the other: `by_round` holds on a machine that does other things too.
 """
 
 import dataclasses
-import functools
 import importlib
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +35,8 @@ from aejax.models.batch import Batch
 from aejax.train.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
+from benchmarks.dispatch import Dispatch, flat, mean_loss
+from benchmarks.ratios import ratio, spread
 
 _PRESETS = flags.DEFINE_list("presets", list(MODELS), f"Which of {', '.join(MODELS)}.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each side is run.", lower_bound=1)
@@ -75,32 +75,6 @@ def made(name: str) -> Setup:
     return setup(config, sources, devices=jax.devices()[:1])
 
 
-def flat(params: Any) -> scan.Params:
-    """Nested dictionaries of arrays as one, with names like encoder/layers/0/weight."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
-
-
-def trainer(run: Setup) -> tuple[Callable, Callable[[], Any], np.ndarray]:
-    """aejax's compiled dispatch, what makes a fresh state, and the indices of the first steps."""
-    feed = run.open_feed()
-    block = feed.at(0)
-    compiled = run.compile(feed)
-    zero, fresh = jax.device_put((np.int32(0), np.bool_(True)), run.replicated)
-    number = functools.cache(lambda steps: jax.device_put(np.int32(steps), run.replicated))
-
-    def dispatch(state: Any, steps: int) -> tuple[Any, Any]:
-        return compiled(state, feed.data, block.arrays, zero, number(steps), fresh)
-
-    rows = np.asarray(block.arrays).reshape(len(block.arrays), -1)
-    return dispatch, run.init, rows
-
-
-def mean_loss(window: Any) -> float:
-    """Of the steps of one dispatch; waits for it."""
-    return float(window["sums"]["loss"]) / int(window["steps"])
-
-
 def seconds(call: Callable, *arguments: Any) -> float:
     start = time.perf_counter()
     call(*arguments)
@@ -110,58 +84,74 @@ def seconds(call: Callable, *arguments: Any) -> float:
 def measure(name: str) -> dict[str, Any]:
     """Checks and times one preset."""
     run = made(name)
-    dispatch, init, index = trainer(run)
-    params = flat(init().params)
-    one = mean_loss(dispatch(init(), 1)[1])
-    steps = _STEPS.value or _steps(dispatch, init, len(index))
-    index = index[:steps]
+    dispatch = Dispatch(run)
+    params = flat(dispatch.init().params)
+    one = mean_loss(dispatch(dispatch.init(), 1)[1])
+    steps = min(_STEPS.value or _steps(dispatch), len(dispatch.index))
+    index = dispatch.index[:steps]
 
-    spec, statistics_ = run.train.spec, run.preparation.statistics
-    mean = np.asarray(statistics_["mean"], np.float32) if "mean" in statistics_ else None
-    loss, optimizer = MODELS[name](Rows(spec.shape, spec.maximum or 1.0, mean, run.total))
+    loss, optimizer = MODELS[name](_rows(run))
     data = jnp.asarray(np.asarray(run.train[slice(None)].x).reshape(len(run.train), -1))
     key = jax.random.key(run.config.seed)
+    _check_one(name, run, loss, params, data[index[0]], one)
     state = scan.start(params, optimizer)
     bare = scan.compiled(loss, optimizer, state, data, index, key)
-    _check_one(name, run, loss, params, data[index[0]], one)
 
     sides = {
-        "aejax": _side(lambda state: dispatch(state, steps), init(), mean_loss),
+        "aejax": _side(lambda state: dispatch(state, steps), dispatch.init(), mean_loss),
         "bare": _side(lambda state: bare(state, data, index, key), state, float),
     }
     allowed = _DRAWN if name in RANDOM else _FIRST_STEPS
     a, b = (sides[side].first for side in ("aejax", "bare"))
     if not abs(a - b) <= allowed * abs(b):
         raise AssertionError(f"{name}: mean loss of the first {steps} steps {a}, by hand {b}")
-
-    taken = max([seconds(side.run, 1) for side in sides.values()])
-    times = max(1, round(_ROUND / taken))
-    found: dict[str, list[float]] = {side: [] for side in sides}
-    last = {}
-    for _ in range(_ROUNDS.value):
-        for side, (go, _) in sides.items():
-            begin = time.perf_counter()
-            last[side] = go(times)
-            found[side].append((time.perf_counter() - begin) / (times * steps))
+    found, last = _take_turns(sides, steps)
     for side, value in last.items():
         if not value < sides[side].first:  # nor where it is not a number
             raise AssertionError(f"{name}: {side}'s loss went from {sides[side].first} to {value}")
-    losses = {side: (sides[side].first, last[side]) for side in sides}
+    ratios = ratio(found["aejax"], found["bare"])
     return {
         "parameters": sum(array.size for array in params.values()),
         "steps": steps,
-        "losses": {side: [float(f"{v:.5g}") for v in pair] for side, pair in losses.items()},
-        **_told(found),
+        "losses": {
+            side: [float(f"{value:.5g}") for value in (sides[side].first, last[side])]
+            for side in sides
+        },
+        "microseconds": {side: spread(times, 1e-6) for side, times in found.items()},
+        "ratio": ratios,
+        "met": ratios["best"] <= BAR,
     }
 
 
-def _steps(dispatch: Callable, init: Callable, most: int) -> int:
+def _rows(run: Setup) -> Rows:
+    """What the model by hand knows of the data."""
+    spec, known = run.train.spec, run.preparation.statistics
+    mean = np.asarray(known["mean"], np.float32) if "mean" in known else None
+    return Rows(spec.shape, spec.maximum or 1.0, mean, run.total)
+
+
+def _take_turns(
+    sides: dict[str, Side], steps: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds a step in each round, and the mean loss of the last dispatch."""
+    times = max(1, round(_ROUND / max([seconds(side.run, 1) for side in sides.values()])))
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    last: dict[str, float] = {}
+    for _ in range(_ROUNDS.value):
+        for name, side in sides.items():
+            begin = time.perf_counter()
+            last[name] = side.run(times)
+            found[name].append((time.perf_counter() - begin) / (times * steps))
+    return found, last
+
+
+def _steps(dispatch: Dispatch) -> int:
     """Steps of a dispatch that takes about _DISPATCH seconds."""
-    steps = min(5, most)
-    state, window = dispatch(init(), steps)
+    steps = min(5, len(dispatch.index))
+    state, window = dispatch(dispatch.init(), steps)
     mean_loss(window)
     taken = seconds(lambda: mean_loss(dispatch(state, steps)[1])) / steps
-    return max(1, min(most, round(_DISPATCH / taken)))
+    return max(1, round(_DISPATCH / taken))
 
 
 def _side(dispatch: Callable, state: Any, mean: Callable[[Any], float]) -> Side:
@@ -189,29 +179,6 @@ def _check_one(
         raise AssertionError(f"{name}: one batch has the loss {one}, by hand {by_hand}")
 
 
-def _told(found: dict[str, list[float]]) -> dict[str, Any]:
-    """Microseconds a step of both sides, and the ratios."""
-    a, b = found["aejax"], found["bare"]
-    by_round = sorted(x / y for x, y in zip(a, b, strict=True))
-    ratio = {
-        "best": min(a) / min(b),
-        "median": statistics.median(a) / statistics.median(b),
-        "by_round": statistics.median(by_round),
-        "lowest": by_round[0],
-        "highest": by_round[-1],
-    }
-    microseconds = {
-        side: {
-            "best": round(min(times) * 1e6, 1),
-            "median": round(statistics.median(times) * 1e6, 1),
-            "worst": round(max(times) * 1e6, 1),
-        }
-        for side, times in found.items()
-    }
-    ratio = {key: round(value, 3) for key, value in ratio.items()}
-    return {"microseconds": microseconds, "ratio": ratio, "met": ratio["best"] <= BAR}
-
-
 def main(argv: list[str]) -> None:
     """Measures, and prints one line."""
     unknown = set(_PRESETS.value) - set(MODELS)
@@ -220,8 +187,8 @@ def main(argv: list[str]) -> None:
     presets = {}
     for name in _PRESETS.value:
         presets[name] = measure(name)
-        ratio = presets[name]["ratio"]
-        print(f"{name}: {ratio['best']} ({ratio['by_round']} by round)", file=sys.stderr)
+        found = presets[name]["ratio"]
+        print(f"{name}: {found['best']} ({found['by_round']} by round)", file=sys.stderr)
     result = {
         "benchmark": "presets",
         "backend": jax.default_backend(),
