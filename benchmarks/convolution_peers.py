@@ -8,13 +8,13 @@ and 2x2 pooling, 512 units, a code of 30, and mirrored back with transposed conv
 cross-entropy of Bernoulli pixels, float32, batch 128, Adam with rate 0.002.
 
 aejax runs its compiled dispatch of many steps (`benchmarks/dispatch.py`), PyTorch a loop in a
-process of its own, on data in memory, in the quicker of two layouts of images. Both start at the
-same parameters, which is checked by their number and by the loss of one batch, and have made as
-many updates in the end, which is checked by the loss of 1000 rows. Rounds take turns. aejax should
-take at most 1.5 times PyTorch's time.
+process of its own, on data in memory, in the quickest of two layouts of images with one thread or
+one a core, which is found out before. Both start at the same parameters, which is checked by their
+number and by the loss of one batch, and have made as many updates in the end, which is checked by
+the loss of 1000 rows. Rounds take turns. aejax should take at most 1.5 times PyTorch's time.
 
 PyTorch's threads wait for each other actively: where another program wants a core, its steps take
-many times as long. Take its figures from a machine that does nothing else.
+many times as long with two. Take its figures from a machine that does nothing else.
 """
 
 import dataclasses
@@ -47,12 +47,11 @@ _PEERS_PYTHON = flags.DEFINE_string(
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Timed rounds.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 100, "Of a round.", lower_bound=1)
-_THREADS = flags.DEFINE_integer("threads", os.cpu_count(), "Of PyTorch.", lower_bound=1)
 _TIMEOUT = flags.DEFINE_integer("timeout", 300, "Seconds a round may take.", lower_bound=1)
 
 BAR = 1.5
 BATCH_SIZE, RATE = 128, 2e-3
-FORMS = ("plain", "channels_last")
+LAYOUTS = ("plain", "channels_last")
 _PAUSE_SECONDS = 0.3  # until threads that spin after their work are asleep
 _SAME, _TRAINED = 1e-5, 0.05
 
@@ -97,7 +96,7 @@ def measure(trainer: Trainer, torch: Process) -> dict[str, Any]:
     steps, rounds = _STEPS.value, _ROUNDS.value
     found = torch.answer()
     form = _quickest(torch)
-    begun = torch.ask(f"start {form}")[0]
+    begun = torch.ask(f"start {form}")[0]  # afresh
     params = sum(array.size for array in trainer.params().values())
     one = trainer.loss(BATCH_SIZE)
     if begun["parameters"] != params or not abs(begun["loss"] - one) <= _SAME * one:
@@ -115,7 +114,7 @@ def measure(trainer: Trainer, torch: Process) -> dict[str, Any]:
     ratios = ratio(times["aejax"], times["torch"])
     return {
         "parameters": params,
-        "torch": {**found, "form": form, "threads": _THREADS.value},
+        "torch": {**found, "layout_and_threads": form},
         "milliseconds": {name: spread(each, 1e-3) for name, each in times.items()},
         "losses": {name: round(loss, 3) for name, loss in losses.items()},
         "losses_equal": max(losses.values()) <= (1 + _TRAINED) * min(losses.values()),
@@ -125,13 +124,15 @@ def measure(trainer: Trainer, torch: Process) -> dict[str, Any]:
 
 
 def _quickest(torch: Process) -> str:
-    """The layout with which PyTorch takes the fewest seconds."""
+    """The layout and the number of threads with which PyTorch takes the fewest seconds."""
     seconds = {}
-    for form in FORMS:
-        torch.ask(f"start {form}")
-        seconds[form] = statistics.median([torch.ask("train 10")[1] for _ in range(4)][1:])
-    shown = "  ".join(f"{form} {100 * taken:.1f}" for form, taken in seconds.items())
-    print(f"torch, ms a step by layout: {shown}", file=sys.stderr)
+    for layout in LAYOUTS:
+        for threads in {1, os.cpu_count() or 1}:
+            form = f"{layout} {threads}"
+            torch.ask(f"start {form}")
+            seconds[form] = statistics.median([torch.ask("train 10")[1] for _ in range(4)][1:])
+    shown = "  ".join(f"{form}: {100 * taken:.1f}" for form, taken in seconds.items())
+    print(f"torch, ms a step by layout and threads: {shown}", file=sys.stderr)
     return min(seconds, key=lambda form: seconds[form])
 
 
@@ -147,7 +148,7 @@ def main(argv: list[str]) -> int | None:
         arrays = {name.replace("/", "."): array for name, array in trainer.params().items()}
         np.savez(initial, **arrays)  # pyright: ignore[reportArgumentType]
         module = "benchmarks.peers.torch_convolution"
-        command = [_PEERS_PYTHON.value, "-m", module, data, initial, str(_THREADS.value)]
+        command = [_PEERS_PYTHON.value, "-m", module, data, initial]
         try:
             with Process("torch", command, log, _TIMEOUT.value) as torch:
                 result = measure(trainer, torch)

@@ -1,15 +1,15 @@
 """The convolutional preset's network in PyTorch, trained on request.
 
-    python -m benchmarks.peers.torch_convolution DATA INITIAL THREADS
+    python -m benchmarks.peers.torch_convolution DATA INITIAL
 
 DATA is a folder with MNIST's IDX files, INITIAL the parameters that both sides start at, as aejax
 names and lays them. Bytes in memory, rows taken by index and scaled in the step, PyTorch's own
 cross-entropy on logits, fused Adam. `benchmarks.convolution_peers` asks:
 
-    start FORM     a fresh network, plain or channels_last (images as PyTorch lays them, or channels
-                   last): its parameters, and the loss of the first batch
-    train STEPS    so many updates: their mean loss
-    test           the loss of the first 1000 rows
+    start LAYOUT THREADS    a fresh network; images plain, as PyTorch lays them, or channels_last:
+                            its parameters, and the loss of the first batch
+    train STEPS             so many updates: their mean loss
+    test                    the loss of the first 1000 rows
 """
 
 import sys
@@ -83,9 +83,9 @@ def filled(layer: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
 class Training:
     """One network in training."""
 
-    def __init__(self, data: torch.Tensor, initial: dict[str, np.ndarray], form: str):
+    def __init__(self, data: torch.Tensor, initial: dict[str, np.ndarray], layout: str):
         self.data = data
-        self.format = torch.channels_last if form == "channels_last" else torch.contiguous_format
+        self.format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         self.model = network(initial).to(data.device, memory_format=self.format)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, fused=True)
         self.order: list[torch.Tensor] = []
@@ -117,9 +117,8 @@ class Training:
             return self.loss(self.data[:rows]).item()
 
 
-def main(folder: str, initial: str, threads: str) -> None:
+def main(folder: str, initial: str) -> None:
     """Answers the driver."""
-    torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     driver = worker.Driver()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,6 +130,7 @@ def main(folder: str, initial: str, threads: str) -> None:
     while True:
         word, *more = driver.wait().split()
         if word == "start":
+            torch.set_num_threads(int(more[1]))
             training = Training(data, arrays, more[0])
             count = sum(array.numel() for array in training.model.parameters())
             driver.tell(parameters=count, loss=training.tell(BATCH_SIZE))
