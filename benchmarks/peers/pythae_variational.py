@@ -101,4 +101,5 @@ def main(data: str, workdir: str, epochs: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    _, data, workdir, epochs, rounds = sys.argv
+    main(data, workdir, int(epochs), int(rounds))
