@@ -63,12 +63,14 @@ def measure(aejax: Process, pythae: Process) -> dict[str, Any]:
                 times[name].append(seconds / _EPOCHS.value)
         shown = "  ".join(f"{name} {t / _EPOCHS.value:.2f}" for name, t in taken.items())
         print(f"round {number}/{_ROUNDS.value}, s an epoch: {shown}", file=sys.stderr)
-    losses = {"aejax": aejax.ask("end")[0]["losses"][-1], "pythae": last}
+    end = aejax.ask("end")[0]
+    losses = {"aejax": end["losses"][-1], "pythae": last}
     ratios = ratio(times["pythae"], times["aejax"])
     return {
         "sides": begun,
         "threads_of_pythae": threads[_least(warm)],
         "seconds_an_epoch": {name: spread(each) for name, each in times.items()},
+        "seconds_of_aejax_evaluations": spread(end["evaluations"][WARMUP:]),
         "negative_elbo": {name: round(loss, 3) for name, loss in losses.items()},
         "elbos_equal": abs(losses["aejax"] - losses["pythae"]) <= _NATS,
         "ratio": ratios,
