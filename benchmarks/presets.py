@@ -3,7 +3,7 @@
     python -m benchmarks.presets [--presets=dense,deep] [--rounds=9] [--steps=200]
                                  [--source=idx:FOLDER]
 
-prints one JSON line; what it is doing goes to standard error. About five minutes for all on two
+prints one JSON line; what it is doing goes to standard error. About three minutes for all on two
 cores. aejax's side is what its trainer runs between two rows of metrics: the compiled dispatch of
 many steps on resident data. The other side is one `lax.scan` of a step written by hand for the
 preset (`benchmarks/bare/`): optax's optimizer, the same rows, nothing recorded but the loss. A
