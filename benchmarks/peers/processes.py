@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from importlib import metadata
-from typing import Any
+from typing import Any, Self
 
 BATCH_SIZE = 256
 PEERS = {"keras_jax": ("keras", "jax"), "torch_memory": ("torch",)}  # and what they need
@@ -142,28 +142,33 @@ class Entrant:
         return out
 
 
-class Worker:
-    """A process that trains a round when asked to; it ends with the context."""
+class Process:
+    """A program that is asked line by line, as `worker.Driver` says; it ends with the context."""
 
-    def __init__(self, entrant: Entrant, job: Job, rounds: int):
-        self.name, self._timeout = entrant.name, job.timeout
-        folder = tempfile.mkdtemp(dir=job.folder)
-        self._log = os.path.join(folder, "stderr.txt")
-        command = entrant.worker(job, rounds, os.path.join(folder, "run"), job.initial())
-        with open(self._log, "w") as log:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: str,
+        timeout: float,
+        environment: dict[str, str] | None = None,
+    ):
+        """`log`: the file of what it says to standard error; `timeout`: seconds for an answer."""
+        self.name, self._log, self._timeout = name, log, timeout
+        with open(log, "w") as errors:
             self._process = subprocess.Popen(
-                [*command, "--serve"],
+                command,
                 cwd=_ROOT,
-                env=entrant.environment(),
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
                 text=True,
             )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
@@ -195,6 +200,21 @@ class Worker:
             self._process.stdin.flush()
         answer = self.answer()
         return answer, time.perf_counter() - since
+
+
+class Worker(Process):
+    """A competitor that trains a round when asked to."""
+
+    def __init__(self, entrant: Entrant, job: Job, rounds: int):
+        folder = tempfile.mkdtemp(dir=job.folder)
+        command = entrant.worker(job, rounds, os.path.join(folder, "run"), job.initial())
+        super().__init__(
+            entrant.name,
+            [*command, "--serve"],
+            os.path.join(folder, "stderr.txt"),
+            job.timeout,
+            entrant.environment(),
+        )
 
 
 def whole(entrant: Entrant, job: Job) -> Result:

@@ -70,7 +70,9 @@ class Contractive:
         elif self.method == "exact" or not _is_one_sigmoid_layer(settings):
             norm = _exact(encode, x)
         else:
-            norm = _closed(encode, x)
+            # Clean rows were encoded already. With a second pass through the encoder, its gradients
+            # were products of their own: a step of the preset took 1.2 times as long.
+            norm = _closed(encode, z if settings.corruption is None else encode(x))
         return {"contraction": self.weight * norm}
 
     @staticmethod
@@ -90,10 +92,9 @@ def _is_one_sigmoid_layer(model: Any) -> bool:
     )
 
 
-def _closed(encode: Encode, x: jax.Array) -> jax.Array:
-    """||J||_F^2 of each row of one sigmoid layer: [rows]."""
+def _closed(encode: Encode, z: jax.Array) -> jax.Array:
+    """||J||_F^2 of each row of one sigmoid layer from its codes z: [rows]."""
     (layer,) = encode.module.encoder.layers
-    z = encode(x)
     slope = z * (1 - z)
     return jnp.square(slope) @ jnp.sum(jnp.square(layer.weight[...]), axis=1)
 

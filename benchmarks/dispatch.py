@@ -1,0 +1,43 @@
+"""What aejax's trainer runs between two rows of metrics: its compiled dispatch of many steps."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.train.setup import Setup
+
+
+class Dispatch:
+    """`dispatch(state, steps) -> (state, window)`, always from the first rows of the run on.
+
+    Attributes:
+        init: makes a fresh state.
+        index: rows of each step, [steps at most, rows of a batch].
+    """
+
+    def __init__(self, run: Setup):
+        self._feed = run.open_feed()
+        self._block = self._feed.at(0)
+        self._compiled = run.compile(self._feed)
+        put = functools.partial(jax.device_put, device=run.replicated)
+        self._zero, self._fresh = put((np.int32(0), np.bool_(True)))
+        self._number = functools.cache(lambda steps: put(np.int32(steps)))
+        self.init = run.init
+        self.index = np.asarray(self._block.arrays).reshape(len(self._block.arrays), -1)
+
+    def __call__(self, state: Any, steps: int) -> tuple[Any, Any]:
+        arrays = (self._feed.data, self._block.arrays)
+        return self._compiled(state, *arrays, self._zero, self._number(steps), self._fresh)
+
+
+def mean_loss(window: Any) -> float:
+    """Of the steps of one dispatch; waits for it."""
+    return float(window["sums"]["loss"]) / int(window["steps"])
+
+
+def flat(params: Any) -> dict[str, jax.Array]:
+    """Nested dictionaries of arrays as one, with names like encoder/layers/0/weight."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
