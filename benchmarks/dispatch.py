@@ -10,11 +10,11 @@ from aejax.train.setup import Setup
 
 
 class Dispatch:
-    """`dispatch(state, steps) -> (state, window)`, always from the first rows of the run on.
+    """`dispatch(state, steps, first=0) -> (state, window)`: the steps from `first` on.
 
     Attributes:
         init: makes a fresh state.
-        index: rows of each step, [steps at most, rows of a batch].
+        index: rows of each step, [steps at most, rows of a batch]; there is none beyond.
     """
 
     def __init__(self, run: Setup):
@@ -22,14 +22,14 @@ class Dispatch:
         self._block = self._feed.at(0)
         self._compiled = run.compile(self._feed)
         put = functools.partial(jax.device_put, device=run.replicated)
-        self._zero, self._fresh = put((np.int32(0), np.bool_(True)))
+        self._fresh = put(np.bool_(True))
         self._number = functools.cache(lambda steps: put(np.int32(steps)))
         self.init = run.init
         self.index = np.asarray(self._block.arrays).reshape(len(self._block.arrays), -1)
 
-    def __call__(self, state: Any, steps: int) -> tuple[Any, Any]:
-        arrays = (self._feed.data, self._block.arrays)
-        return self._compiled(state, *arrays, self._zero, self._number(steps), self._fresh)
+    def __call__(self, state: Any, steps: int, first: int = 0) -> tuple[Any, Any]:
+        data, block, number = self._feed.data, self._block.arrays, self._number
+        return self._compiled(state, data, block, number(first), number(steps), self._fresh)
 
 
 def mean_loss(window: Any) -> float:
