@@ -17,7 +17,9 @@ from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
 from aejax.train.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
 
-PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
+PRESETS = sorted(
+    info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
+)
 
 
 def preset(name: str) -> Config:

@@ -18,7 +18,9 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.train.optimizer import Adadelta
 
-PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
+PRESETS = sorted(
+    info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
+)
 SPEC = Spec((8, 8, 1), "uint8", 16.0, True)
 
 

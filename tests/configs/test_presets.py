@@ -20,7 +20,9 @@ from aejax.models.likelihood import Gaussian
 from aejax.models.penalties import L1, Activity, Contractive
 from aejax.pretrain.run import train
 
-PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
+PRESETS = sorted(
+    info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
+)
 STEPS = 40
 
 # Loss on the embedded digits' test split after STEPS steps: what a change must not move unseen.

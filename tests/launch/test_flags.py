@@ -24,8 +24,10 @@ from configs import dense, linear
 from launch import flags as launch_flags
 
 ROOT = Path(__file__).parents[2]
-PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
-KNOWN = ", ".join(PRESETS)
+PRESETS = sorted(
+    info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
+)
+KNOWN = ", ".join(sorted(info.name for info in pkgutil.iter_modules(configs.__path__)))
 
 
 @pytest.fixture

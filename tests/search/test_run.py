@@ -21,16 +21,27 @@ DEVICES = jax.devices()[:1]
 def settings(**changes) -> Search:
     own = Search(
         run=toys.config(),
-        encoder_space=("af", "f", "w", "ai"),
+        encoder_space=("af", "f", "w", "a"),
         supernet=SupernetSearch(duration="12 steps", anneal=6, patient=False),
         replacement=Replacement(imitation="8 steps", tuning="4 steps"),
         learned=100.0,
         margin=100.0,
         judged=40,
-        controls=("ffff",),
-        seeds=2,
+        seeds=1,
     )
     return dataclasses.replace(own, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled programs are kept over this file: a search that goes on compiles them all again."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path_factory.mktemp("cache")), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +79,14 @@ def test_what_is_kept(whole):
     place, found = whole
     assert found["parent"] == "afwa|if"
     # A margin that forgives everything: the cheapest layout there is.
-    assert found["replacement"]["layout"] == "ffwi|if"
+    assert found["replacement"]["layout"] == "ffwa|if"
     prices = [one["price"] for one in found["replacement"]["front"]]
     assert prices == sorted(prices) and prices[0] == 0
     own = found["supernet"]
     assert own["learned_at"] >= 0 and not own["collapsed"]
     for layout, measured in found["again"].items():
-        assert len(measured["nll"]) == 2 and measured["nll"][0] != measured["nll"][1], layout
-    assert {"parent", "supernet", "replacement", "ffff"} == set(found["layouts"])
+        assert len(measured["nll"]) == 1 and measured["parameters"] > 0, layout
+    assert {"parent", "supernet", "replacement"} == set(found["layouts"])
     page = report.write(place, settings(), found)
     with open(page, encoding="utf-8") as file:
         text = file.read()
