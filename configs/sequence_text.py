@@ -1,6 +1,12 @@
 """Recurrent autoencoder of text: windows of bytes, each read into one code and written again.
 
 python -m launch.train --config=sequence_text --config.data.source=text:FILE?length=32
+
+On Shakespeare's plays in one file (1.1 MB; the last tenth is the test split), seed 0, written
+freely from the code, 12 epochs in 3 to 5 minutes on two cores:
+
+    numbers in the code (--config.model.latent_dim=)    256       64       32
+    bytes that are wrong                                0.06 %    0.53 %   4.6 %
 """
 
 from aejax.config import Config, Data, Prepare

@@ -7,7 +7,14 @@ kl, beside the likelihood, nll, in nats a row. After 3000 steps (test, seed 0, a
 kl 3.73, nll 18.63. On MNIST:
 
     python -m launch.train --config=variational --config.data.source=idx:FOLDER \\
-        --config.duration="50 epochs" --workdir=runs/variational
+        --config.data.prepare.binarise=sampled --config.model.coder.activation=gelu \\
+        --config.optimizer.learning_rate=2e-3 --config.optimizer.schedule=cosine \\
+        --config.optimizer.warmup=0.1 --config.duration="200 epochs" --workdir=runs/variational
+    python -m launch.evaluate --workdir=runs/variational --tasks=likelihood --split="test[:1000]"
+
+log p(x) by 5000 samples a row, of 1,000 test images binarised once, seed 0: -85.88 nats (standard
+error 0.75; bound -89.55; 18 active units). With 6 epochs: -101.18, and -95.43 with 50 samples in
+training (--config.model.bottleneck.samples=50).
 
 --config.model.bottleneck.samples=5 trains on the importance-weighted bound, .beta=4 weighs the
 divergence, .free_bits=0.1 lets each unit have a tenth of a nat for nothing.
