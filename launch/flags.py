@@ -35,18 +35,20 @@ class Program:
 
     Attributes:
         kind: their class.
+        name: what it is called.
         check: raises InputError for what is wrong with them.
         default: the preset that is taken where none is named.
         module: of the program, whose presets `kind` makes; others are another program's.
     """
 
     kind: type
+    name: str
     check: Callable[[Any], None]
     default: str
     module: str
 
 
-TRAIN = Program(Config, check, DEFAULT_PRESET, "launch.train")
+TRAIN = Program(Config, "aejax.Config", check, DEFAULT_PRESET, "launch.train")
 
 
 def presets(of: Program = TRAIN) -> dict[str, str]:
@@ -126,10 +128,7 @@ def _preset(words: list[str], of: Program) -> tuple[str, Any, list[str]]:
     except ValueError as error:
         raise InputError(f"--config={name}: {error}") from None
     if not isinstance(config, of.kind):
-        raise InputError(
-            f"--config={name}: get_config() must return a {of.kind.__name__}, as"
-            f" {', '.join(presets(of))} do"
-        )
+        raise InputError(f"--config={name}: get_config() must return an {of.name}")
     return os.path.basename(name).removesuffix(".py"), config, rest
 
 

@@ -28,7 +28,7 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config=dense"], "--config=dense: get_config() must return a Search"),
+        (["--config=dense"], "--config=dense: get_config() must return an aejax.search.Search"),
         (["--config=serch_par"], "no such preset"),
         (["--config.marginn=1"], "--config.marginn: no such setting; did you mean margin?"),
         (["--config.price=gold"], "config.price=gold: must be attention or latency"),
