@@ -226,6 +226,7 @@ class Choice(nnx.Module):
             all others learn to imitate: `error` then holds how far off each one is.
         error: float32 [candidates]: squared error of what a candidate adds, as a share of the mean
             square of what the imitated one adds.
+        similarity: float32 [], mean cosine between a token before and after the imitated candidate.
     """
 
     def __init__(self, letters: str, blocks: Blocks, rngs: nnx.Rngs):
@@ -233,6 +234,7 @@ class Choice(nnx.Module):
         self.candidates = nnx.List(Slot(letter, blocks, rngs) for letter in letters)
         self.mix = Mixture(jnp.full(count, 1 / count))
         self.error = Mixture(jnp.zeros(count))
+        self.similarity = Mixture(jnp.zeros(()))
         self.imitating: int | None = None
 
     def __call__(
@@ -260,7 +262,14 @@ class Choice(nnx.Module):
             jnp.mean(jnp.square(target - (0 if each is None else each))) / scale for each in added
         ]
         self.error.set_value(jnp.stack(errors).astype(jnp.float32))
+        self.similarity.set_value(_cosine(x, x + target))
         return x + target
+
+
+def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean cosine of the angle between two tokens."""
+    product = jnp.sum(x * y, axis=-1)
+    return jnp.mean(product / (jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(y, axis=-1) + 1e-9))
 
 
 def _dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:

@@ -12,8 +12,9 @@ import numpy as np
 from flax import nnx
 
 from aejax.models.batch import Batch
+from aejax.nn.layout import ATTENTION
 from aejax.search import space as spaces
-from aejax.search.space import Space
+from aejax.search.space import Layout, Space
 
 _AT_A_TIME = 500
 
@@ -146,6 +147,27 @@ def cheapest(
         return None
     cut = np.split(found.x, np.cumsum(sizes)[:-1])
     return [int(np.argmax(each)) for each in cut]
+
+
+def least_similar(space: Space, parent: Layout, similarities: np.ndarray, attention: int) -> Layout:
+    """The parent with so many blocks of attention: those that change their input most.
+
+    In place of the others stands a feed-forward block where it is a candidate, else the first
+    candidate that is no attention.
+
+    Args:
+        space: candidates.
+        parent: the layout that blocks are dropped from.
+        similarities: of each searched slot's input and output, the larger the more alike.
+        attention: how many blocks of attention are to stay.
+    """
+    choices, left = space.choices(parent), parent.count(ATTENTION)
+    for slot in np.argsort(-similarities, kind="stable"):
+        letters = space.searched[slot][2]
+        others = sorted((letter for letter in letters if letter not in ATTENTION), key="f".__ne__)
+        if left > attention and letters[choices[slot]] in ATTENTION and others:
+            choices[slot], left = letters.index(others[0]), left - 1
+    return space.layout(choices)
 
 
 def budgets(prices: Sequence[np.ndarray], parent: list[int], most: int = 9) -> list[float]:

@@ -53,17 +53,29 @@ class ImitationModule(nnx.Module):
 
     def loss(self, batch: Batch, context: Context | None = None):
         """The sum of all candidates' errors, and the parent's own loss beside it."""
-        copy = spaces.copied(self.model)
-        slots = spaces.choosers(copy)
-        own = self.settings.space.choices(self.settings.parent)
-        for slot, choice in zip(slots, own, strict=True):
-            slot.imitating = choice
-        parent, _ = copy.loss(batch, context)
+        slots, parent = self._run(batch, context)
         error = jnp.stack([jnp.sum(slot.error[...]) for slot in slots])
         # The parent's loss is told, not trained: blocks give on what has no gradient, but what
         # comes before and after them does.
         terms = {"nll": jax.lax.stop_gradient(parent), "error": jnp.mean(error)}
         return jnp.sum(error), terms
+
+    def similarities(self, batch: Batch) -> jax.Array:
+        """Of each searched slot: mean cosine between its input and its output in the parent.
+
+        He et al. 2024, "What Matters in Transformers? Not All Attention is Needed": blocks whose
+        output is most like their input are those to drop.
+        """
+        return jnp.stack([slot.similarity[...] for slot in self._run(batch, None)[0]])
+
+    def _run(self, batch: Batch, context: Context | None) -> tuple[list, jax.Array]:
+        """The searched slots after the parent has run through them, and the parent's loss."""
+        copy = spaces.copied(self.model)
+        slots = spaces.choosers(copy)
+        own = self.settings.space.choices(self.settings.parent)
+        for slot, choice in zip(slots, own, strict=True):
+            slot.imitating = choice
+        return slots, copy.loss(batch, context)[0]
 
 
 def grafted(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> dict:

@@ -33,6 +33,7 @@ from aejax.config import Config
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Source
 from aejax.errors import InputError
+from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
 from aejax.search import choosing, imitation, latency
 from aejax.search import space as spaces
@@ -50,6 +51,8 @@ COLLAPSED = "collapsed"
 _SETTINGS, _FOUND = "search.json", "layouts.json"
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
+# Rows by which blocks' outputs are compared with their inputs.
+_SIMILAR = 256
 
 
 class Stopped(Exception):
@@ -201,8 +204,7 @@ def _found(job: Job) -> dict[str, Any]:
     if settings.method in ("both", "replacement"):
         out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
         layouts["replacement"] = _read(out["replacement"]["layout"])
-        if similar := out["replacement"].get("similar"):
-            layouts["cosine"] = _read(similar)
+        layouts["cosine"] = _read(out["replacement"]["cosine"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(settings, layouts)
     if settings.seeds:
@@ -288,7 +290,8 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     module = loading.load(job.path("library"), say=job.say, model=model).module
     # What stands around the blocks is the parent's own.
     library = _parameters_of(module) | given
-    judge = Judge(_with_parameters(module, library).model, space, job.rows)
+    module = _with_parameters(module, library)
+    judge = Judge(module.model, space, job.rows)
     chosen = space.choices(parent)
     base_loss = judge(chosen)
     if base_loss > settings.learned:
@@ -309,8 +312,14 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
             found = front[-1]
     assert found is not None or front
     best = found or min(front, key=lambda one: one["loss"])
+    rows = job.rows[:_SIMILAR]
+    batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
+    similar = np.asarray(nnx.jit(lambda module: module.similarities(batch))(module))
+    count = _read(best["layout"]).count(ATTENTION)
     return {
         "parent_loss": base_loss,
+        "similarities": similar.tolist(),
+        "cosine": str(choosing.least_similar(space, parent, similar, count)),
         "scores": [score.tolist() for score in scores],
         "layout": best["layout"],
         "within_margin": found is not None,

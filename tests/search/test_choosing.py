@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aejax.search import choosing
-from aejax.search.space import Space
+from aejax.search.space import Layout, Space
 
 SPACE = Space(("afi",) * 4, ("i",))
 PRICES = {"a": 1.0, "f": 0.25, "i": 0.0}
@@ -64,3 +64,11 @@ def test_budgets_count_where_all_that_costs_costs_the_same():
     assert choosing.budgets(each, [0, 0, 0]) == [0, 1, 2, 3]
     spread = choosing.budgets([np.array([1.0, 0.3, 0.0])] * 3, [0, 0, 0], most=4)
     np.testing.assert_allclose(spread, [0, 1, 2, 3])
+
+
+def test_attention_that_changes_its_input_least_goes_first():
+    space = Space(("afi", "fi", "wif", "ai"), ("i",))
+    parent = Layout("afwa", "i")
+    similar = np.array([0.9, 0.99, 0.95, 0.5])
+    found = [str(choosing.least_similar(space, parent, similar, n)) for n in (3, 2, 1, 0)]
+    assert found == ["afwa|i", "affa|i", "fffa|i", "fffi|i"]

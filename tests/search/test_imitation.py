@@ -69,3 +69,6 @@ def test_an_error_is_the_share_of_what_is_missed():
     target, other = np.float64(attention(x) - x), np.float64(forward(x) - x)
     share = np.mean((target - other) ** 2) / np.mean(target**2)
     np.testing.assert_allclose(slot.error[...], [0.0, share, 1.0], rtol=1e-4, atol=1e-6)
+    a, b = np.float64(x), np.float64(y)
+    cosine = np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    np.testing.assert_allclose(slot.similarity[...], cosine.mean(), rtol=1e-5)

@@ -86,7 +86,7 @@ def test_what_is_kept(whole):
     assert own["learned_at"] >= 0 and not own["collapsed"]
     for layout, measured in found["again"].items():
         assert len(measured["nll"]) == 1 and measured["parameters"] > 0, layout
-    assert {"parent", "supernet", "replacement"} == set(found["layouts"])
+    assert {"parent", "supernet", "replacement", "cosine"} == set(found["layouts"])
     page = report.write(place, settings(), found)
     with open(page, encoding="utf-8") as file:
         text = file.read()
