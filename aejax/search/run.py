@@ -329,17 +329,11 @@ def _parameters_of(module: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in flat.items()}
 
 
-def _with_parameters(module: Any, library: dict[str, np.ndarray]) -> Any:
-    from flax import nnx
-
+def _with_parameters(module: Any, given: dict[str, np.ndarray]) -> Any:
+    """The module with these parameters, by name."""
     graph, params, rest = nnx.split(module, nnx.Param, ...)
-    pure = sharding.flatten(nnx.to_pure_dict(params))
-    assert pure.keys() == library.keys()
-    from aejax.train import checkpoint
-
-    new = checkpoint.unflatten(
-        nnx.to_pure_dict(params), {k: jnp.asarray(v) for k, v in library.items()}
-    )
+    leaves = {name: jnp.asarray(leaf) for name, leaf in given.items()}
+    new = checkpoint.unflatten(nnx.to_pure_dict(params), leaves)
     nnx.replace_by_pure_dict(params, new)
     return nnx.merge(graph, params, rest)
 

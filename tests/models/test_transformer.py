@@ -22,11 +22,20 @@ from aejax.train.setup import setup
 from configs import transformer as preset
 
 WIDTH, HEADS = 8, 2
+WINDOW = 2
+SEEN = {
+    "a": lambda i, j: True,
+    "w": lambda i, j: abs(i - j) <= WINDOW,
+    "l": lambda i, j: j <= i,
+    "r": lambda i, j: j >= i,
+    "s": lambda i, j: j == i,
+}
 
 
 def coder(**fields) -> Transformer:
-    given = {"width": WIDTH, "heads": HEADS, "feed_forward": 12, "activation": "tanh", "window": 2}
-    return Transformer(**(given | {"encoder_layout": "af", "decoder_layout": "f"} | fields))
+    given = {"width": WIDTH, "heads": HEADS, "feed_forward": 12, "activation": "tanh"}
+    given |= {"window": WINDOW, "encoder_layout": "af", "decoder_layout": "f"}
+    return Transformer(**(given | fields))
 
 
 def drawn(build) -> nnx.Module:
@@ -72,8 +81,7 @@ def attention(module, x, real, angle):
             q, k = q * way, k * way
         for i in range(tokens):
             seen = [j for j in range(tokens) if real[r, j]]
-            if module.window:
-                seen = [j for j in seen if abs(i - j) <= module.window]
+            seen = [j for j in seen if SEEN[module.letter](i, j)]
             if not seen:
                 continue
             scores = np.array([(q[i].conj() @ k[j]).real / np.sqrt(size) for j in seen])
@@ -114,6 +122,7 @@ IMAGES = np.random.RandomState(0).randn(3, 4, 6, 2).astype(np.float32)
     [
         {},
         {"encoder_layout": "aifw", "norm": "rms"},
+        {"encoder_layout": "lrs"},
         {"positions": "rotary", "pool": "mean"},
         {"remat": True},
     ],
@@ -417,7 +426,10 @@ def test_it_computes_in_the_type_of_its_parameters():
     ("fields", "said"),
     [
         ({"heads": 3}, "heads=3: must divide width=8"),
-        ({"encoder_layout": "abc"}, "encoder_layout=abc: must be letters of a, w, f, i, or inter"),
+        (
+            {"encoder_layout": "abc"},
+            "encoder_layout=abc: must be letters of a, w, l, r, s, f, i, or inter",
+        ),
         ({"decoder_layout": "par:1:4"}, "decoder_layout=par:1:4: P must be from 2 to the 8 blocks"),
         ({"positions": "sine"}, "positions=sine: must be learned or rotary or relative"),
         ({"positions": "relative", "patch": 2}, "positions=relative: is for sequences"),
