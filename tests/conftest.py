@@ -10,6 +10,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_programs(tmp_path_factory):
+    """Compiled programs are kept over a session: most tests train the same few models again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data; skips where there is none."""

@@ -49,7 +49,7 @@ def unbroken(tmp_path_factory) -> Unbroken:
 @pytest.mark.parametrize(
     ("saving", "kills"),
     [
-        ("--config.checkpoint.every=100", 7),
+        ("--config.checkpoint.every=250", 7),
         ("--config.checkpoint.every=777", 7),  # in the middle of log windows
         ("--config.checkpoint.minutes=0.003", 6),  # by the clock, wherever that falls
     ],
