@@ -13,6 +13,7 @@ from aejax.evaluate import plots
 from aejax.evaluate.report import STYLE, picture
 from aejax.evaluate.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
+from aejax.search import comparing
 from aejax.search.settings import Search
 
 REPORT = "report.html"
@@ -49,7 +50,7 @@ def notes(found: dict[str, Any]) -> list[str]:
             f"replacement: {own['layout']} of {len(own['front'])} on the front; the parent"
             f" {found['parent']}, tuned as long, has {own['parent_loss']:.4g} nats a row"
         )
-    return out
+    return out + comparing.notes(found)
 
 
 def table(found: dict[str, Any]) -> list[list[str]]:

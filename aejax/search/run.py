@@ -196,7 +196,7 @@ def _found(job: Job) -> dict[str, Any]:
     settings = job.settings
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
-    out: dict[str, Any] = {"parent": str(settings.parent())}
+    out: dict[str, Any] = {"parent": str(settings.parent()), "margin": settings.margin}
     if settings.method in ("both", "supernet"):
         out["supernet"] = job.kept("supernet.json", lambda: _supernet(job, prices))
         if not out["supernet"][COLLAPSED]:
@@ -207,6 +207,8 @@ def _found(job: Job) -> dict[str, Any]:
         layouts["cosine"] = _read(out["replacement"]["cosine"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(settings, layouts)
+    if "replacement" in out:
+        out["scores"] = _added(settings.space(), out["replacement"]["scores"], layouts)
     if settings.seeds:
         out["again"] = _again(job, layouts)
     if settings.latency:
@@ -363,6 +365,23 @@ def _tuned(
         "grafted_loss": judge(choices),
         "loss": Judge(tuned, fixed, job.rows)([]),
     }
+
+
+def _added(
+    space: spaces.Space, scores: list[list[float]], layouts: dict[str, Layout]
+) -> dict[str, float]:
+    """The sum of each layout's scores, of those that are made of candidates."""
+    out = {}
+    for layout in layouts.values():
+        slots = [
+            (letters, getattr(layout, stack)[number]) for stack, number, letters in space.searched
+        ]
+        if all(letter in letters for letters, letter in slots):
+            choices = space.choices(layout)
+            out[str(layout)] = sum(
+                each[choice] for each, choice in zip(scores, choices, strict=True)
+            )
+    return out
 
 
 def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:

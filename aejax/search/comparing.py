@@ -1,0 +1,143 @@
+"""What layouts that were trained again over several seeds show, and what they do not."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aejax.nn.layout import ATTENTION
+
+# A task says something about attention where doing without is worse by so many deviations.
+_CLEARLY = 5.0
+_DRAWS = 2000
+# A correlation of fewer layouts says nothing.
+_FEWEST = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A mean of paired differences, with half the width of its 95 % interval (Student's t)."""
+
+    mean: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3g} ± {self.half:.2g}"
+
+    def against(self, margin: float) -> str:
+        """Whether something is worse by less than a margin, or by more, or neither was shown."""
+        if self.mean + self.half <= margin:
+            return f"within the margin of {margin:g}"
+        if self.mean - self.half > margin:
+            return f"worse by more than the margin of {margin:g}"
+        return f"not shown to be within the margin of {margin:g}"
+
+
+def difference(values: ArrayLike, reference: ArrayLike) -> Difference:
+    """Of two rows of losses of the same seeds: two or more."""
+    from scipy import stats
+
+    paired = np.asarray(values) - np.asarray(reference)
+    spread = paired.std(ddof=1) / np.sqrt(len(paired))
+    return Difference(float(paired.mean()), float(stats.t.ppf(0.975, len(paired) - 1) * spread))
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation, its 95 % interval, and the one between two seeds' own losses."""
+
+    value: float
+    low: float
+    high: float
+    ceiling: float
+
+
+def correlation(scores: ArrayLike, losses: np.ndarray) -> Correlation:
+    """Of scores and the mean losses of the same layouts.
+
+    The interval is that of layouts drawn anew with repeats; the ceiling is the mean over pairs of
+    seeds, NaN where there is one.
+
+    Args:
+        scores: one a layout.
+        losses: [layouts, seeds].
+    """
+    given, draw = np.asarray(scores), np.random.RandomState(0)
+    mean = losses.mean(axis=1)
+    again = [draw.randint(len(given), size=len(given)) for _ in range(_DRAWS)]
+    drawn = [_spearman(given[each], mean[each]) for each in again]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    pairs = [_spearman(*pair) for pair in itertools.combinations(losses.T, 2)]
+    ceiling = float(np.mean(pairs)) if pairs else float("nan")
+    return Correlation(_spearman(given, mean), float(low), float(high), ceiling)
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    from scipy import stats
+
+    ranks = stats.rankdata(one), stats.rankdata(other)
+    if min(each.std() for each in ranks) == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """Sentences on the layouts of layouts.json that were trained again with two or more seeds."""
+    again, layouts = found.get("again", {}), found["layouts"]
+    if not again or len(again[layouts["parent"]]["nll"]) < 2:
+        return []
+    losses = {layout: np.array(one["nll"]) for layout, one in again.items()}
+    out = [_without(losses, layouts["parent"])]
+    for name in ("supernet", "replacement"):
+        if layouts.get(name, layouts["parent"]) != layouts["parent"]:
+            out.append(f"{name}: {_against_parent(found, losses, layouts[name])}")
+    drawn = [layout for name, layout in layouts.items() if name.startswith("random")]
+    chosen = layouts.get("replacement") or layouts.get("supernet")
+    if drawn and chosen:
+        median = np.median([losses[layout] for layout in drawn], axis=0)
+        than = difference(losses[chosen], median)
+        out.append(
+            f"{chosen}: {than} nats a row against the median of {len(drawn)} random layouts with as"
+            " much attention (95 %)"
+        )
+    scores = found.get("scores", {})
+    if len(drawn) >= _FEWEST and all(layout in scores for layout in drawn):
+        seen = correlation(
+            [scores[layout] for layout in drawn], np.array([losses[layout] for layout in drawn])
+        )
+        out.append(
+            f"rank correlation of replacement's scores with the losses of {len(drawn)} random"
+            f" layouts: {seen.value:.2f} (95 %: {seen.low:.2f} to {seen.high:.2f}); between two"
+            f" seeds: {seen.ceiling:.2f}"
+        )
+    return out
+
+
+def _without(losses: dict[str, np.ndarray], parent: str) -> str:
+    """Whether the task is one that says something about attention."""
+    none = [layout for layout in losses if not set(layout) & set(ATTENTION)]
+    if not none:
+        return "no layout without attention was trained: this says nothing about attention"
+    best = min(none, key=lambda layout: losses[layout].mean())
+    spread = np.sqrt((losses[best].var(ddof=1) + losses[parent].var(ddof=1)) / 2)
+    away = (losses[best].mean() - losses[parent].mean()) / max(spread, 1e-12)
+    said = f"without attention ({best}) the loss is {away:.1f} deviations above the parent's"
+    return said if away >= _CLEARLY else f"{said}: this task says nothing about attention"
+
+
+def _against_parent(found: dict[str, Any], losses: dict[str, np.ndarray], layout: str) -> str:
+    """A layout beside the parent: attention, time and loss."""
+    parent = found["layouts"]["parent"]
+    than = difference(losses[layout], losses[parent])
+    blocks = [sum(letter in ATTENTION for letter in each) for each in (layout, parent)]
+    said = f"{layout} has {blocks[0]} blocks of attention for the parent's {blocks[1]}"
+    if latency := found.get("latency"):
+        saved = [
+            1 - latency[layout]["measured"][kind] / latency[parent]["measured"][kind]
+            for kind in ("forward", "training")
+        ]
+        said += f", takes {saved[0]:.0%} less time forward and {saved[1]:.0%} less in training"
+    seeds = len(losses[layout])
+    return f"{said}; {than} nats a row (95 %, {seeds} seeds): {than.against(found['margin'])}"
