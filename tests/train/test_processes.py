@@ -1,5 +1,6 @@
 """Two real processes train one run: the same batches, one writer, and one process goes on."""
 
+import re
 import signal
 import socket
 import time
@@ -28,6 +29,9 @@ FLAGS = (
     "--config.compilation_cache=",
 )
 
+# What Gloo itself prints, from several threads into one another's lines.
+GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
+
 
 def pair(workdir: Path, *flags: str):
     """Starts two processes of two devices each."""
@@ -51,8 +55,7 @@ def test_two_processes_train_and_one_goes_on(tmp_path, feed):
     ended = finish(pair(tmp_path / "two", f"--config.data.feed={feed}", "--config.duration=100"))
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "test after 100 steps" in ended[0][1]
-    said = [line for line in ended[1][1].splitlines() if not line.startswith("[Gloo]")]
-    assert said == []  # the other process says nothing
+    assert set(re.findall(r"[A-Za-z]+", ended[1][1])) <= GLOO  # the other says nothing
     assert run(tmp_path / "one", *FLAGS, "--config.duration=100", devices=4)[0] == 0
     two, one = rows(tmp_path / "two"), rows(tmp_path / "one")
     assert [(row["step"], row["split"]) for row in two] == [
