@@ -35,7 +35,7 @@ def get_config() -> Search:
             ),
             optimizer=Adam(learning_rate=3e-3),
             batch_size=32,
-            duration="900 steps",
+            duration="800 steps",
             evaluation=Evaluation(every=""),
         ),
         encoder_space=("afi",),
@@ -45,7 +45,7 @@ def get_config() -> Search:
         learned=36.0,
         margin=0.27,
         controls=("par:4:4", "sandwich:2:4", "ffffffff"),
-        random=2,
+        random=1,
         seeds=3,
         latency=True,
     )
