@@ -29,7 +29,7 @@ def test_only_candidates_that_are_not_the_parents_learn():
         module = nnx.merge(graph, params, rest["rows"], rest["other"])
         return module.loss(BATCH, toys.context(6))[0]
 
-    found = checkpoint.flatten(jax.grad(loss)(params))
+    found = checkpoint.flatten(jax.jit(jax.grad(loss))(params))
     own = dict(
         zip(
             ((stack, str(number)) for stack, number, _ in toys.SPACE.searched),
