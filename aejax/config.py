@@ -46,8 +46,8 @@ class Data:
     """Where examples come from.
 
     Attributes:
-        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | text:FILE | planted:KIND |
-            tfds:NAME.
+        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | text:FILE |
+            planted:KIND | tfds:NAME.
         train: split that trains, by name and slice: train, train[:90%], train[:50000].
         test: split that is evaluated: test, train[90%:].
         folder: TFDS's data folder; "" for its default.

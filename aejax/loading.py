@@ -12,6 +12,7 @@ from flax import nnx
 from aejax import folder
 from aejax.data.prepare import Preparation
 from aejax.errors import InputError
+from aejax.models.batch import real_steps
 from aejax.train import checkpoint, sharding
 from aejax.train.setup import abstract_batch
 from aejax.train.state import split
@@ -37,14 +38,20 @@ class Model:
     module: Any
     preparation: Preparation
 
-    def encode(self, raw: np.ndarray) -> np.ndarray:
-        """Raw rows [rows, *shape], as the source stores them -> codes [rows, latent]."""
-        return self.over_rows(self._functions["encode"], self._checked(raw))
+    def encode(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
+        """Raw rows [rows, *shape], as the source stores them -> codes [rows, latent].
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
+        Args:
+            raw: rows.
+            length: [rows], how much of each row's first axis is real; None for all.
+        """
+        return self._over("encode", self._checked(raw), length)
+
+    def decode(self, z: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled.
 
-        Of a masked model codes are tokens, [rows, tokens, width].
+        Of a masked model codes are tokens, [rows, tokens, width]. `length` as in `encode`: it is no
+        part of the code.
         """
         z = np.asarray(z, np.float32)
         row = jax.ShapeDtypeStruct((1, *self.run.spec.shape), self.run.spec.dtype)
@@ -52,15 +59,15 @@ class Model:
         if z.ndim < 2 or z.shape[1:] != shape or not len(z):
             takes = ", ".join(map(str, ("rows", *shape)))
             raise InputError(f"codes have shape {z.shape}; this model takes ({takes})")
-        return self.over_rows(self._functions["decode"], z)
+        return self._over("decode", z, length)
 
-    def reconstruct(self, raw: np.ndarray) -> np.ndarray:
+    def reconstruct(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""
-        return self.over_rows(self._functions["reconstruct"], self._checked(raw))
+        return self._over("reconstruct", self._checked(raw), length)
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
-        return self.over_rows(self._functions["prepare"], self._checked(raw))
+        return self._over("prepare", self._checked(raw))
 
     def over_rows(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
         """Applies a jitted function of rows, in batches over all of this process's devices.
@@ -84,6 +91,15 @@ class Model:
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
+    def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
+        if length is None:
+            return self.over_rows(self._functions[name], rows)
+        length = np.asarray(length)
+        most = self.run.spec.shape[0]
+        if length.shape != (len(rows),) or not 1 <= length.min() <= length.max() <= most:
+            raise InputError(f"length={length}: must be one number a row, each from 1 to {most}")
+        return self.over_rows(self._functions[name], rows, length.astype(np.int32))
+
     def _checked(self, raw: np.ndarray) -> np.ndarray:
         raw, spec = np.asarray(raw), self.run.spec
         if raw.shape[1:] != spec.shape or not len(raw):
@@ -96,14 +112,20 @@ class Model:
 
     @functools.cached_property
     def _functions(self) -> dict[str, Callable]:
-        prepare = self.preparation
+        prepare, steps = self.preparation, self.run.spec.shape[0]
+
+        def mask(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            return tuple(real_steps(each, steps) for each in length)
+
+        def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
+            z = module.encode(prepare(raw), *mask(length))
+            return prepare.undo(module.decode(z, *mask(length)))
+
         functions = {
             "prepare": lambda module, raw: prepare(raw),
-            "encode": lambda module, raw: module.encode(prepare(raw)),
-            "decode": lambda module, z: prepare.undo(module.decode(z)),
-            "reconstruct": lambda module, raw: prepare.undo(
-                module.decode(module.encode(prepare(raw)))
-            ),
+            "encode": lambda module, raw, *length: module.encode(prepare(raw), *mask(length)),
+            "decode": lambda module, z, *length: prepare.undo(module.decode(z, *mask(length))),
+            "reconstruct": reconstruct,
         }
         graph, state = nnx.split(self.module)
         # Parameters are an argument: closed over, they would be constants that XLA has to compile.
@@ -114,8 +136,8 @@ class Model:
 
 
 def _pure(function: Callable, graph: nnx.GraphDef) -> Callable:
-    """The jitted function of (parameters, rows)."""
-    return jax.jit(lambda state, rows: function(nnx.merge(graph, state), rows))
+    """The jitted function of (parameters, rows and what comes with them)."""
+    return jax.jit(lambda state, *rows: function(nnx.merge(graph, state), *rows))
 
 
 def load(

@@ -13,7 +13,10 @@ jax.config.update("jax_platforms", "cpu")
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs(tmp_path_factory):
     """Compiled programs are kept over a session: most tests train the same few models again."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    kept = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist have a folder each, in one of the session's.
+    kept = kept.parent if "PYTEST_XDIST_WORKER" in os.environ else kept
+    jax.config.update("jax_compilation_cache_dir", str(kept / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -19,10 +19,18 @@ _POSITIONS = 2**18
 
 
 class Raw(NamedTuple):
-    """Rows of a step as stored, flat: x [..., rows, elements], label [..., rows] or None, index."""
+    """Rows of a step as stored, flat.
+
+    Attributes:
+        x: [..., rows, elements].
+        label: [..., rows], or None.
+        length: [..., rows], how much of each row is real, or None for all.
+        index: [..., rows], the rows' numbers in their source.
+    """
 
     x: Any
     label: Any
+    length: Any
     index: jax.Array
 
 
@@ -39,7 +47,7 @@ class Resident:
     """A split on every device.
 
     Attributes:
-        data: {"x": [N, elements], "label": [N]} on the devices.
+        data: {"x": [N, elements], "label": [N], "length": [N]} on the devices.
         rows: N.
         seed: of the run.
         shape: (micro-batches, rows of each); their product is the batch size.
@@ -82,8 +90,15 @@ class Resident:
     def take(data: Any, block: Any, offset: jax.Array) -> Raw:
         """The rows of the step `offset` steps into the block; runs inside the step."""
         index = jax.lax.dynamic_index_in_dim(block, offset, keepdims=False)
-        label = data.get("label")
-        return Raw(_rows(data["x"], index), None if label is None else _rows(label, index), index)
+        return gathered(data, index)
+
+
+def gathered(data: dict[str, Any], index: jax.Array) -> Raw:
+    """Rows of a resident split by their numbers."""
+    return Raw(
+        *(_rows(data[name], index) if name in data else None for name in ("x", "label", "length")),
+        index=index,
+    )
 
 
 def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
@@ -100,11 +115,12 @@ def place(array: np.ndarray, sharding: Sharding) -> jax.Array:
 
 
 def resident(source: Source, sharding: Sharding) -> dict[str, jax.Array]:
-    """Puts a split on the devices, flat: {"x": [N, elements], "label": [N] where there are any}."""
+    """Puts a split on the devices, flat: {"x": [N, elements]}, and label and length, where any."""
     rows = source[slice(None)]
     data = {"x": place(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
-    if rows.label is not None:
-        data["label"] = place(np.asarray(rows.label, np.int32), sharding)
+    for name, values in (("label", rows.label), ("length", rows.length)):
+        if values is not None:
+            data[name] = place(np.asarray(values, np.int32), sharding)
     return data
 
 

@@ -1,13 +1,14 @@
 """What becomes of raw rows on the device: augment, scale, binarise, centre."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.base import Rows, Source, Spec
 from aejax.errors import InputError
 
 _ROWS_AT_A_TIME = 4096
@@ -87,7 +88,8 @@ def statistics(settings: Any, source: Source) -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     if settings.scale and source.spec.maximum is None:
-        extremes = [(chunk.min(), chunk.max()) for chunk in _chunks(source)]
+        values = (chunk.real_values for chunk in _chunks(source))
+        extremes = [(real.min(), real.max()) for real in values]
         low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
         if not high > low:
             raise InputError(
@@ -99,16 +101,21 @@ def statistics(settings: Any, source: Source) -> dict[str, Any]:
         return out
     plain = dataclasses.replace(settings, centre="none")
     prepared = Preparation(plain, source.spec, out)
-    # Sums of what is left beside the first row: squares of values far from 0 lose their digits.
-    first = np.asarray(prepared(jnp.asarray(next(_chunks(source))[:1])), np.float64)[0]
-    total = square = np.zeros(source.spec.shape, np.float64)
+    # Sums of what is left beside the first rows' mean: squares of values far from 0 lose digits.
+    total = square = count = np.zeros(source.spec.shape, np.float64)
+    first: Any = None
     for chunk in _chunks(source):
-        x = np.asarray(prepared(jnp.asarray(chunk)), np.float64) - first
-        total, square = total + x.sum(0), square + np.square(x).sum(0)
-    mean = total / len(source)
+        real = chunk.real
+        x = np.where(real, np.asarray(prepared(jnp.asarray(chunk.x)), np.float64), 0)
+        if first is None:
+            first = x.sum(0) / np.maximum(real.sum(0), 1)
+        x = np.where(real, x - first, 0)
+        total, square, count = total + x.sum(0), square + np.square(x).sum(0), count + real.sum(0)
+    count = np.maximum(count, 1)  # of a step that no row has
+    mean = total / count
     out["mean"] = (mean + first).ravel().tolist()
     if settings.centre == "standardise":
-        deviation = np.sqrt(np.maximum(square / len(source) - np.square(mean), 0))
+        deviation = np.sqrt(np.maximum(square / count - np.square(mean), 0))
         # An element that never varies has nothing to be divided by.
         out["deviation"] = np.where(deviation > 0, deviation, 1.0).ravel().tolist()
     return out
@@ -120,9 +127,9 @@ def _at_most_one_over(span: float) -> np.float32:
     return np.nextafter(share, np.float32(0)) if np.float32(span) * share > 1 else share
 
 
-def _chunks(source: Source):
+def _chunks(source: Source) -> Iterator[Rows]:
     for start in range(0, len(source), _ROWS_AT_A_TIME):
-        yield source[slice(start, start + _ROWS_AT_A_TIME)].x
+        yield source[slice(start, start + _ROWS_AT_A_TIME)]
 
 
 def _augment(raw: jax.Array, keys: jax.Array, shift: int, flip: bool) -> jax.Array:
@@ -160,10 +167,10 @@ def check_symbols(settings: Any, source: Source, count: int) -> None:
     maximum = source.spec.maximum
     if maximum is not None and maximum < count:
         return
-    for chunk in _chunks(source):
-        wrong = (chunk < 0) | (chunk >= count) | (chunk != np.floor(chunk))
+    for values in (chunk.real_values for chunk in _chunks(source)):
+        wrong = (values < 0) | (values >= count) | (values != np.floor(values))
         if wrong.any():
-            raise InputError(f"config.data.source: {accepted}; there is {chunk[wrong][0]:g}")
+            raise InputError(f"config.data.source: {accepted}; there is {values[wrong][0]:g}")
 
 
 def check(settings: Any, spec: Spec) -> None:

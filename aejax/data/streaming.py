@@ -105,17 +105,16 @@ class Streaming:
         last = min(first + self.capacity, self.steps)
         own = (self.capacity, self.shape[0], self.last_row - self.first_row)
         spec = self.source.spec
-        index = np.zeros(own, np.int32)
-        label = np.zeros(own, np.int32) if spec.labelled else None
         x = np.empty((*own, self.elements), spec.dtype)
+        numbers = {name: np.zeros(own, np.int32) for name in ("index", *spec.numbers)}
         for i in range(last - first):
             number, rows = next(self._reader)
-            index[i] = number.reshape(own[1:])
             x[i] = rows.x.reshape(*own[1:], self.elements)
-            if label is not None and rows.label is not None:
-                label[i] = rows.label.reshape(own[1:])
+            for name, values in {"index": number, **rows._asdict()}.items():
+                if name in numbers:
+                    numbers[name][i] = values.reshape(own[1:])
         x[last - first :] = 0  # the end of the run: no step looks at these
-        arrays = {"x": x, "index": index} | ({} if label is None else {"label": label})
+        arrays = {"x": x, **numbers}
         return Block(first, last, {name: self._send(array) for name, array in arrays.items()})
 
     def _send(self, array: np.ndarray) -> jax.Array:
@@ -126,11 +125,9 @@ class Streaming:
         """Shapes, types and places of a block's arrays."""
         rows = (self.capacity, *self.shape)
         spec = self.source.spec
-        shapes = {
-            "x": jax.ShapeDtypeStruct((*rows, self.elements), spec.dtype, sharding=self.sharding),
-            "index": jax.ShapeDtypeStruct(rows, np.int32, sharding=self.sharding),
-        }
-        return shapes | ({"label": shapes["index"]} if spec.labelled else {})
+        number = jax.ShapeDtypeStruct(rows, np.int32, sharding=self.sharding)
+        x = jax.ShapeDtypeStruct((*rows, self.elements), spec.dtype, sharding=self.sharding)
+        return {"x": x} | dict.fromkeys(("index", *spec.numbers), number)
 
     @staticmethod
     def take(data: Any, block: Any, offset: jax.Array) -> Raw:
@@ -139,7 +136,7 @@ class Streaming:
             name: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False)
             for name, array in block.items()
         }
-        return Raw(rows["x"], rows.get("label"), rows["index"])
+        return Raw(rows["x"], rows.get("label"), rows.get("length"), rows["index"])
 
     def close(self) -> None:
         """Ends the threads; what was read ahead is dropped."""

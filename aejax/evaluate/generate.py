@@ -12,6 +12,7 @@ import numpy as np
 
 from aejax import pictures
 from aejax.data.sources.base import Source
+from aejax.errors import InputError
 from aejax.evaluate import plots
 from aejax.evaluate.result import Figure, Number, Result, need
 from aejax.evaluate.rows import stream
@@ -28,9 +29,11 @@ def task(model: Model, source: Source) -> Result:
     """Draws 100 codes by the run's seed and walks between the codes of 8 pairs of rows.
 
     Raises:
-        InputError: a model without encode and decode.
+        InputError: a model without encode and decode, or rows with padding.
     """
     need(model.module, ("encode", "decode"), "--tasks=generate")
+    if source.spec.padded:
+        raise InputError("--tasks=generate: rows have a length each; must be whole")
     z, x = _codes(model, source)
     bottleneck = getattr(getattr(model.module, "settings", None), "bottleneck", None)
     random = np.random.RandomState(model.run.config.seed)
@@ -80,9 +83,9 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Codes [rows, numbers] in float64, and rows in units after undo [rows, elements]."""
     preparation = model.preparation
 
-    def encode(module: Any, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x = preparation(raw)
-        return module.encode(x).reshape(len(x), -1), preparation.undo(x).reshape(len(x), -1)
+        return module.encode(x, mask).reshape(len(x), -1), preparation.undo(x).reshape(len(x), -1)
 
     values = [piece.values for piece in stream(model, source, encode)]
     z, x = (np.concatenate(parts) for parts in zip(*values, strict=True))

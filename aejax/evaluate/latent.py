@@ -55,10 +55,10 @@ def task(model: Model, source: Source) -> Result:
 def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray | None]:
     preparation = model.preparation
 
-    def encode(module: Any, raw: jax.Array) -> jax.Array:
-        return module.encode(preparation(raw))
+    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
+        return module.encode(preparation(raw), mask)
 
-    pieces = [(piece.values, piece.label) for piece in stream(model, source, encode)]
+    pieces = [(piece.values, piece.rows.label) for piece in stream(model, source, encode)]
     # Of a masked model a code is tokens: as one vector, [rows, tokens * width].
     z = np.concatenate([codes.reshape(len(codes), -1) for codes, _ in pieces])
     labels = [label for _, label in pieces if label is not None]

@@ -79,23 +79,25 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
 
 
 def _measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
-    """(module, raw, row numbers) -> {name: [rows, ...]}."""
+    """(module, raw, mask, row numbers) -> {name: [rows, ...]}."""
     prepare, seed = _preparation(model), model.run.config.seed
     each = piece_size(source) * math.prod(source.spec.shape)
     block = max(1, min(samples, _NUMBERS_AT_A_TIME // each))
     blocks = -(-samples // block)
 
-    def measure(module: Any, raw: jax.Array, number: jax.Array) -> dict[str, jax.Array]:
+    def measure(
+        module: Any, raw: jax.Array, mask: jax.Array | None, number: jax.Array
+    ) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"likelihood"))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         x = prepare(raw, keys)
-        features = module.encoder(x, None, None).astype(jnp.float32)
+        features = module.encoder(x, None, mask).astype(jnp.float32)
         mean, log_variance = jnp.split(features, 2, axis=-1)
 
         def add(i: jax.Array, sums: _Sums) -> _Sums:
             sample = i * block + jnp.arange(block)
             z, log_prior_over_q = _draw(keys, sample, mean, log_variance)
-            log_p = _log_p(module, z, x)
+            log_p = _log_p(module, z, x, mask)
             real = (sample < samples)[:, None]
             return _added(sums, log_p, jnp.where(real, log_p + log_prior_over_q, -jnp.inf), real)
 
@@ -136,12 +138,15 @@ def _draw(
     return z, jnp.sum(terms.reshape(*terms.shape[:2], -1), axis=-1)
 
 
-def _log_p(module: Any, z: jax.Array, x: jax.Array) -> jax.Array:
+def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """log p(x given z): z [samples, rows, ...], x [rows, ...] -> [samples, rows], nats."""
-    parameters = module.decoder(z, x, None).astype(jnp.float32)
+    parameters = module.decoder(z, x, mask).astype(jnp.float32)
     # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
     flat = parameters.reshape(*z.shape[:2], -1, parameters.shape[-1])
-    return jnp.sum(module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1)), axis=-1)
+    each = module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1))
+    if mask is not None:
+        each = each * jnp.repeat(mask, each.shape[-1] // mask.shape[1], axis=1)
+    return jnp.sum(each, axis=-1)
 
 
 def _added(sums: _Sums, log_p: jax.Array, log_weight: jax.Array, real: jax.Array) -> _Sums:

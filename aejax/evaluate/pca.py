@@ -45,6 +45,8 @@ def task(model: Model, source: Source) -> Result:
     """
     weights = _affine(model)
     elements, code = weights.encoder.shape
+    if source.spec.padded:
+        raise InputError("--tasks=pca: rows have a length each; must be whole")
     if elements > principal.MAX_ELEMENTS:
         raise InputError(
             f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"

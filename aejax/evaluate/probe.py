@@ -16,7 +16,7 @@ from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluate.classifier import STEPS, Classifier, Rows
 from aejax.evaluate.result import Number, Result, need
-from aejax.evaluate.rows import stream
+from aejax.evaluate.rows import real_elements, stream
 from aejax.loading import Model
 
 # L2 is 10^(place / 2). The walk starts at 10^-3, in decades, and halves them at the end.
@@ -88,13 +88,14 @@ def _arrays(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray, np.nd
     """Codes and prepared rows, [rows, numbers] in float32, and labels."""
     preparation = model.preparation
 
-    def encode(module: Any, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x = preparation(raw)
-        return module.encode(x).reshape(len(x), -1), x.reshape(len(x), -1)
+        return module.encode(x, mask).reshape(len(x), -1), x.reshape(len(x), -1)
 
     pieces = list(stream(model, source, encode))
     z, x = (np.concatenate([piece.values[i] for piece in pieces]) for i in range(2))
-    labels = [piece.label for piece in pieces if piece.label is not None]
+    x *= np.concatenate([real_elements(piece.rows) for piece in pieces])
+    labels = [piece.rows.label for piece in pieces if piece.rows.label is not None]
     return z.astype(np.float32), x.astype(np.float32), np.concatenate(labels)
 
 

@@ -14,7 +14,7 @@ from aejax.errors import InputError
 from aejax.evaluate import plots, principal, symbols
 from aejax.evaluate.principal import Components
 from aejax.evaluate.result import Figure, Number, Result, need
-from aejax.evaluate.rows import Piece, piece_size, stream
+from aejax.evaluate.rows import Piece, piece_size, real_elements, stream
 from aejax.evaluate.similarity import FULL_WINDOW, ssim, window
 from aejax.loading import Model
 from aejax.models.likelihood import Bernoulli
@@ -81,34 +81,36 @@ def task(model: Model, source: Source) -> Result:
     first: Piece | None = None
     for piece in stream(model, source, _compared(model, scales.logits)):
         first = first or piece
-        for name, values in measures(piece.values, scales, baseline).items():
+        real = real_elements(piece.rows)
+        for name, values in measures(piece.values, scales, baseline, real).items():
             sums[name] = sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
     assert first is not None
-    means = {name: value / len(source) for name, value in sums.items()}
-    outside = round(sums.get("outside", 0.0))
+    elements, outside = sums.pop("elements"), round(sums.pop("outside", 0.0))
+    means = {name: value / elements for name, value in sums.items()}
+    means |= {name: sums[name] / len(source) for name in ("ssim",) if name in sums}
     return Result(
-        _numbers(means, scales, baseline),
+        _numbers(means, scales, baseline, elements / len(source)),
         [_figure(first, scales)] if scales.image else [],
         notes=[*_notes(scales, source, outside), *why_not],
     )
 
 
-def _compared(model: Model, logits: bool) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """(module, raw) -> {"x", "mean"} in units after undo, and {"bce"}, each [rows, elements]."""
+def _compared(model: Model, logits: bool) -> Callable[..., dict[str, jax.Array]]:
+    """(module, raw, mask) -> {"x", "mean"} in units after undo, {"bce"}, each [rows, elements]."""
     preparation = model.preparation
 
-    def compare(module: Any, raw: jax.Array) -> dict[str, jax.Array]:
+    def compare(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
         x = preparation(raw)
-        z, out = module.encode(x), {}
+        z, out = module.encode(x, mask), {}
         if logits:
             # The model's own likelihood: a saturated sigmoid has lost what its logit knows.
-            likelihood, parameters = module.settings.likelihood, module.decoder(z, None, None)
+            likelihood, parameters = module.settings.likelihood, module.decoder(z, None, mask)
             mean = likelihood.mean(parameters)
             # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
             flat = parameters.reshape(len(x), -1, parameters.shape[-1])
             out["bce"] = -likelihood.log_prob(flat, x.reshape(len(x), -1))
         else:
-            mean = module.decode(z)
+            mean = module.decode(z, mask)
         for name, values in (("x", x), ("mean", mean)):
             out[name] = preparation.undo(values).reshape(len(x), -1)
         return out
@@ -133,7 +135,7 @@ def _range(source: Source) -> float:
     """The largest value less the least of all rows; 1 where nothing varies."""
     low, high, size = math.inf, -math.inf, piece_size(source)
     for start in range(0, len(source), size):
-        x = source[slice(start, start + size)].x
+        x = source[slice(start, start + size)].real_values
         low, high = min(low, float(x.min())), max(high, float(x.max()))
     return high - low or 1.0
 
@@ -148,6 +150,8 @@ def _baseline(model: Model) -> tuple[Components | None, list[str]]:
         return None, [
             f"No PCA beside it: a code of {code} numbers is no smaller than a row of {elements}."
         ]
+    if run.spec.padded:
+        return None, ["No PCA beside it: rows have a length each."]
     if elements > principal.MAX_ELEMENTS:
         return None, [
             f"No PCA beside it: rows have {elements} elements, more than {principal.MAX_ELEMENTS}."
@@ -161,28 +165,32 @@ def _baseline(model: Model) -> tuple[Components | None, list[str]]:
 
 
 def measures(
-    values: dict[str, np.ndarray], scales: Scales, baseline: Components | None
+    values: dict[str, np.ndarray],
+    scales: Scales,
+    baseline: Components | None,
+    real: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """{name: [rows]}: means over each row's elements in float64, and values outside [0, 1].
+    """{name: [rows]}: sums over each row's real elements in float64; SSIM, and elements, of rows.
 
     Args:
         values: x and mean, and bce where there are logits, each [rows, elements].
         scales: of the rows.
         baseline: principal components to compare with.
+        real: 1.0 for what is no padding [rows, elements].
     """
     x, mean = (values[name].astype(np.float64) for name in ("x", "mean"))
-    out = {"mse": np.square(x - mean).mean(axis=1)}
+    each = {"elements": real, "mse": np.square(x - mean)}
     if baseline is not None:
         nearest = baseline.reconstruct(x)
-        out["pca_mse"] = np.square(x - nearest).mean(axis=1)
+        each["pca_mse"] = np.square(x - nearest)
     if scales.entropies:
         inside = np.clip(x, 0, 1)
-        out["outside"] = (x != inside).sum(axis=1)
-        out["bce_floor"] = _entropy(inside).mean(axis=1)
-        bce = values["bce"].astype(np.float64) if scales.logits else _cross_entropy(inside, mean)
-        out["bce"] = bce.mean(axis=1)
+        each["outside"] = x != inside
+        each["bce_floor"] = _entropy(inside)
+        each["bce"] = values["bce"] if scales.logits else _cross_entropy(inside, mean)
         if baseline is not None:
-            out["pca_bce"] = _cross_entropy(inside, nearest).mean(axis=1)
+            each["pca_bce"] = _cross_entropy(inside, nearest)
+    out = {name: (value * real).sum(axis=1) for name, value in each.items()}
     if scales.window:
         images = (len(x), *scales.shape)
         out["ssim"] = ssim(x.reshape(images), mean.reshape(images), scales.peak)
@@ -201,12 +209,13 @@ def _entropy(x: np.ndarray) -> np.ndarray:
 
 
 def _numbers(
-    means: dict[str, float], scales: Scales, baseline: Components | None
+    means: dict[str, float], scales: Scales, baseline: Components | None, elements: float
 ) -> dict[str, Number]:
+    """Args: means over elements (SSIM: over rows); elements of a row, in the mean."""
     each, whole = scales.element, scales.row
     squared = "" if scales.scaled else "squared data units "
     how = "the decoder's logits" if scales.logits else f"means kept {_SMALL} from 0 and 1"
-    mse, elements = means["mse"], math.prod(scales.shape)
+    mse = means["mse"]
     out = {}
     if "bce" in means:
         nats = f"nats per {each}"
@@ -216,7 +225,9 @@ def _numbers(
         )
     out["mse"] = Number(mse, f"{squared}per {each}", "squared error", main=True)
     out["squared_error"] = Number(
-        mse * elements, f"{squared}per {whole}", f"squared error, summed over {elements} {each}s"
+        mse * elements,
+        f"{squared}per {whole}",
+        f"squared error, summed over {elements:.5g} {each}s",
     )
     psnr = 10 * math.log10(scales.peak**2 / mse) if mse > 0 else None
     out["psnr"] = Number(
@@ -275,7 +286,7 @@ def _notes(scales: Scales, source: Source, outside: int) -> list[str]:
 def _figure(first: Piece, scales: Scales) -> Figure:
     """The first images of the split above their reconstructions."""
     height, width, _ = scales.shape
-    count = min(len(first.x), max(1, min(_PICTURES, _PICTURES_WIDTH // width)))
+    count = min(len(first.rows.x), max(1, min(_PICTURES, _PICTURES_WIDTH // width)))
     x, mean = (
         first.values[name][:count].reshape(count, *scales.shape) / scales.peak
         for name in ("x", "mean")

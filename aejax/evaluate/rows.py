@@ -11,11 +11,12 @@ from flax import nnx
 
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_splits
-from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.folder import Run
 from aejax.loading import Model
+from aejax.models.batch import real_steps
 
 _ROWS_AT_A_TIME = 1000
 # Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
@@ -41,8 +42,7 @@ class Piece(NamedTuple):
     """Some rows and what a function of them gave; every leaf [rows, ...], in the source's order."""
 
     first: int
-    x: np.ndarray
-    label: np.ndarray | None
+    rows: Rows
     values: Any
 
 
@@ -98,7 +98,9 @@ def fitted(model: Model, spec: Spec) -> Model:
 def stream(
     model: Model, source: Source, function: Callable[..., Any], numbered: bool = False
 ) -> Iterator[Piece]:
-    """Runs a function of (live module, raw rows) over a whole source, in pieces.
+    """Runs a function of (live module, raw rows, mask) over a whole source, in pieces.
+
+    The mask is bool [rows, length] where rows come with a length each, else None.
 
     The last piece is filled up with copies of its first row, and cut again: every row counts
     once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
@@ -111,19 +113,29 @@ def stream(
             depend on the row alone.
     """
     graph, state = nnx.split(model.module)
+    padded, size = source.spec.padded, piece_size(source)
+
+    def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
+        mask = real_steps(more[0], x.shape[1]) if padded else None
+        return function(nnx.merge(graph, state), x, mask, *more[padded:])
+
     # Parameters are an argument: closed over, they would be constants that XLA has to compile.
-    compiled = jax.jit(lambda state, *rows: function(nnx.merge(graph, state), *rows))
-    run = functools.partial(compiled, state)
-    size = piece_size(source)
+    run = functools.partial(jax.jit(call), state)
     for first in range(0, len(source), size):
         rows = source[slice(first, first + size)]
         count = len(rows.x)
-        x = np.concatenate([rows.x, np.repeat(rows.x[:1], size - count, axis=0)])
-        number = (np.arange(first, first + size, dtype=np.int32),) if numbered else ()
+        given = [rows.x] if rows.length is None else [rows.x, rows.length]
+        given = [np.concatenate([each, np.repeat(each[:1], size - count, 0)]) for each in given]
+        given += [np.arange(first, first + size, dtype=np.int32)] * numbered
         with jax.default_matmul_precision("highest"):
-            values = model.over_rows(run, x, *number)
+            values = model.over_rows(run, *given)
         values = jax.tree.map(lambda leaf, n=count: leaf[:n], values)
-        yield Piece(first, rows.x, rows.label, values)
+        yield Piece(first, rows, values)
+
+
+def real_elements(rows: Rows) -> np.ndarray:
+    """1.0 for what is no padding, float64 [rows, elements]."""
+    return rows.real.reshape(len(rows.x), -1).astype(np.float64)
 
 
 def piece_size(source: Source) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from aejax.data.sources.base import Source
 from aejax.evaluate.result import Number, Result
-from aejax.evaluate.rows import Piece, stream
+from aejax.evaluate.rows import Piece, real_elements, stream
 from aejax.loading import Model
 from aejax.models.likelihood import Categorical
 
@@ -29,16 +29,19 @@ def result(model: Model, source: Source) -> Result:
     first: Piece | None = None
     for piece in stream(model, source, _compared(model)):
         first = first or piece
-        right = piece.values["made"] == piece.x.reshape(len(piece.x), -1)
+        right = piece.values["made"] == piece.rows.x.reshape(len(piece.rows.x), -1)
+        real = real_elements(piece.rows)
         found = {
-            "accuracy": right.mean(axis=1),
-            "whole_rows": right.all(axis=1),
-            "nll": piece.values["nll"].astype(np.float64).mean(axis=1),
+            "accuracy": right * real,
+            "whole_rows": np.all(right | (real == 0), axis=1),
+            "nll": piece.values["nll"] * real,
+            "symbols": real,
         }
         for name, values in found.items():
             sums[name] = sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
     assert first is not None
-    means = {name: value / len(source) for name, value in sums.items()}
+    means = {name: value / sums["symbols"] for name, value in sums.items()}
+    means["whole_rows"] = sums["whole_rows"] / len(source)
     return Result(
         {
             "accuracy": Number(means["accuracy"], "", "share of symbols exactly right", True),
@@ -50,11 +53,11 @@ def result(model: Model, source: Source) -> Result:
 
 
 def _compared(model: Model):
-    """(module, raw) -> {"made": likeliest symbols, "nll"}, each [rows, elements]."""
+    """(module, raw, mask) -> {"made": likeliest symbols, "nll"}, each [rows, elements]."""
 
-    def compare(module: Any, raw: jax.Array) -> dict[str, jax.Array]:
+    def compare(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
         x, likelihood = model.preparation(raw), module.settings.likelihood
-        parameters = module.decoder(module.encode(x), None, None)
+        parameters = module.decoder(module.encode(x, mask), None, mask)
         flat = parameters.reshape(len(x), -1, parameters.shape[-1])
         nll = -likelihood.log_prob(flat, x.reshape(len(x), -1))
         return {"made": likelihood.mode(flat), "nll": nll}
@@ -69,11 +72,13 @@ def _notes(model: Model, first: Piece) -> list[str]:
             "The decoder is fed its own likeliest symbols, so that nll is no likelihood of whole"
             " rows."
         )
-    if first.x.dtype == np.uint8 and first.x.ndim == 2:
+    x, length = first.rows.x[:_SHOWN], first.rows.length
+    if x.dtype == np.uint8 and x.ndim == 2:
         made = first.values["made"].astype(np.uint8)
+        ends = [x.shape[1]] * len(x) if length is None else length[: len(x)]
         notes += [
-            f"{_text(x)} became {_text(y)}."
-            for x, y in zip(first.x[:_SHOWN], made[:_SHOWN], strict=True)
+            f"{_text(row[:end])} became {_text(made[number, :end])}."
+            for number, (row, end) in enumerate(zip(x, ends, strict=True))
         ]
     return notes
 

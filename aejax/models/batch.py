@@ -37,6 +37,11 @@ class PerRow(nnx.Variable):
     """
 
 
+def real_steps(length: jax.Array, size: int) -> jax.Array:
+    """True for what is real of each row's first axis: length [rows] -> bool [rows, size]."""
+    return jnp.arange(size) < length[:, None]
+
+
 def row_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Mean over the real rows: values [rows, ...], mask as in `Batch` -> [...]."""
     if mask is None:

@@ -37,7 +37,7 @@ class Codes:
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         rows = self.source[index]
-        return Rows(self.model.encode(rows.x), rows.label)
+        return Rows(self.model.encode(rows.x, rows.length), rows.label)
 
 
 def local(model: Model) -> Model:

@@ -167,6 +167,11 @@ def search(
     """
     check_search(settings)
     made = setup(settings.run, None, None, download, devices)
+    if made.train.spec.padded:
+        raise InputError(
+            f"config.run.data.source={settings.run.data.source}: rows have a length each; a search"
+            " takes whole rows"
+        )
     cut = len(made.train) - max(round(settings.held * len(made.train)), 1)
     judging = Part(made.train, cut, len(made.train))
     rest = {"stop": stop, "quiet": quiet, "devices": devices}

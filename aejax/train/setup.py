@@ -90,8 +90,8 @@ class Setup:
         data = {
             "x": jax.ShapeDtypeStruct((rows, math.prod(spec.shape)), spec.dtype, sharding=whole)
         }
-        if spec.labelled:
-            data["label"] = jax.ShapeDtypeStruct((rows,), np.int32, sharding=whole)
+        number = jax.ShapeDtypeStruct((rows,), np.int32, sharding=whole)
+        data |= dict.fromkeys(spec.numbers, number)
         described = feed.Resident(
             {}, rows, self.config.seed, self.step.shape, self.total, self.block_sharding
         )
@@ -228,7 +228,8 @@ def abstract_batch(config: Config, spec: Spec) -> Batch:
     rows = config.batch_size
     x: Any = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
     number: Any = jax.ShapeDtypeStruct((rows,), np.int32)
-    return Batch(x, label=number if spec.labelled else None, index=number)
+    mask: Any = jax.ShapeDtypeStruct((rows, spec.shape[0]), np.bool_)
+    return Batch(x, mask if spec.padded else None, number if spec.labelled else None, number)
 
 
 def _check_metric(config: Config, built: Program, batch: Batch) -> None:

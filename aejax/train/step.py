@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from aejax.data.feed import Raw
-from aejax.models.batch import Batch, Context
+from aejax.models.batch import Batch, Context, real_steps
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree, split
 
@@ -57,8 +57,9 @@ def forward(
             return local[-1] if means is None else means[len(local) - 1]
 
         context = Context(piece.keys, piece.step, mean)
-        x = prepare(piece.raw.x, context.draw("prepare"))
-        batch = Batch(x, label=piece.raw.label, index=piece.raw.index)
+        x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
+        mask = None if raw.length is None else real_steps(raw.length, x.shape[1])
+        batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: _cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
         loss, terms = module.loss(batch, context)
@@ -254,17 +255,15 @@ def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
     """Names of what a step reports, found without computing anything; `batch` is abstract."""
 
     def names(graph, params, model_state):
-        def terms(params, rows, other, x, label, index):
+        def terms(params, rows, other, x, mask, label, index):
             keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
-            piece = Piece(Raw(x, label, index), keys, jnp.zeros((), jnp.int32))
+            length = None if mask is None else jnp.sum(mask, axis=1)
+            piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda raw, keys: raw)
             return run(params, {"rows": rows, "other": other}, piece, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])
-        return [
-            "loss",
-            *jax.eval_shape(terms, params, *state, batch.x, batch.label, batch.index),
-        ]
+        return ["loss", *jax.eval_shape(terms, params, *state, *batch)]
 
     return names
 

@@ -15,7 +15,7 @@ from aejax.data import feed
 from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
-from aejax.models.batch import Batch, real_rows
+from aejax.models.batch import Batch, real_steps
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree
 
@@ -68,21 +68,22 @@ class Validation:
         index, mask = self._index[number], feed.place(self._mask[number], self._rows)
         placed = feed.place(index, self._rows)
         if self._data is not None:
-            return Raw(None, None, placed), mask
+            return Raw(None, None, None, placed), mask
         spec = self._source.spec
         shape = (len(index), math.prod(spec.shape))
 
         def read(place):
             return self._source[index[place[0]]].x.reshape(-1, shape[1])
 
+        def numbers(name):
+            def read(place):
+                return np.asarray(getattr(self._source[index[place[0]]], name), np.int32)
+
+            return jax.make_array_from_callback(index.shape, self._rows, read)
+
         x = jax.make_array_from_callback(shape, self._rows, read)
-        if not spec.labelled:
-            return Raw(x, None, placed), mask
-
-        def labels(place):
-            return np.asarray(self._source[index[place[0]]].label, np.int32)
-
-        return Raw(x, jax.make_array_from_callback(index.shape, self._rows, labels), placed), mask
+        beside = {name: numbers(name) for name in spec.numbers}
+        return Raw(x, beside.get("label"), beside.get("length"), placed), mask
 
     def _batch(self, number: int) -> tuple[Raw, jax.Array]:
         return self._sent[number] if self._sent else self._send(number)
@@ -135,11 +136,11 @@ def _reconstruction(
 
 def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
     if data is not None:
-        label = data["label"][raw.index] if "label" in data else None
-        raw = Raw(data["x"][raw.index], label, raw.index)
-    batch = Batch(preparation(raw.x), mask, raw.label, raw.index)
-    loss, terms = program.merge(params, model_state).loss(batch)
-    count = jnp.sum(real_rows(mask))
+        raw = feed.gathered(data, raw.index)
+    x, count = preparation(raw.x), jnp.sum(mask)
+    if raw.length is not None:
+        mask = mask[:, None] * real_steps(raw.length, x.shape[1])
+    loss, terms = program.merge(params, model_state).loss(Batch(x, mask, raw.label, raw.index))
     new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
     new["rows"] = count
     return new if sums is None else jax.tree.map(jnp.add, sums, new)

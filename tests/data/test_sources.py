@@ -257,7 +257,7 @@ def test_npz_with_and_without_splits_of_its_own(tmp_path):
 
 @needs_data
 def test_npz_of_others_is_refused_with_its_keys():
-    refused(f"npz:{DATA}/ieat/random.npz", "accepted: x (and y)", "...")
+    refused(f"npz:{DATA}/ieat/random.npz", "accepted: x (and y, length)", "...")
 
 
 GOOD = np.ones((4, 2), np.float32)
@@ -268,7 +268,7 @@ HOLED = np.array([[1.0], [np.nan], [2.0]])
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": GOOD}, "has the keys images; accepted: x (and y), or x_train"),
+        ({"images": GOOD}, "has the keys images; accepted: x (and y, length), or x_train"),
         ({"x": GOOD, "x_train": GOOD}, "has the keys x, x_train"),
         ({"x": RAGGED}, "Python objects"),
         ({"x": GOOD[:0]}, "x has shape (0, 2)"),

@@ -1,5 +1,5 @@
 """Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE,
-planted:KIND, tfds:NAME.
+sound:FOLDER, planted:KIND, tfds:NAME.
 
 A further kind of source is a function that takes what stands behind the colon and returns
 `Splits`; it is known once it stands in `KINDS`.
@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
-from aejax.data.sources import digits, idx, images, npz, planted, text, tfds
+from aejax.data.sources import digits, idx, images, npz, planted, sound, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
 from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
@@ -24,11 +24,13 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
     "images": lambda argument, folder, download: images.splits(argument),
     "planted": lambda argument, folder, download: planted.splits(argument),
     "npz": lambda argument, folder, download: npz.splits(argument),
+    "sound": lambda argument, folder, download: sound.splits(argument),
     "text": lambda argument, folder, download: text.splits(argument),
     "tfds": tfds.splits,
 }
 
-FORMS = ("digits", idx.FORM, images.FORM, npz.FORM, planted.FORM, text.FORM, tfds.FORM)
+_KINDS_WITH_FORMS = (idx, images, npz, planted, sound, text, tfds)
+FORMS = ("digits", *(kind.FORM for kind in _KINDS_WITH_FORMS))
 
 
 def open_source(

@@ -12,10 +12,26 @@ class Rows(NamedTuple):
     Attributes:
         x: array [rows, *shape] of the source's dtype.
         label: int array [rows], or None where the source has no labels.
+        length: int array [rows], how many entries of each row's first axis are real, at least 1;
+            what follows is padding. None where all rows are whole.
     """
 
     x: np.ndarray
     label: np.ndarray | None = None
+    length: np.ndarray | None = None
+
+    @property
+    def real(self) -> np.ndarray:
+        """True for what is no padding, bool [rows, *shape]."""
+        if self.length is None:
+            return np.ones(self.x.shape, np.bool_)
+        steps = np.arange(self.x.shape[1]) < self.length[:, None]
+        return np.broadcast_to(steps.reshape(steps.shape + (1,) * (self.x.ndim - 2)), self.x.shape)
+
+    @property
+    def real_values(self) -> np.ndarray:
+        """All values but padding, in any shape."""
+        return self.x if self.length is None else self.x[self.real]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +44,19 @@ class Spec:
         maximum: the largest value that the format can hold (255 for bytes, 16 for the digits);
             None where only the data know (floating point).
         labelled: whether rows come with a class label.
+        padded: whether rows come with a length each.
     """
 
     shape: tuple[int, ...]
     dtype: str
     maximum: float | None
     labelled: bool
+    padded: bool = False
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Which numbers come with each row: label, length."""
+        return ("label",) * self.labelled + ("length",) * self.padded
 
 
 class Source(Protocol):
@@ -56,13 +79,16 @@ class Arrays:
     x: np.ndarray
     label: np.ndarray | None
     maximum: float | None
+    length: np.ndarray | None = None
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.x.shape[1:], str(self.x.dtype), self.maximum, self.label is not None)
+        shape, dtype = self.x.shape[1:], str(self.x.dtype)
+        return Spec(shape, dtype, self.maximum, self.label is not None, self.length is not None)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
-        return Rows(self.x[index], None if self.label is None else self.label[index])
+        numbers = (None if each is None else each[index] for each in (self.label, self.length))
+        return Rows(self.x[index], *numbers)

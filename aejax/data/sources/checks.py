@@ -4,10 +4,13 @@ import bz2
 import gzip
 import os
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from aejax.errors import InputError
+from aejax.kinds import near
 
 ACCEPTED_TYPES = "bool, uint8, uint16, float16, float32, float64"
 
@@ -38,6 +41,44 @@ def file(path: str, form: str) -> str:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; accepted: a file, as {form}")
     raise InputError(f"there is no file {path}; accepted: an existing one, as {form}")
+
+
+def options(
+    argument: str, form: str, defaults: Mapping[str, int | float]
+) -> tuple[str, dict[str, Any]]:
+    """A path, and the numbers that follow it as ?name=number&name=number.
+
+    Args:
+        argument: what stands behind the source's kind.
+        form: how such a source is written, for messages.
+        defaults: {name: its value where it is not given}; of whole ones only those are accepted.
+
+    Raises:
+        InputError: another name, or a value that is no number above 0.
+    """
+    path, mark, words = argument.rpartition("?")
+    if not mark:
+        return argument, dict(defaults)
+    out: dict[str, Any] = dict(defaults)
+    for word in words.split("&"):
+        name, _, value = word.partition("=")
+        if name not in defaults:
+            raise InputError(f"there is no option {name!r}; accepted: {form}{near(name, defaults)}")
+        whole = isinstance(defaults[name], int)
+        number = _number(value)
+        if number is None or number <= 0 or (whole and number != int(number)):
+            kind = "a whole number, at least 1" if whole else "a number above 0"
+            raise InputError(f"{name}={value}: must be {kind}")
+        out[name] = int(number) if whole else number
+    return path, out
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < 1e9 else None
 
 
 def read_bytes(path: str) -> bytes:
@@ -112,6 +153,21 @@ def labels(label: np.ndarray, rows: int, what: str) -> np.ndarray:
     if rows and not limits.min <= int(label.min()) <= int(label.max()) <= limits.max:
         raise InputError(f"{what} reaches {label.min()} to {label.max()}; accepted: int32")
     return label.reshape(rows).astype(np.int32)
+
+
+def lengths(length: np.ndarray, x: np.ndarray, what: str) -> np.ndarray:
+    """How much of the first axis of each row is real, int32 [rows]; what follows is padding.
+
+    Raises:
+        InputError: not whole numbers, not one a row, or not from 1 to the rows' length.
+    """
+    length = labels(length, len(x), what)
+    if not 1 <= int(length.min()) <= int(length.max()) <= x.shape[1]:
+        raise InputError(
+            f"{what} reaches {length.min()} to {length.max()}; accepted: 1 to {x.shape[1]}, the"
+            " length of a row"
+        )
+    return length
 
 
 def positions(index: np.ndarray | slice, rows: int) -> np.ndarray:

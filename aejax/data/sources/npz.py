@@ -12,14 +12,15 @@ from aejax.data.sources.splits import Splits, of_whole
 from aejax.errors import InputError
 
 FORM = "npz:FILE"
-KEYS = "x (and y), or x_train, x_test (and y_train, y_test)"
+KEYS = "x (and y, length), or x_train, x_test (and y_train, ...)"
 
 
 def splits(argument: str) -> Splits:
-    """The splits of a file with x and y, or with x_train, y_train, x_test and y_test.
+    """The splits of a file with x, y and length, or with x_train, y_train, x_test and so on.
 
-    x is [rows, ...] as stored, floating point as float32; y is a label a row, and may be missing.
-    Objects are never unpickled.
+    x is [rows, ...] as stored, floating point as float32; y is a label a row, and length how much
+    of a row's first axis is real, before its padding; both may be missing. Objects are never
+    unpickled.
 
     Raises:
         InputError: no such file, not an .npz, or other keys.
@@ -30,22 +31,32 @@ def splits(argument: str) -> Splits:
     if ("x" in keys) == bool(own):
         raise InputError(f"{path} has the keys {_listed(keys)}; accepted: {KEYS}")
     if not own:
-        return of_whole(lambda: _rows(path, "x", "y" if "y" in keys else ""), shuffle=True)
-    found: Splits = {}
-    for split in own:
-        label = f"y_{split}" if f"y_{split}" in keys else ""
-        found[split] = functools.partial(_rows, path, f"x_{split}", label)
-    return found
+        return of_whole(lambda: _rows(path, keys, ""), shuffle=True)
+    return {split: functools.partial(_rows, path, keys, f"_{split}") for split in own}
 
 
-def _rows(path: str, x_key: str, y_key: str) -> Source:
-    x, maximum = checks.stored(_open(path, lambda archive: archive[x_key]), f"{path}: {x_key}")
-    if not y_key:
-        return Arrays(x, None, maximum)
-    y = _open(path, lambda archive: archive[y_key])
-    if y.shape[:1] != x.shape[:1]:
-        raise InputError(f"{path}: {x_key} has {len(x)} rows, {y_key} has shape {y.shape}")
-    return Arrays(x, checks.labels(y, len(x), f"{path}: {y_key}"), maximum)
+def _rows(path: str, keys: set[str], split: str) -> Source:
+    """The rows of the keys that end in `split`."""
+    key = f"x{split}"
+    x, maximum = checks.stored(_open(path, lambda archive: archive[key]), f"{path}: {key}")
+
+    def beside(name: str) -> np.ndarray | None:
+        """What stands beside the rows under this name, one a row."""
+        if f"{name}{split}" not in keys:
+            return None
+        values = _open(path, lambda archive: archive[f"{name}{split}"])
+        if values.shape[:1] != x.shape[:1]:
+            raise InputError(
+                f"{path}: {key} has {len(x)} rows, {name}{split} has shape {values.shape}"
+            )
+        return values
+
+    y, length = beside("y"), beside("length")
+    if y is not None:
+        y = checks.labels(y, len(x), f"{path}: y{split}")
+    if length is not None:
+        length = checks.lengths(length, x, f"{path}: length{split}")
+    return Arrays(x, y, maximum, length)
 
 
 def _open(path: str, take: Callable[[Any], Any]) -> Any:

@@ -67,18 +67,20 @@ class Joined:
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         index = checks.positions(index, len(self))
-        x = np.empty((len(index), *self.spec.shape), self.spec.dtype)
-        label = np.empty(len(index), np.int32) if self.spec.labelled else None
+        spec, count = self.spec, len(index)
+        x = np.empty((count, *spec.shape), spec.dtype)
+        label = np.empty(count, np.int32) if spec.labelled else None
+        length = np.empty(count, np.int32) if spec.padded else None
         start = 0
         for source in self.sources:
             here = (start <= index) & (index < start + len(source))
             if here.any():
                 rows = source[index[here] - start]
-                x[here] = rows.x
-                if label is not None and rows.label is not None:
-                    label[here] = rows.label
+                for whole, part in zip((x, label, length), rows, strict=True):
+                    if whole is not None and part is not None:
+                        whole[here] = part
             start += len(source)
-        return Rows(x, label)
+        return Rows(x, label, length)
 
 
 def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
@@ -156,7 +158,7 @@ def cut(source: Source, part: Part) -> Source:
 def take(source: Source, index: np.ndarray | slice) -> Source:
     """Some rows of a source, read when they are asked for; arrays in memory stay arrays."""
     if isinstance(source, Arrays):
-        return Arrays(*source[index], source.maximum)
+        return _in_memory(source[index], source.maximum)
     return Selected(source, checks.positions(index, len(source)))
 
 
@@ -176,8 +178,12 @@ def join(parts: Sequence[tuple[str, Source]]) -> Source:
         return source
     sources = (source, *(other for _, other in others))
     if all(isinstance(each, Arrays) for each in sources):
-        return Arrays(*Joined(sources)[:], source.spec.maximum)
+        return _in_memory(Joined(sources)[:], source.spec.maximum)
     return Joined(sources)
+
+
+def _in_memory(rows: Rows, maximum: float | None) -> Arrays:
+    return Arrays(rows.x, rows.label, maximum, rows.length)
 
 
 def _bound(part: Part, bound: str, rows: int) -> int:

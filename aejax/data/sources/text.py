@@ -8,7 +8,6 @@ from aejax.data.sources import checks
 from aejax.data.sources.base import Arrays, Source
 from aejax.data.sources.splits import Splits, of_whole
 from aejax.errors import InputError
-from aejax.kinds import near
 
 FORM = "text:FILE or text:FILE?length=64"
 LENGTH = 64
@@ -23,10 +22,9 @@ def splits(argument: str) -> Splits:
     Raises:
         InputError: no such file, a wrong option, or fewer bytes than one window.
     """
-    name, mark, options = argument.rpartition("?")
-    path = checks.file(name if mark else argument, FORM)
-    length = _length(options) if mark else LENGTH
-    return of_whole(functools.partial(_windows, path, length), shuffle=False)
+    name, options = checks.options(argument, FORM, {"length": LENGTH})
+    path = checks.file(name, FORM)
+    return of_whole(functools.partial(_windows, path, options["length"]), shuffle=False)
 
 
 def _windows(path: str, length: int) -> Source:
@@ -47,12 +45,3 @@ def _mapped(path: str) -> np.ndarray:
         return np.empty(0, np.uint8)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _length(options: str) -> int:
-    key, _, value = options.partition("=")
-    if key != "length":
-        raise InputError(f"there is no option {key!r}; accepted: {FORM}{near(key, ['length'])}")
-    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value)):
-        raise InputError(f"length={value}: must be a whole number of bytes, at least 1")
-    return int(value)

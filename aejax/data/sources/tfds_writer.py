@@ -51,8 +51,8 @@ def write(sources: Mapping[str, Source], name: str, folder: str) -> Written:
         folder: TFDS's data folder; "" for its default.
 
     Raises:
-        InputError: the set is there already, the splits differ or are empty, or the folder cannot
-            be written.
+        InputError: the set is there already, the splits differ, are empty or have padding, or the
+            folder cannot be written.
     """
     check_new(name, folder)
     path = _free(os.path.join(tfds.data_folder(folder), name))
@@ -60,6 +60,8 @@ def write(sources: Mapping[str, Source], name: str, folder: str) -> Written:
     spec = next(iter(specs.values()))
     if any(each != spec for each in specs.values()):
         raise InputError(f"splits differ in their rows: {specs}")
+    if spec.padded:
+        raise InputError("rows have a length each; accepted: whole rows, which TFDS sets hold here")
     if empty := [split for split, source in sources.items() if not len(source)]:
         raise InputError(f"split {empty[0]} has no rows; accepted: sources with rows in each")
     try:

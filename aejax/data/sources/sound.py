@@ -1,0 +1,148 @@
+"""A folder of recordings, each as frames of speech: log energies in bands of the mel scale."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from aejax.data.sources import checks, folders
+from aejax.data.sources.base import Rows, Source, Spec
+from aejax.data.sources.splits import Splits
+from aejax.errors import InputError
+
+FORM = "sound:FOLDER or sound:FOLDER?seconds=1&bands=40"
+SUFFIXES = (".wav",)
+WINDOW, HOP = 0.025, 0.010  # seconds
+# Energies below this, 80 dB under a sine of full scale, are all alike.
+_LEAST = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Recordings of one rate, read when they are asked for: float32 [frames, bands] in dB.
+
+    A frame is a window of 25 ms, every 10 ms. Longer recordings are cut, shorter ones end in
+    padding.
+
+    Attributes:
+        files: paths, one a row.
+        label: int32 [rows], or None.
+        rate: samples a second.
+        frames: of a row.
+        bands: of a frame.
+        given: the source as it was given, for messages.
+    """
+
+    files: tuple[str, ...]
+    label: np.ndarray | None
+    rate: int
+    frames: int
+    bands: int
+    given: str
+
+    @property
+    def spec(self) -> Spec:
+        shape = (self.frames, self.bands)
+        return Spec(shape, "float32", None, self.label is not None, padded=True)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        """Reads the recordings at `index`.
+
+        Raises:
+            InputError: one that cannot be read, or has another rate.
+        """
+        index = checks.positions(index, len(self))
+        x = np.zeros((len(index), self.frames, self.bands), np.float32)
+        length = np.empty(len(index), np.int32)
+        for row, number in enumerate(index):
+            try:
+                rate, samples = _read(self.files[number])
+                if rate != self.rate:
+                    raise InputError(
+                        f"{self.files[number]} has {rate} samples a second, {self.files[0]}"
+                        f" {self.rate}; accepted: recordings of one rate"
+                    )
+            except InputError as error:
+                raise InputError(f"data.source=sound:{self.given}: {error}") from None
+            made = energies(samples, rate, self.frames, self.bands)
+            x[row, : len(made)], length[row] = made, len(made)
+        return Rows(x, None if self.label is None else self.label[index], length)
+
+
+def splits(argument: str) -> Splits:
+    """The splits of a folder of recordings (.wav), as `folders.splits` finds them.
+
+    Raises:
+        InputError: no such folder, a wrong option, no recordings in it, or some outside its train
+            and test.
+    """
+    folder, options = checks.options(argument, FORM, {"seconds": 1.0, "bands": 40})
+    make = functools.partial(_frames, argument, options)
+    return folders.splits(folder, FORM, SUFFIXES, "recordings", make)
+
+
+def _frames(
+    given: str, options: dict[str, float], files: tuple[str, ...], label: np.ndarray | None
+) -> Source:
+    rate, _ = _read(files[0])
+    frames = 1 + int(max(options["seconds"] - WINDOW, 0) / HOP + 1e-6)
+    bands, most = int(options["bands"]), round(WINDOW * rate) // 2
+    if bands > most:
+        raise InputError(f"bands={bands}: must be at most {most} at {rate} samples a second")
+    return Frames(files, label, rate, frames, bands, given)
+
+
+def energies(samples: np.ndarray, rate: int, most: int, bands: int) -> np.ndarray:
+    """10 log10 of the energy in each band of each window, float32 [frames, bands].
+
+    Args:
+        samples: in -1 to 1 [n]; fewer than a window are followed by silence.
+        rate: samples a second.
+        most: frames at most.
+        bands: of the mel scale, from 0 to half the rate.
+    """
+    size, hop = round(WINDOW * rate), round(HOP * rate)
+    samples = np.pad(samples, (0, max(size - len(samples), 0)))[: size + (most - 1) * hop]
+    windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop] * np.hanning(size)
+    # So that a sine of full scale has energy 1.
+    power = np.square(np.abs(np.fft.rfft(windows)) / (np.hanning(size).sum() / 2))
+    return (10 * np.log10(np.maximum(power @ mel(bands, size, rate), _LEAST))).astype(np.float32)
+
+
+@functools.lru_cache
+def mel(bands: int, size: int, rate: int) -> np.ndarray:
+    """Triangles over frequencies, evenly along the mel scale: [size // 2 + 1, bands].
+
+    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy 1987). Each rises from the peak of the one
+    before and falls to that of the next, so that together they weigh each frequency between the
+    outer peaks by 1.
+    """
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), bands + 2) / 2595) - 1)
+    frequencies = np.linspace(0, rate / 2, size // 2 + 1)[:, None]
+    low, peak, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
+    return np.maximum(np.minimum(rising, falling), 0)
+
+
+def _read(path: str) -> tuple[int, np.ndarray]:
+    """Samples a second, and samples in -1 to 1 [n], channels averaged.
+
+    Raises:
+        InputError: no recording.
+    """
+    from scipy.io import wavfile
+
+    try:
+        rate, samples = wavfile.read(path)
+    except Exception as error:  # SciPy raises errors of many kinds on damaged files
+        raise InputError(f"recording {path} cannot be read: {error}") from None
+    if not samples.size:
+        raise InputError(f"recording {path} has no samples")
+    if samples.dtype == np.uint8:  # its silence is 128
+        samples = (samples.astype(np.float64) - 128) / 128
+    elif samples.dtype.kind == "i":
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    return rate, samples.reshape(len(samples), -1).mean(axis=1)
