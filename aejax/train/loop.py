@@ -10,10 +10,10 @@ import faulthandler
 import math
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aejax import cluster, folder
@@ -161,7 +161,11 @@ class _Loop:
         self.saver = checkpoint.Saver(workdir, made.config.checkpoint.keep, tracker.say)
         self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
         self.progress: dict[str, Any] = fresh_progress()
-        self.validation: Validation  # from the first evaluation on
+        # Made beside the first steps, and waited for where they are needed.
+        self.validation: Future[Validation]
+        self.finite = (
+            True  # whether the parameters were, after the last dispatch that was looked at
+        )
         self.step = 0
         self.trace = Trace(made.profile, workdir, self.look, tracker.say)
         self.saved: int | None = None  # the last step that was handed to the saver
@@ -171,7 +175,6 @@ class _Loop:
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
-        self.finite: Callable = jax.jit(_finite)  # compiled in `begin`
 
     def run(self, found: tuple[int, dict] | None) -> Outcome:
         status = "stopped"
@@ -197,12 +200,17 @@ class _Loop:
             self.feed.close()
 
     def begin(self, found: tuple[int, dict] | None) -> None:
-        """Makes or restores the state, sends the data over and compiles."""
+        """Makes or restores the state, sends the data over and compiles, side by side."""
         made = self.setup
         say = self.tracker.say
         self.feed = cluster.interruptible(self.interrupt, made.open_feed)
         self.ledger.enter("compilation")
-        begun = cluster.interruptible(self.interrupt, lambda: start(made, self.workdir, found, say))
+        pool = ThreadPoolExecutor()
+        steps = pool.submit(made.compile, self.feed)
+        begun = pool.submit(start, made, self.workdir, found, say)
+        self.validation = pool.submit(made.validation)
+        pool.submit(checkpoint.library)
+        begun = cluster.interruptible(self.interrupt, begun.result)
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
         if begun.restored:
@@ -213,10 +221,7 @@ class _Loop:
                 say(f"the run is now {made.total} steps long, not {before}: schedules follow")
         self.progress["total"] = made.total
         self.tracker.settings(self.config)
-        self.dispatch_steps, self.finite = cluster.interruptible(
-            self.interrupt,
-            lambda: (made.compile(self.feed), jax.jit(_finite).lower(made.state).compile()),
-        )
+        self.dispatch_steps = cluster.interruptible(self.interrupt, steps.result)
         self.ledger.enter("other")
 
     def steps(self) -> str:
@@ -307,6 +312,7 @@ class _Loop:
     def look_at(self, first: int, last: int, window: Any) -> None:
         """Waits for a dispatch; checks its losses; writes a row where its window ends."""
         window = jax.device_get(window)
+        self.finite = bool(window["finite"])
         now = cluster.clock()
         self.seconds_a_step = (now - self.seen_at) / (last - first)
         self.seen_at = now
@@ -335,14 +341,13 @@ class _Loop:
         """Evaluates on the test split; keeps the best metric and counts evaluations without."""
         faulthandler.cancel_dump_traceback_later()
         params = self.state.ema or self.state.params
-        if not hasattr(self, "validation"):
-            with self.ledger.counting("compilation"):
-                self.validation = cluster.interruptible(self.interrupt, self.setup.validation)
+        with self.ledger.counting("compilation"):
+            validation = cluster.interruptible(self.interrupt, self.validation.result)
         with self.ledger.counting("evaluation"):
-            metrics = self.validation(params, self.state.model_state, self.interrupt)
+            metrics = validation(params, self.state.model_state, self.interrupt)
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise NotFinite(self.not_finite(f"the evaluation at step {self.step}", metrics))
-            image = self.validation.picture(params, self.state.model_state)
+            image = validation.picture(params, self.state.model_state)
         progress, value = self.progress, metrics[self.config.evaluation.metric]
         progress["evaluated"], progress["metrics"] = self.step, metrics
         if progress["best"] is None or value < progress["best"]["value"]:
@@ -368,7 +373,7 @@ class _Loop:
         if self.saved == self.step:
             return
         with self.ledger.counting("checkpoints"):
-            if not bool(jax.device_get(self.finite(self.state))):
+            if not self.finite:
                 raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
             self.progress["step"] = self.step
             self.progress["ledger"] = self.ledger.to_dict()
@@ -386,12 +391,6 @@ class _Loop:
             f"{what}: not finite{f' ({bad})' if bad else ''};"
             f" the last good checkpoint is {f'step {good[-1]}' if good else 'none'}"
         )
-
-
-def _finite(state: TrainState) -> jax.Array:
-    """Whether every real number of a state is finite."""
-    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]).all()
 
 
 def _is_multiple(step: int, every: int) -> bool:

@@ -100,7 +100,10 @@ class Setup:
     def init(self) -> TrainState:
         """A fresh state, made where it lies."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        make = jax.jit(self.program.init, out_shardings=shardings)
+        # It runs once: on a CPU a third of its compilation can be saved, and the bits are the same.
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        make = jax.jit(self.program.init, out_shardings=shardings, compiler_options=options)
         return make(jax.random.key(self.config.seed))
 
     def validation(self) -> Validation:
@@ -120,8 +123,8 @@ class Setup:
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.replicated)
         flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        window = jax.tree.map(lambda _: self.replicated, self.state.window)
-        run = jax.jit(dispatch(self.step), donate_argnums=0, out_shardings=(shardings, window))
+        outputs = (shardings, self.replicated)
+        run = jax.jit(dispatch(self.step), donate_argnums=0, out_shardings=outputs)
         return run.lower(self.state, source.data, source.abstract(), number, number, flag).compile()
 
 

@@ -273,7 +273,8 @@ def dispatch(step: Step) -> Callable:
 
     `n` is traced: one compilation serves every number of steps, and the bits do not depend on how
     a run is cut. `fresh` empties the window first. The window comes back on its own as well, to be
-    read while the state goes on, donated, into the next dispatch.
+    read while the state goes on, donated, into the next dispatch, and with it "finite": bool [],
+    whether every real number of the state is.
     """
 
     def run(state: TrainState, data, block, offset, n, fresh):
@@ -282,6 +283,11 @@ def dispatch(step: Step) -> Callable:
         state = jax.lax.fori_loop(
             0, n, lambda i, state: step(state, data, block, offset + i), state
         )
-        return state, state.window
+        return state, {**state.window, "finite": _finite(state)}
 
     return run
+
+
+def _finite(state: TrainState) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]).all()
