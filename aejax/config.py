@@ -78,8 +78,9 @@ class Mesh:
         tensor: devices that share rows and hold a piece of the parameters.
         rules: where parameters lie, each "PATTERN=AXIS ...": a regular expression of the whole
             name, then an axis of the mesh or - for each dimension, as
-            "decoder/.*/kernel=fsdp tensor". The first that matches holds; where none does, the last
-            dimension of matrices goes over tensor, and the largest that divides over fsdp.
+            "decoder/.*/kernel=fsdp tensor". The first that matches holds; where none does, those
+            that come with the coder, and else the last dimension of matrices goes over tensor, and
+            the largest that divides over fsdp.
     """
 
     data: int = -1

@@ -16,7 +16,7 @@ the device, and streaming with each number of threads (`config.data.threads`), i
 A decoder that computes, on the cores that also compute the step, is no matter of threads: there the
 cores are what is short.
 
-Result on 2 CPU cores: see benchmarks/README.md.
+The last result stands in benchmarks/README.md.
 """
 
 import dataclasses

@@ -3,16 +3,12 @@
 python -m launch.train --config=transformer
 """
 
-from aejax.config import Config, Mesh
+from aejax.config import Config
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Transformer
 from aejax.models.likelihood import Bernoulli
 from aejax.train.optimizer import Adam, Cosine
-
-# Heads and hidden units lie over config.mesh.tensor: into a block they are its last axis, out of it
-# the first. The default holds for the rest.
-RULES = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
 
 
 def get_config() -> Config:
@@ -34,5 +30,4 @@ def get_config() -> Config:
         optimizer=Adam(learning_rate=1e-3, schedule=Cosine(), warmup=0.05),
         batch_size=128,
         duration="3000 steps",
-        mesh=Mesh(rules=RULES),
     )

@@ -21,7 +21,7 @@ from aejax.data.feed import Block, Raw
 from aejax.data.sources.base import Rows, Source
 
 # A block is kept under this; two are on the devices at a time, and one is being read.
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 _MOST_STEPS = 256
 
 

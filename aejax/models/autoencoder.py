@@ -100,6 +100,11 @@ class Autoencoder:
         """How many kinds of symbols the data are made of; 0 where they are numbers."""
         return getattr(self.likelihood, "classes", 0)
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
+        return getattr(self.coder, "rules", ())
+
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
         """Builds the module for batches like this one (shapes alone are looked at)."""
         return AutoencoderModule(self, batch.x.shape[1:], rngs)

@@ -40,6 +40,10 @@ class Imitation:
     def symbols(self) -> int:
         return self.model.symbols
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return self.model.rules
+
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "ImitationModule":
         return ImitationModule(self, batch, rngs)
 

@@ -76,6 +76,10 @@ class Supernet:
     def symbols(self) -> int:
         return self.model.symbols
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return self.model.rules
+
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "SupernetModule":
         """Builds the module for batches of pairs of rows (`Pairs`)."""
         return SupernetModule(self, batch, rngs)

@@ -181,7 +181,8 @@ def setup(
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
-    shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules)
+    own = getattr(config.model, "rules", ())
+    shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules, own)
     state = sharding.with_sharding(built.abstract, shardings)
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
     step = Step(

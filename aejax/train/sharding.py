@@ -77,17 +77,19 @@ def _line(devices: Devices) -> Mesh:
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def of_state(abstract: TrainState, mesh: Mesh, rules: Sequence[str] = ()) -> TrainState:
+def of_state(
+    abstract: TrainState, mesh: Mesh, rules: Sequence[str] = (), own: Sequence[str] = ()
+) -> TrainState:
     """The sharding of every array of a state.
 
-    Parameters follow the rules, their averages and moments follow them, what is kept for each row
-    goes with the rows, and everything else lies everywhere.
+    Parameters follow the rules, else the model's `own`, their averages and moments follow them,
+    what is kept for each row goes with the rows, and everything else lies everywhere.
 
     Raises:
         InputError: a rule that matches no parameter, or asks for what does not divide.
     """
     params = flatten(abstract.params)
-    specs = {name: spec_of(name, leaf.shape, mesh, rules) for name, leaf in params.items()}
+    specs = {name: spec_of(name, leaf.shape, mesh, rules, own) for name, leaf in params.items()}
     for rule in rules:
         pattern = rule.partition("=")[0]
         if not any(re.fullmatch(pattern, name) for name in params):
@@ -115,9 +117,20 @@ def gathered(sharding: NamedSharding) -> NamedSharding:
 
 
 def spec_of(
-    name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[str] = ()
+    name: str,
+    shape: tuple[int, ...],
+    mesh: Mesh,
+    rules: Sequence[str] = (),
+    own: Sequence[str] = (),
 ) -> PartitionSpec:
     """Where one parameter lies: by the first rule that matches its name, else by default.
+
+    Args:
+        name: of the parameter.
+        shape: of the parameter.
+        mesh: of the devices.
+        rules: what the settings ask for.
+        own: what the model asks for, where it divides and the parameter is not small.
 
     Raises:
         InputError: the rule names more dimensions than there are, or one that does not divide.
@@ -126,6 +139,13 @@ def spec_of(
         pattern, _, words = rule.partition("=")
         if re.fullmatch(pattern, name):
             return _explicit(rule, words.split(), name, shape, mesh)
+    for rule in own:
+        pattern, _, words = rule.partition("=")
+        if re.fullmatch(pattern, name) and math.prod(shape) >= _SMALL:
+            try:
+                return _explicit(rule, words.split(), name, shape, mesh)
+            except InputError:
+                break
     axes: list[str | None] = [None] * len(shape)
     if len(shape) > 1 and mesh.shape["tensor"] > 1 and shape[-1] % mesh.shape["tensor"] == 0:
         axes[-1] = "tensor"

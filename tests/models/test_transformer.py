@@ -474,7 +474,7 @@ def test_parts_that_do_not_fit_are_refused(changes, said):
 
 def test_heads_and_hidden_units_lie_over_the_tensor_axis():
     config = preset.get_config()
-    config.mesh = Mesh(1, 2, 4, preset.RULES)
+    config.mesh = Mesh(1, 2, 4)
     params = setup(config).state.params
     slots = params["encoder"]["stack"]["slots"]
     into, out = PartitionSpec("fsdp", "tensor"), PartitionSpec("tensor", "fsdp")

@@ -11,6 +11,7 @@ from aejax.config import Config, Mesh
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Dense, Transformer
 from aejax.train import sharding
 from aejax.train.dry_run import compile_step
 from aejax.train.loop import train
@@ -140,3 +141,40 @@ def test_rules_that_cannot_be_are_refused(rules, message):
 def test_pmap_refuses_other_axes():
     with pytest.raises(InputError, match="config.parallel=pmap with config.mesh.fsdp=2"):
         setup(wide(mesh=Mesh(4, 2, 1), parallel="pmap"))
+
+
+def exchanged(config: Config) -> int:
+    """Numbers that the collectives of one step give to a device."""
+    total = 0
+    for line in compile_step(setup(config)).as_text().splitlines():
+        if match := COLLECTIVE.search(line):
+            given = line.split(" = ")[1].split(f" {match[1]}")[0]
+            shapes = re.findall(r"f32\[([\d,]*)\]", given)
+            total += sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
+    return total
+
+
+@pytest.mark.parametrize(
+    "coder",
+    [
+        Dense(hidden=(256, 128, 64)),
+        Transformer(patch=2, heads=8, encoder_layout="af", decoder_layout="af"),
+    ],
+    ids=["dense", "transformer"],
+)
+def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder):
+    config = wide(model=Autoencoder(coder=coder, latent_dim=32), mesh=Mesh(1, 1, 8))
+    with_rules = exchanged(config)
+    monkeypatch.setattr(type(coder), "rules", ())
+    assert with_rules < 0.65 * exchanged(config)
+
+
+def test_a_coders_own_rules_give_way():
+    own = Dense.rules
+    name, shape = "encoder/layers/0/weight", (30, 1024)
+    mesh = sharding.mesh(wide(mesh=Mesh(1, 2, 4)), jax.devices())
+    spec = sharding.spec_of
+    assert spec(name, (32, 1024), mesh, own=own) == PartitionSpec("tensor", "fsdp")
+    # 30 units do not divide over 4 devices: the default.
+    assert spec(name, shape, mesh, own=own) == spec(name, shape, mesh)
+    assert spec(name, (32, 1024), mesh, (".*=- tensor",), own) == PartitionSpec(None, "tensor")

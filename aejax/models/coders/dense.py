@@ -36,6 +36,15 @@ class Dense:
     remat: bool = False
     tied: bool = False
 
+    # Over the mesh's axis tensor: the units of a layer, then the inputs of the next, in turn, so
+    # that two layers cost one sum over devices (Shoeybi et al. 2019, "Megatron-LM").
+    rules = (
+        r"encoder/layers/\d*[02468]/weight=tensor fsdp",
+        r"encoder/layers/\d*[13579]/weight=fsdp tensor",
+        r"decoder/layers/\d*[02468]/kernel=fsdp tensor",
+        r"decoder/layers/\d*[13579]/kernel=tensor fsdp",
+    )
+
     def __post_init__(self):
         check("activation", self.activation)
         self.hidden = tuple(self.hidden)

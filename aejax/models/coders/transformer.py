@@ -73,6 +73,9 @@ class Transformer:
 
     # It takes latent_dim=0: the code is the tokens.
     takes_tokens = True
+    # Heads and hidden units lie over the mesh's axis tensor: into a block they are its last axis,
+    # out of it the first, so that a block costs one sum over devices (Shoeybi et al. 2019).
+    rules = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
 
     def __post_init__(self):
         activation.check("activation", self.activation)
