@@ -96,10 +96,14 @@ class Validation:
         Raises:
             Stopped: asked to, between two batches.
         """
-        sums = self._zeros
+        sums = before = self._zeros
         for number in range(len(self._index)):
             if stop():
                 raise Stopped
+            # Two batches are under way at most: simulated devices share a CPU's threads, and with
+            # dozens of programs queued each can wait for another's part in a sum, for ever.
+            jax.block_until_ready(before)
+            before = sums
             sums = self._add(params, model_state, self._data, *self._batch(number), sums)
         sums = jax.device_get(sums)
         rows = float(sums.pop("rows"))
