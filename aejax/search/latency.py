@@ -20,7 +20,7 @@ from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
-from aejax.train.step import row_keys
+from aejax.train.step import cast, row_keys
 
 _ROUNDS = 15
 # Long enough that a clock's and a dispatch's own time do not count.
@@ -65,10 +65,17 @@ class Table:
 
 
 def measure(
-    base: Autoencoder, layouts: Sequence[Layout], rows: np.ndarray, rounds: int = _ROUNDS
+    base: Autoencoder,
+    layouts: Sequence[Layout],
+    rows: np.ndarray,
+    compute: str = "float32",
+    rounds: int = _ROUNDS,
 ) -> dict[Layout, Latency]:
-    """Times layouts in turn on one batch of prepared rows [batch, *shape]; medians over rounds."""
-    programs = {layout: _programs(base, layout, rows) for layout in dict.fromkeys(layouts)}
+    """Times layouts in turn on one batch of prepared rows [batch, *shape]; medians over rounds.
+
+    `compute` is the type that the model computes in, as in a run (`config.compute`).
+    """
+    programs = {layout: _programs(base, layout, rows, compute) for layout in dict.fromkeys(layouts)}
     counts = {
         (layout, number): max(1, int(_SECONDS / max(_seconds(run, 1), 1e-9)))
         for layout, pair in programs.items()
@@ -85,11 +92,16 @@ def measure(
     }
 
 
-def table(base: Autoencoder, space: Space, rows: np.ndarray, rounds: int = _ROUNDS) -> Table:
-    """Times each letter of the space in place."""
-    letters = sorted({letter for _, _, each in space.searched for letter in each} - {"i"})
-    filled = {letter: _filled(space, letter) for letter in ["i", *letters]}
-    seen = measure(base, list(filled.values()), rows, rounds)
+def table(
+    base: Autoencoder,
+    space: Space,
+    rows: np.ndarray,
+    compute: str = "float32",
+    rounds: int = _ROUNDS,
+) -> Table:
+    """Times each letter of the space in place; arguments as `measure`."""
+    filled = {letter: space.filled(letter) for letter in sorted({"i", *space.letters})}
+    seen = measure(base, list(filled.values()), rows, compute, rounds)
     empty, slots = seen[filled["i"]], len(space.searched)
     blocks = {
         letter: Latency(
@@ -98,36 +110,32 @@ def table(base: Autoencoder, space: Space, rows: np.ndarray, rounds: int = _ROUN
                 for name in ("forward", "training")
             )
         )
-        for letter in letters
+        for letter in space.letters - {"i"}
     }
     return Table(empty, {"i": Latency(0.0, 0.0), **blocks})
 
 
-def _filled(space: Space, letter: str) -> Layout:
-    """Every searched slot with this letter, candidate or not; the others as they are."""
-    made = {
-        stack: "".join(letter if len(each) > 1 else each for each in getattr(space, stack))
-        for stack in spaces.STACKS
-    }
-    return Layout(**made)
-
-
-def _programs(base: Autoencoder, layout: Layout, rows: np.ndarray) -> tuple[Callable, Callable]:
+def _programs(
+    base: Autoencoder, layout: Layout, rows: np.ndarray, compute: str
+) -> tuple[Callable, Callable]:
     """The compiled loss, and loss with gradient, of this layout: each run waits for its end."""
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
     model = spaces.with_layout(base, layout)
     graph, params, rest = nnx.split(model.init(nnx.Rngs(0), batch), nnx.Param, ...)
 
+    def module(params):
+        used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
+        return nnx.merge(graph, used, rest)
+
     def forward(params, x):
-        module = nnx.merge(graph, params, rest)
-        return module.loss(Batch(x, index=batch.index))[0]
+        return module(params).loss(Batch(x, index=batch.index))[0]
 
     def training(params, x):
         keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
         context = Context(keys, jnp.zeros((), jnp.int32), lambda values: jnp.mean(values, axis=0))
 
         def loss(params):
-            return nnx.merge(graph, params, rest).loss(Batch(x, index=batch.index), context)[0]
+            return module(params).loss(Batch(x, index=batch.index), context)[0]
 
         return jax.value_and_grad(loss)(params)
 

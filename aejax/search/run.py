@@ -223,13 +223,17 @@ def _found(job: Job) -> dict[str, Any]:
 
 
 def _prices(job: Job) -> dict[str, float]:
-    """Of each letter: 1 for attention, or the latency as a share of the dearest letter's."""
-    letters = {letter for _, _, each in job.settings.space().searched for letter in each}
+    """Of each letter: 1 for attention, or its latency or parameters as a share of the dearest's."""
+    space = job.settings.space()
     if job.settings.price == "attention":
-        return {letter: float(letter in ATTENTION) for letter in letters}
-    blocks = _table(job).blocks
-    dearest = max(blocks[letter].training for letter in letters)
-    return {letter: max(blocks[letter].training, 0.0) / dearest for letter in letters}
+        return {letter: float(letter in ATTENTION) for letter in space.letters}
+    if job.settings.price == "latency":
+        costs = {letter: max(one.training, 0.0) for letter, one in _table(job).blocks.items()}
+    else:
+        empty = _parameters(job, space.filled("i"))
+        costs = {letter: _parameters(job, space.filled(letter)) - empty for letter in space.letters}
+    dearest = max(costs[letter] for letter in space.letters)
+    return {letter: costs[letter] / dearest for letter in space.letters}
 
 
 def _table(job: Job) -> Table:
@@ -238,7 +242,9 @@ def _table(job: Job) -> Table:
 
     def make() -> dict[str, Any]:
         job.say("measuring what each block takes")
-        return dataclasses.asdict(latency.table(settings.run.model, settings.space(), batch))
+        return dataclasses.asdict(
+            latency.table(settings.run.model, settings.space(), batch, settings.run.compute)
+        )
 
     kept = job.kept("latency.json", make)
     blocks = {letter: Latency(**each) for letter, each in kept["blocks"].items()}
@@ -253,6 +259,7 @@ def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
         space,
         prices,
         own.cost_weight,
+        own.target,
         settings.learned if own.patient else 1e9,
         own.warmup,
         own.anneal,
@@ -434,7 +441,10 @@ def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     settings, table = job.settings, _table(job)
     job.say(f"measuring what {len(layouts)} layouts take")
     seen = latency.measure(
-        settings.run.model, list(layouts.values()), job.rows[: settings.run.batch_size]
+        settings.run.model,
+        list(layouts.values()),
+        job.rows[: settings.run.batch_size],
+        settings.run.compute,
     )
     return {
         str(layout): {

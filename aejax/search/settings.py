@@ -13,7 +13,7 @@ from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
 
 METHODS = ("both", "supernet", "replacement", "none")
-PRICES = ("attention", "latency")
+PRICES = ("attention", "latency", "parameters")
 
 
 @dataclasses.dataclass
@@ -25,6 +25,8 @@ class SupernetSearch:
         anneal: steps over which the temperature falls once it has learned.
         temperature: the first and the last.
         cost_weight: nats a row that a block of price 1 costs.
+        target: what all blocks together may cost before any of it counts (PLANER's hinge); 0: all
+            counts.
         share: of the steps, once it has learned, in which architecture weights move.
         rate: how much faster they move than the blocks.
         warmup: least steps of the blocks alone.
@@ -35,6 +37,7 @@ class SupernetSearch:
     anneal: int = 600
     temperature: tuple[float, ...] = (1.0, 0.1)
     cost_weight: float = 2.0
+    target: float = 0.0
     share: float = 0.5
     rate: float = 30.0
     warmup: int = 0
@@ -47,6 +50,8 @@ class SupernetSearch:
             raise ValueError(f"share={self.share}: must be above 0 and at most 1")
         if self.anneal < 1:
             raise ValueError(f"anneal={self.anneal}: must be at least 1")
+        if self.target < 0:
+            raise ValueError(f"target={self.target}: must be at least 0")
 
 
 @dataclasses.dataclass
@@ -76,8 +81,8 @@ class Search:
         method: both | supernet | replacement | none (controls alone).
         supernet: the supernet's settings.
         replacement: the replacement's settings.
-        price: what a block costs: attention (1 for each block of attention, nothing for others) or
-            latency (measured, as a share of the dearest block's).
+        price: what a block costs: attention (1 for each block of attention, nothing for others),
+            latency (measured, as a share of the dearest block's) or parameters (likewise).
         learned: nats a row; a supernet or a parent whose loss is above it has learned nothing that
             a search could go by.
         margin: nats a row by which a cheaper layout may be worse.

@@ -52,6 +52,19 @@ class Space:
             if len(letters) > 1
         ]
 
+    @property
+    def letters(self) -> set[str]:
+        """All candidates of the searched slots."""
+        return {letter for _, _, letters in self.searched for letter in letters}
+
+    def filled(self, letter: str) -> Layout:
+        """Every searched slot with this letter, candidate or not; the others as they are."""
+        made = {
+            stack: "".join(letter if len(each) > 1 else each for each in getattr(self, stack))
+            for stack in STACKS
+        }
+        return Layout(**made)
+
     def layout(self, choices: list[int]) -> Layout:
         """The layout with this candidate in each searched slot, in their order."""
         left = iter(choices)

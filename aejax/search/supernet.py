@@ -6,10 +6,10 @@ The blocks learn on one part of the rows and the architecture weights a on anoth
 Blocks learn alone until the supernet has learned what it can: until the average of its loss is
 below `learned`. From then on the temperature t falls, and
 
-    loss + cost_weight * sum over slots of softmax(a) . cost
+    loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
 is what a descends: without a price attention never hurts, and stays everywhere (DARTS-like searches
-need one: PLANER, Latifi et al. 2022, adds the latency). Architecture weights are kept divided by
+need one: PLANER, Latifi et al. 2022, adds the latency above a target). Architecture weights are kept divided by
 `rate`, which makes Adam move them that many times faster than the blocks.
 """
 
@@ -48,6 +48,7 @@ class Supernet:
         space: the candidates of its slots.
         cost: {letter: price} of a block.
         cost_weight: of the sum of prices, in nats a row.
+        target: sum of prices below which nothing is paid.
         learned: loss, in nats a row, below which the supernet has learned; then the search begins.
         warmup: steps before which it never begins.
         steps: over which the temperature falls.
@@ -61,6 +62,7 @@ class Supernet:
     space: Space
     cost: dict[str, float]
     cost_weight: float
+    target: float
     learned: float
     warmup: int
     steps: int
@@ -172,7 +174,7 @@ class SupernetModule(nnx.Module):
         for each, (_, _, letters) in zip(weights, self.settings.space.searched, strict=True):
             price = jnp.array([self.settings.cost[letter] for letter in letters])
             total = total + jax.nn.softmax(each) @ price
-        return total
+        return jnp.maximum(total - self.settings.target, 0.0)
 
     def _note(self, loss: jax.Array, step: jax.Array) -> None:
         """Keeps the average of the loss, and the step at which it was low enough."""

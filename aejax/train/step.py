@@ -60,7 +60,7 @@ def forward(
         x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
         mask = None if raw.length is None else real_steps(raw.length, x.shape[1])
         batch = Batch(x, mask, raw.label, raw.index)
-        used = jax.tree.map(lambda leaf: _cast(leaf, compute), params)
+        used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
         loss, terms = module.loss(batch, context)
         return loss, (terms, split(module)[2], local)
@@ -68,7 +68,8 @@ def forward(
     return run
 
 
-def _cast(leaf: jax.Array, dtype: str) -> jax.Array:
+def cast(leaf: jax.Array, dtype: str) -> jax.Array:
+    """The array in this type, unless it holds whole numbers."""
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 

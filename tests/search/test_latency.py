@@ -1,6 +1,7 @@
 """The latency table: sums of what it holds, and that what is timed is the layout."""
 
 import numpy as np
+import pytest
 
 from aejax.search import latency
 from aejax.search.latency import Latency, Table
@@ -16,11 +17,12 @@ def test_a_prediction_is_the_empty_model_and_each_slots_block():
     assert found == Latency(10.0 + 3 + 2 + 0 + 1, 20.0 + 9 + 5 + 0 + 2)
 
 
-def test_every_letter_and_layout_is_timed():
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_every_letter_and_layout_is_timed(compute):
     rows = toys.rows(8)
-    table = latency.table(toys.autoencoder(), toys.SPACE, rows, rounds=1)
+    table = latency.table(toys.autoencoder(), toys.SPACE, rows, compute, rounds=1)
     assert set(table.blocks) == {"a", "w", "f", "i"}
-    seen = latency.measure(toys.autoencoder(), [toys.PARENT], rows, rounds=1)
+    seen = latency.measure(toys.autoencoder(), [toys.PARENT], rows, compute, rounds=1)
     assert set(seen) == {toys.PARENT}
     one = seen[toys.PARENT]
     assert np.isfinite([one.forward, one.training]).all() and 0 < one.forward < one.training

@@ -122,6 +122,20 @@ def test_settings_that_cannot_be_searched(changes, said, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_parameters_are_a_price(tmp_path):
+    """The dearest block costs 1, nothing costs nothing, others their share of parameters."""
+    own = settings(method="replacement", price="parameters", seeds=0)
+    found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert found is not None
+    # Of width 8: attention 4 x 8 x 8 and a norm; feed-forward 2 x 8 x 8 and a norm; with biases.
+    attention, feed_forward = 4 * 64 + 32 + 16, 2 * 64 + 16 + 16
+    front = {one["layout"]: one["price"] for one in found["replacement"]["front"]}
+    blocks = {"a": 1.0, "f": feed_forward / attention, "w": 1.0}
+    for layout, price in front.items():
+        # The first slot alone is searched.
+        assert price == pytest.approx(blocks[layout[0]]), layout
+
+
 def test_slots_are_dealt_out_anew_for_each_seed():
     own = settings(encoder_space=("ai", "f", "wf", "a"), shuffle=True)
     seen = set()

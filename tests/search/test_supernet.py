@@ -143,3 +143,13 @@ def test_architecture_weights_are_parameters_of_their_own_kind():
     kinds = [type(leaf) for leaf in module.architecture]
     assert kinds == [Architecture] * len(toys.SPACE.searched)
     assert dataclasses.is_dataclass(module.settings)
+
+
+def test_what_a_target_allows_costs_nothing():
+    """PLANER's hinge: below the target no price, above it the linear one."""
+    settings = [toys.supernet(cost_weight=3.0, target=target) for target in (0.0, 0.1, 4.0)]
+    linear, above, below = (gradients(begun(each), PAIRS) for each in settings)
+    free = gradients(begun(toys.supernet(cost_weight=0.0)), PAIRS)
+    for name in linear:
+        np.testing.assert_array_equal(above[name], linear[name])
+        np.testing.assert_allclose(below[name], free[name], rtol=1e-5, atol=1e-6)

@@ -46,6 +46,7 @@ def supernet(**changes) -> Supernet:
         "space": SPACE,
         "cost": PRICES,
         "cost_weight": 2.0,
+        "target": 0.0,
         "learned": 1.0,
         "warmup": 0,
         "steps": 10,
