@@ -142,7 +142,9 @@ class Config:
         log_every: steps of one row of metrics.jsonl.
         tensorboard: also write TensorBoard's event files.
         pretrain: none | greedy: what is trained first, in the folder's stage1, stage2, ...
-        init_from: a run's folder to take parameters from, where names and shapes match.
+        init_from: a run's folder to take parameters from, where names and shapes match; of a
+            transformer those of a slot only where it holds the same kind of block.
+        init_moments: take the optimizer's moments of these parameters too, and its count of steps.
         profile: FIRST:LAST steps of which a profiler trace is written.
         deterministic: the same bits every time on a GPU too (a CPU always gives them).
         compilation_cache: folder that keeps compiled programs from one start to the next; "" for
@@ -167,6 +169,7 @@ class Config:
     tensorboard: bool = True
     pretrain: Any = part(pretrain.KINDS, lambda: None)
     init_from: str = ""
+    init_moments: bool = False
     profile: str = ""
     deterministic: bool = False
     compilation_cache: str = "~/.cache/aejax"
@@ -190,6 +193,7 @@ MAY_CHANGE = (
     "data.resident_mib",
     "data.threads",
     "init_from",
+    "init_moments",
     "deterministic",
     "compilation_cache",
     "watchdog_minutes",
@@ -268,6 +272,8 @@ def check(config: Config) -> None:
         value = get(config, name)
         if not value >= least:
             raise InputError(f"config.{name}={value}: must be at least {least}")
+    if config.init_moments and not config.init_from:
+        raise InputError("config.init_moments=True: needs config.init_from, a run that has them")
     if config.seed >= 2**32:
         raise InputError(f"config.seed={config.seed}: must be below 2^32 = {2**32}")
     for name, accepted in (

@@ -9,8 +9,8 @@ below `learned`. From then on the temperature t falls, and
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
 is what a descends: without a price attention never hurts, and stays everywhere (DARTS-like searches
-need one: PLANER, Latifi et al. 2022, adds the latency above a target). Architecture weights are kept divided by
-`rate`, which makes Adam move them that many times faster than the blocks.
+need one: PLANER, Latifi et al. 2022, adds the latency above a target). Architecture weights are
+kept divided by `rate`, which makes Adam move them that many times faster than the blocks.
 """
 
 import dataclasses

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import cluster, folder
+from aejax import cluster, folder, kinds
 from aejax.data.feed import place
 from aejax.errors import InputError
-from aejax.train import checkpoint
+from aejax.train import checkpoint, optimizer
 from aejax.train.setup import Setup
 from aejax.train.state import TrainState
 
@@ -94,37 +94,97 @@ def start(setup: Setup, workdir: str, found: tuple[int, dict] | None, say: Calla
 
 
 def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) -> TrainState:
-    """Parameters of another run where names and shapes match; prints the table."""
+    """Parameters of another run, where they mean the same here; prints the table.
+
+    Of a transformer with another layout this is surgery: what stands in a slot that keeps its kind
+    of block is kept, what stands in another is replaced by fresh numbers.
+    """
     step = checkpoint.newest_good(source, say)
     if step is None:
         raise InputError(f"config.init_from={source}: holds no checkpoint that is whole")
     stored = checkpoint.shapes(source, step, "params")
     fresh = checkpoint.flatten(state.params)
+    survives = _survives(setup.config.model, source)
     kept = {
-        name
-        for name, array in fresh.items()
-        if name in stored and (stored[name].shape, stored[name].dtype) == (array.shape, array.dtype)
+        name for name, array in fresh.items() if _alike(stored.get(name), array) and survives(name)
     }
     lines = [f"parameters from {folder.path(source)}, step {step}:"]
     for name in sorted(fresh.keys() | stored.keys()):
-        fate = "kept" if name in kept else "fresh" if name in fresh else "dropped"
-        there = f" (there {stored[name].shape})" if fate == "fresh" and name in stored else ""
-        shape = (fresh if name in fresh else stored)[name].shape
-        lines.append(f"  {fate:<8} {name:<40} {shape}{there}")
+        lines.append(_line(name, fresh.get(name), stored.get(name), name in kept))
     say("\n".join(lines))
     if not kept:
         raise InputError(f"config.init_from={source}: no parameter has a name and shape in common")
+    read = _read(setup, source, step, "params", {name: fresh[name] for name in kept})
+    begun = _starting_at(state, fresh | read)
+    if not setup.config.init_moments:
+        return begun
+    arrays = checkpoint.flatten({"opt_state": begun.opt_state})
+    names = _moments(arrays, checkpoint.shapes(source, step, "rest"), kept)
+    if not names:
+        own = kinds.kind_name(optimizer.KINDS, setup.config.optimizer)
+        raise InputError(
+            f"config.init_moments=True: {source} has no moments of these parameters that"
+            f" config.optimizer={own} could use"
+        )
+    say(f"moments from there: {len(names)} arrays of {len(arrays)}")
+    moments = _read(setup, source, step, "rest", {name: arrays[name] for name in names})
+    whole = checkpoint.unflatten({"opt_state": begun.opt_state}, arrays | moments)
+    return dataclasses.replace(begun, **whole)
+
+
+def _survives(model: Any, source: str) -> Callable[[str], bool]:
+    """Whether a parameter of that run means the same in this model, by name."""
+    coder = getattr(model, "coder", None)
+    try:
+        other = getattr(folder.read(source).config.model, "coder", None)
+    except InputError:  # what it trains is in no table of kinds
+        other = None
+    if hasattr(coder, "survives") and type(other) is type(coder):
+        return lambda name: coder.survives(name, other)  # pyright: ignore[reportOptionalMemberAccess]
+    return lambda name: True
+
+
+def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:
+    """What becomes of a parameter: kept, replaced (it was another there), fresh or dropped."""
+    if stored is None:
+        return f"  fresh    {name:<40} {fresh.shape}"
+    if fresh is None:
+        return f"  dropped  {name:<40} {stored.shape}"
+    if kept:
+        return f"  kept     {name:<40} {fresh.shape}"
+    return f"  replaced {name:<40} {fresh.shape} (there {stored.shape})"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return one is not None and (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+def _moments(arrays: checkpoint.Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]:
+    """Arrays of an optimizer's state, opt_state/PART/MOMENT/PARAMETER, to be taken from another.
+
+    Those of kept parameters, and opt_state/PART/count where any of this part are: without the count
+    of steps that a moment is the mean of, its correction for the first steps would blow it up.
+    """
+    names = {name for name, array in arrays.items() if _alike(stored.get(name), array)}
+    taken = {name for name in names if "/".join(name.split("/")[3:]) in kept}
+    parts = {"/".join(name.split("/")[:2]) for name in taken}
+    return taken | {name for part in parts if (name := f"{part}/count") in names}
+
+
+def _read(
+    setup: Setup, source: str, step: int, part: str, wanted: checkpoint.Arrays
+) -> checkpoint.Arrays:
+    """These arrays of another run's checkpoint, laid out as they are here."""
     target = {
         name: jax.ShapeDtypeStruct(
             leaf.shape,
             leaf.dtype,
-            sharding=fresh[name].sharding if name in kept else setup.replicated,
+            sharding=wanted[name].sharding if name in wanted else setup.replicated,
         )
-        for name, leaf in stored.items()
+        for name, leaf in checkpoint.shapes(source, step, part).items()
     }
-    read = checkpoint.load(source, step, {"params": target})["params"]
-    arrays = {name: read[name] if name in kept else array for name, array in fresh.items()}
-    return _starting_at(state, arrays)
+    read = checkpoint.load(source, step, {part: target})[part]
+    return {name: read[name] for name in wanted}
 
 
 def _given(state: TrainState, given: dict[str, np.ndarray]) -> TrainState:

@@ -226,8 +226,8 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     begun = start(setup(config), str(tmp_path / "new"), None, lines.append)
     table = [line.split() for line in "\n".join(lines).splitlines()[1:]]
     assert {words[1]: words[0] for words in table} == {
-        "decoder/layers/0/bias": "fresh",  # 8 here, 64 there
-        "decoder/layers/0/kernel": "fresh",
+        "decoder/layers/0/bias": "replaced",  # 8 here, 64 there
+        "decoder/layers/0/kernel": "replaced",
         "decoder/layers/1/bias": "fresh",
         "decoder/layers/1/kernel": "fresh",
         "encoder/layers/0/bias": "kept",

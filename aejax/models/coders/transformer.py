@@ -14,6 +14,7 @@ stands in their place).
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from flax import nnx
 from aejax.models.batch import Context
 from aejax.nn import activation
 from aejax.nn.blocks import Blocks, Stack, angles
-from aejax.nn.layout import slots
+from aejax.nn.layout import ATTENTION, slots
 from aejax.nn.product import product
 from aejax.nn.tokens import Cut, cut
 
@@ -110,6 +111,22 @@ class Transformer:
         if model.symbols:
             return f"symbols={self.symbols}: must be model.likelihood.classes={model.symbols}"
         return f"symbols={self.symbols}: needs model.likelihood=categorical, as many classes"
+
+    def survives(self, name: str, other: "Transformer") -> bool:
+        """Whether a parameter of `other` means the same here: a slot's, in one of another block,
+        does not, though it may have the same name and shape.
+
+        Blocks of attention are one kind: they differ in what they see.
+        """
+        found = re.fullmatch(r"(encoder|decoder)/stack/slots/(\d+)/.*", name)
+        if not found:
+            return True
+        stack, number = f"{found[1]}_layout", int(found[2])
+        kinds = [
+            ["a" if letters in ATTENTION else letters for letters in slots(getattr(each, stack))]
+            for each in (self, other)
+        ]
+        return all(number < len(kind) for kind in kinds) and kinds[0][number] == kinds[1][number]
 
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> nnx.Module:
         """An encoder of rows of this shape to `features` numbers; 0 for its tokens themselves.
