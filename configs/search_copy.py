@@ -1,6 +1,9 @@
 """Search: how many of six slots need attention to copy, where it is known: one (a planted task).
 
-python -m launch.search --config=search_copy
+    python -m launch.search --config=search_copy --config.run.seed=S
+
+Seeds 10 to 19: the supernet and replacement end with one block of attention, 10 times of 10 each;
+trained again from nothing, all 20 layouts find every hidden symbol. Two minutes a seed on one core.
 """
 
 from aejax.search import Search

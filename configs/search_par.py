@@ -1,6 +1,8 @@
 """Search: which slots of a masked transformer of bytes need attention (PAR, on an autoencoder).
 
-python -m launch.search --config=search_par --config.run.data.source=text:FILE?length=64
+    python -m launch.search --config=search_par --config.run.data.source=text:FILE?length=64
+
+PARRESULT
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare

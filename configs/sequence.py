@@ -1,6 +1,22 @@
 """Recurrent autoencoder: an LSTM reads a sequence of vectors into one code, another writes it.
 
-python -m launch.train --config=sequence
+    python -m launch.train --config=sequence
+
+Speech: FOLDER holds recordings in train and test (the free spoken digits: 2700, and the 300 whose
+number is 0 to 4), of which a frame of 40 bands comes every 10 ms, 42 frames in the mean:
+
+    python -m launch.train --config=sequence --config.data.source=sound:FOLDER \\
+        --config.model.coder.cell=lru --config.model.coder.hidden=256, \\
+        --config.model.likelihood=gaussian --config.duration="1500 steps" \\
+        --config.model.latent_dim=K --workdir=runs/speech-K
+
+Squared error a band on the test split, of energies scaled to [0, 1] (76.7 dB), seed 0, written
+freely from the code, 8 minutes on one core; beside it PCA of whole recordings, which end in the
+mean frame, and, as without any code, .0374 for the mean frame throughout:
+
+    numbers in the code     16        32        64        128
+    this                    .00433    .00312    .00248    .00209
+    PCA                     .00620    .00402    .00270    .00184
 """
 
 from aejax.config import Config

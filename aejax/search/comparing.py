@@ -93,6 +93,14 @@ def notes(found: dict[str, Any]) -> list[str]:
     for name in ("supernet", "replacement"):
         if layouts.get(name, layouts["parent"]) != layouts["parent"]:
             out.append(f"{name}: {_against_parent(found, losses, layouts[name])}")
+    for what, arms in found.get("equal", {}).items():
+        for layout, one in arms.items():
+            than = difference(one["nll"], losses[layouts["parent"]])
+            out.append(
+                f"{layout} with feed-forward blocks of {one['feed_forward']}, at the parent's"
+                f" {what} ({one['has'] / one['parent_has']:.3f} of it): {than} nats a row (95 %):"
+                f" {than.against(found['margin'])}"
+            )
     drawn = [layout for name, layout in layouts.items() if name.startswith("random")]
     chosen = layouts.get("replacement") or layouts.get("supernet")
     if drawn and chosen:

@@ -75,21 +75,25 @@ def measure(
 
     `compute` is the type that the model computes in, as in a run (`config.compute`).
     """
-    programs = {layout: _programs(base, layout, rows, compute) for layout in dict.fromkeys(layouts)}
-    counts = {
-        (layout, number): max(1, int(_SECONDS / max(_seconds(run, 1), 1e-9)))
-        for layout, pair in programs.items()
-        for number, run in enumerate(pair)
-    }
-    seen: dict[Any, list[float]] = {key: [] for key in counts}
+    different = list(dict.fromkeys(layouts))
+    models = [spaces.with_layout(base, layout) for layout in different]
+    return dict(zip(different, of_models(models, rows, compute, rounds), strict=True))
+
+
+def of_models(
+    models: Sequence[Autoencoder], rows: np.ndarray, compute: str, rounds: int = _ROUNDS
+) -> list[Latency]:
+    """Times models in turn; arguments as `measure`."""
+    programs = [_programs(model, rows, compute) for model in models]
+    counts = [
+        [max(1, int(_SECONDS / max(_seconds(run, 1), 1e-9))) for run in pair] for pair in programs
+    ]
+    seen: list[Any] = [([], []) for _ in programs]
     for _ in range(rounds):
-        for layout, pair in programs.items():
+        for pair, times, count in zip(programs, seen, counts, strict=True):
             for number, run in enumerate(pair):
-                seen[layout, number].append(_seconds(run, counts[layout, number]))
-    return {
-        layout: Latency(*(statistics.median(seen[layout, number]) for number in (0, 1)))
-        for layout in programs
-    }
+                times[number].append(_seconds(run, count[number]))
+    return [Latency(*(statistics.median(each) for each in times)) for times in seen]
 
 
 def table(
@@ -115,12 +119,9 @@ def table(
     return Table(empty, {"i": Latency(0.0, 0.0), **blocks})
 
 
-def _programs(
-    base: Autoencoder, layout: Layout, rows: np.ndarray, compute: str
-) -> tuple[Callable, Callable]:
-    """The compiled loss, and loss with gradient, of this layout: each run waits for its end."""
+def _programs(model: Autoencoder, rows: np.ndarray, compute: str) -> tuple[Callable, Callable]:
+    """The compiled loss, and loss with gradient, of a model: each run waits for its end."""
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
-    model = spaces.with_layout(base, layout)
     graph, params, rest = nnx.split(model.init(nnx.Rngs(0), batch), nnx.Param, ...)
 
     def module(params):

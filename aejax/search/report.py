@@ -77,6 +77,16 @@ def table(found: dict[str, Any]) -> list[list[str]]:
                 for kind in ("measured", "predicted")
             ]
         rows.append(row)
+    for what, arms in found.get("equal", {}).items():
+        for layout, one in arms.items():
+            values = np.array(one["nll"])
+            spread = f"{values.std(ddof=1):.4g}" if len(values) > 1 else "-"
+            has = str(one["has"]) if what == "parameters" else "-"
+            training = f"{1e3 * one['has']:.3g}" if what == "latency" else "-"
+            row = [layout, f"f{one['feed_forward']}, equal {what}"]
+            row += [str(sum(letter in ATTENTION for letter in layout)), has]
+            row += [f"{values.mean():.5g}", spread]
+            rows.append(row + (["-", "-", training, "-"] if latency else []))
     return [head, *rows]
 
 

@@ -19,7 +19,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,117 +27,27 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import cluster, files, kinds, loading
-from aejax.config import Config
-from aejax.data.prepare import Preparation
-from aejax.data.sources.base import Rows, Source
+from aejax import cluster, kinds, loading
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
-from aejax.search import choosing, imitation, latency
+from aejax.search import choosing, equal, imitation, latency
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
+from aejax.search.job import Job, Part, Stopped, parameters, trained
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
 from aejax.search.supernet import Pairs, Supernet
-from aejax.train import checkpoint, loop, sharding
-from aejax.train.setup import abstract_batch, setup
+from aejax.train import checkpoint, sharding
+from aejax.train.setup import setup
 from aejax.train.state import split
 
 COLLAPSED = "collapsed"
 _SETTINGS, _FOUND = "search.json", "layouts.json"
-# Where seeds begin that layouts are reported with, so that none is one that chose them.
-_OTHER_SEEDS = 1000
 # Rows by which blocks' outputs are compared with their inputs.
 _SIMILAR = 256
-
-
-class Stopped(Exception):
-    """A run was stopped, with everything saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """The rows from `start` to `stop` of a source."""
-
-    source: Source
-    start: int
-    stop: int
-
-    @property
-    def spec(self):
-        return self.source.spec
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, index: np.ndarray | slice) -> Rows:
-        if isinstance(index, slice):
-            index = np.arange(len(self))[index]
-        return self.source[index + self.start]
-
-
-@dataclasses.dataclass
-class Job:
-    """A search that goes on.
-
-    Attributes:
-        settings: checked.
-        workdir: its folder.
-        learning: rows that blocks learn from.
-        judging: rows that layouts are chosen by.
-        test: rows that layouts are reported on.
-        preparation: raw rows -> x.
-        rest: stop, quiet and devices, for every run.
-    """
-
-    settings: Search
-    workdir: str
-    learning: Source
-    judging: Source
-    test: Source
-    preparation: Preparation
-    rest: dict[str, Any]
-
-    def path(self, *names: str) -> str:
-        return os.path.join(self.workdir, *names)
-
-    def say(self, line: str) -> None:
-        if not self.rest["quiet"]:
-            print(line, file=sys.stderr, flush=True)
-
-    @functools.cached_property
-    def rows(self) -> np.ndarray:
-        """Prepared rows that layouts are judged by."""
-        count = min(self.settings.judged, len(self.judging))
-        return np.asarray(self.preparation(jnp.asarray(self.judging[np.arange(count)].x)))
-
-    def train(self, name: str, config: Config, sources: Any = None, given: Any = None) -> Any:
-        """A run in a sub-folder, to its end."""
-        sources = sources or (self.learning, self.test)
-        outcome = loop.train(config, self.path(name), sources, given=given, **self.rest)
-        if outcome.status == "stopped":
-            raise Stopped
-        return outcome
-
-    def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
-        run = self.settings.run
-        seed = run.seed if seed is None else seed
-        return dataclasses.replace(
-            run, model=model, duration=duration, seed=seed, tensorboard=False
-        )
-
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What a file holds; made and written first where there is none."""
-        path = self.path(name)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                return json.load(file)
-        made = make()
-        files.write(path, json.dumps(made, indent=1))
-        return made
 
 
 def search(
@@ -216,6 +125,7 @@ def _found(job: Job) -> dict[str, Any]:
         out["scores"] = _added(settings.space(), out["replacement"]["scores"], layouts)
     if settings.seeds:
         out["again"] = _again(job, layouts)
+        out["equal"] = {what: equal.arms(job, layouts, what) for what in settings.equal}
     if settings.latency:
         out["latency"] = job.kept("latencies.json", lambda: _latencies(job, layouts))
     out["layouts"] = {name: str(layout) for name, layout in layouts.items()}
@@ -230,8 +140,8 @@ def _prices(job: Job) -> dict[str, float]:
     if job.settings.price == "latency":
         costs = {letter: max(one.training, 0.0) for letter, one in _table(job).blocks.items()}
     else:
-        empty = _parameters(job, space.filled("i"))
-        costs = {letter: _parameters(job, space.filled(letter)) - empty for letter in space.letters}
+        empty = parameters(job, space.filled("i"))
+        costs = {letter: parameters(job, space.filled(letter)) - empty for letter in space.letters}
     dearest = max(costs[letter] for letter in space.letters)
     return {letter: costs[letter] / dearest for letter in space.letters}
 
@@ -417,23 +327,9 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     settings = job.settings
     for layout in dict.fromkeys(layouts.values()):
-        runs = []
-        for number in range(settings.seeds):
-            seed = settings.run.seed + _OTHER_SEEDS + number
-            name = f"again/{layout}-{seed}".replace("|", "-")
-            model = spaces.with_layout(settings.run.model, layout)
-            job.say(f"{layout}, seed {seed}")
-            runs.append(job.train(name, job.config(model, settings.run.duration, seed)).metrics)
-        out[str(layout)] = {key: [run[key] for run in runs] for key in runs[0]}
-        out[str(layout)]["parameters"] = _parameters(job, layout)
+        out[str(layout)] = trained(job, str(layout), spaces.with_layout(settings.run.model, layout))
+        out[str(layout)]["parameters"] = parameters(job, layout)
     return out
-
-
-def _parameters(job: Job, layout: Layout) -> int:
-    model = spaces.with_layout(job.settings.run.model, layout)
-    batch = abstract_batch(job.settings.run, job.learning.spec)
-    module = nnx.eval_shape(lambda: model.init(nnx.Rngs(0), batch))
-    return sum(leaf.size for leaf in jax.tree.leaves(split(module)[1]))
 
 
 def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:

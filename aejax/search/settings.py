@@ -13,6 +13,7 @@ from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
 
 METHODS = ("both", "supernet", "replacement", "none")
+EQUAL = ("parameters", "latency")
 PRICES = ("attention", "latency", "parameters")
 
 
@@ -93,6 +94,8 @@ class Search:
             both are searched.
         random: how many random layouts, with as many blocks of attention as the one found.
         seeds: how often each layout is trained again from nothing; 0 for not at all.
+        equal: parameters | latency: train the layouts found once more with feed-forward blocks so
+            wide that they have the parent's parameters, or take its time in training.
         latency: measure what each block and each layout takes.
     """
 
@@ -111,6 +114,7 @@ class Search:
     controls: tuple[str, ...] = ()
     random: int = 0
     seeds: int = 1
+    equal: tuple[str, ...] = ()
     latency: bool = False
 
     def parent(self) -> Layout:
@@ -177,6 +181,11 @@ def check_search(settings: Search) -> None:
         if getattr(settings, name) not in accepted:
             value = getattr(settings, name)
             raise InputError(f"config.{name}={value}: must be {' or '.join(accepted)}")
+    for what in settings.equal:
+        if what not in EQUAL:
+            raise InputError(f"config.equal={what}: must be {' or '.join(EQUAL)}")
+    if settings.equal and not settings.seeds:
+        raise InputError("config.seeds=0: must be at least 1 with config.equal")
     for name, least in (("judged", 1), ("random", 0), ("seeds", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"config.{name}={getattr(settings, name)}: must be at least {least}")

@@ -106,6 +106,12 @@ def with_layout(base: Autoencoder, layout: Layout) -> Autoencoder:
     return _with(base, layout.encoder, layout.decoder)
 
 
+def with_width(base: Autoencoder, feed_forward: int) -> Autoencoder:
+    """The same autoencoder with feed-forward blocks of so many hidden units."""
+    coder: Any = dataclasses.replace(base.coder, feed_forward=feed_forward)
+    return dataclasses.replace(base, coder=coder)
+
+
 def _with(base: Autoencoder, encoder: str, decoder: str) -> Autoencoder:
     coder: Any = dataclasses.replace(base.coder, encoder_layout=encoder, decoder_layout=decoder)
     return dataclasses.replace(base, coder=coder)
