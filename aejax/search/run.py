@@ -97,7 +97,9 @@ def _claim(job: Job) -> None:
     """Writes the settings, or finds the same ones."""
     os.makedirs(job.workdir, exist_ok=True)
     mine = json.loads(json.dumps(kinds.to_dict(job.settings)))
-    there = job.kept(_SETTINGS, lambda: mine)
+    # A setting that is newer than the file has the value that it had before there was any.
+    there = kinds.to_dict(kinds.from_dict(Search, job.kept(_SETTINGS, lambda: mine)))
+    there = json.loads(json.dumps(there))
     if there != mine:
         changed = sorted(key for key in mine if there.get(key) != mine[key])
         raise InputError(
