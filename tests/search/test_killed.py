@@ -22,6 +22,7 @@ def flags(cache: Path) -> list[str]:
         "--config.run.model.coder.width=8",
         "--config.learned=100",
         "--config.judged=100",
+        "--config.seeds=0",
         f"--config.run.compilation_cache={cache}",
     ]
 

@@ -124,24 +124,6 @@ def test_settings_that_cannot_be_searched(changes, said, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_equal_arms_have_the_parents_parameters_or_its_time(tmp_path):
-    own = settings(method="replacement", equal=("parameters", "latency"), seeds=2)
-    own.replacement.imitation = own.replacement.tuning = "2 steps"
-    found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
-    assert found is not None
-    layout, parent = found["layouts"]["replacement"], found["layouts"]["parent"]
-    assert (layout, parent) == ("ffwa|if", "afwa|if")
-    one = found["equal"]["parameters"][layout]
-    # Three blocks of width 8 here and one more of attention there; a hidden unit has 17 numbers.
-    own_parameters = found["again"][parent]["parameters"]
-    assert abs(one["has"] - own_parameters) <= 3 * 17 / 2 and one["parent_has"] == own_parameters
-    assert one["feed_forward"] > 8 and len(one["nll"]) == 2
-    timed = found["equal"]["latency"][layout]
-    assert timed["feed_forward"] > 0 and timed["has"] > 0
-    assert "equal parameters" in report.text(found)
-    assert search(own, str(tmp_path), quiet=True, devices=DEVICES) == found
-
-
 def test_parameters_are_a_price(tmp_path):
     """The dearest block costs 1, nothing costs nothing, others their share of parameters."""
     own = settings(method="replacement", price="parameters", seeds=0)

@@ -1,0 +1,70 @@
+"""How wide feed-forward blocks are made, so that a layout is the parent's equal."""
+
+import jax
+import pytest
+
+from aejax.search import comparing, equal, report
+from aejax.search import space as spaces
+from aejax.search.job import Job, parameters
+from aejax.search.latency import Latency
+from aejax.search.space import Layout
+from aejax.train.setup import setup
+from tests.search import toys
+from tests.search.test_run import settings
+
+FOUND = Layout("ffwa", "if")
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A search in which nothing is trained."""
+    own = settings(equal=("parameters", "latency"), seeds=2)
+    made = setup(own.run, devices=jax.devices()[:1])
+    monkeypatch.setattr(equal, "trained", lambda job, name, model: {"nll": [1.0, 1.5]})
+    return Job(own, str(tmp_path), made.train, made.train, made.test, made.preparation, {})
+
+
+def test_at_equal_parameters(job):
+    one = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "parameters")[str(FOUND)]
+    # A hidden unit of its three feed-forward blocks of width 8 has 17 numbers each.
+    goal = parameters(job, toys.PARENT)
+    assert abs(one["has"] - goal) <= 3 * 17 / 2 and one["parent_has"] == goal
+    assert one["has"] == parameters(job, FOUND, one["feed_forward"])
+    assert one["has"] - parameters(job, FOUND) == 3 * 17 * (one["feed_forward"] - 8)
+
+
+def test_at_equal_time_and_never_timed_twice(job, monkeypatch):
+    timed = []
+
+    def of_models(models, rows, compute):
+        """A block of attention takes 7, a feed-forward block 1 and half of its hidden units."""
+        timed.append(len(models))
+        layouts = [(spaces.of(model), model.coder.feed_forward) for model in models]
+        times = [7.0 * each.count("aw") + each.count("f") * (1 + w / 2) for each, w in layouts]
+        return [Latency(0.0, time) for time in times]
+
+    monkeypatch.setattr(equal.latency, "of_models", of_models)
+    layouts = {"parent": toys.PARENT, "supernet": FOUND, "replacement": FOUND}
+    found = equal.arms(job, layouts, "latency")
+    # 3 x 7 + 2 x 5 against 2 x 7 + 3 x (1 + w / 2): w is 28 / 3.
+    assert found[str(FOUND)]["feed_forward"] == 9 and timed == [3, 2]
+    assert found[str(FOUND)]["parent_has"] == 31.0 and found[str(FOUND)]["has"] == 30.5
+    assert equal.arms(job, layouts, "latency") == found and timed == [3, 2]
+
+
+def test_a_layout_that_no_width_makes_equal_is_left_out(job):
+    bare = Layout("aiwa", "ii")
+    assert equal.arms(job, {"parent": toys.PARENT, "supernet": bare}, "parameters") == {}
+
+
+def test_arms_are_told(job):
+    arms = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "parameters")
+    again = {str(each): {"nll": [1.0, 1.4], "parameters": 1} for each in (toys.PARENT, FOUND)}
+    layouts = {"parent": str(toys.PARENT), "supernet": str(FOUND)}
+    found = {"layouts": layouts, "again": again, "equal": {"parameters": arms}, "margin": 0.1}
+    wide = arms[str(FOUND)]["feed_forward"]
+    assert any(
+        f"blocks of {wide}, at the parent's parameters" in each for each in comparing.notes(found)
+    )
+    row = report.table(found)[-1]
+    assert row[:4] == [str(FOUND), f"f{wide}, equal parameters", "2", str(arms[str(FOUND)]["has"])]
