@@ -5,13 +5,18 @@
 30 numbers for each of the embedded digits, 21,103 parameters: test squared error 0.0063 a pixel
 after 3000 steps. A hidden layer of 512 is worse on so few rows: 0.0074.
 
-On MNIST (FOLDER holds its four IDX files), 1,652,239 parameters:
+On MNIST (FOLDER holds its four IDX files), 3,298,303 parameters:
 
     python -m launch.train --config=convolutional --config.data.source=idx:FOLDER \\
-        --config.model.coder.hidden=512, --config.duration="20 epochs" --workdir=runs/conv-mnist
+        --config.model.coder.channels=32,64 --config.model.coder.hidden=512, \\
+        --config.model.coder.activation=gelu --config.optimizer=adamw \\
+        --config.optimizer.learning_rate=2e-3 --config.optimizer.weight_decay=0.1 \\
+        --config.optimizer.warmup=0.05 --config.optimizer.schedule=cosine \\
+        --config.duration="10 epochs" --workdir=runs/conv-mnist
 
-test squared error 0.00385 a pixel, 3.02 an image (seed 0). With hidden=256, and 10 epochs it is
-0.00503, and 0.00517 with --config.model.likelihood=gaussian.
+test squared error 0.00356 a pixel, 2.79 an image (seed 0), 13 minutes on one core. With 20 epochs of
+the first 55,000 rows it is 2.56 on the 5,000 others. Of half as many channels, relu and plain Adam,
+20 epochs, 1,652,239 parameters: 3.02.
 """
 
 from aejax.config import Config
