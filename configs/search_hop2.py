@@ -3,8 +3,8 @@
     python -m launch.search --config=search_hop2 --config.run.seed=S
 
 Two seeds (1795608398 and 1795608879): the supernet and replacement end with two blocks each time,
-and all four layouts, trained again from nothing, find the hidden symbols (at most .04 % wrong). Five
-minutes a seed on one core.
+and all four layouts, trained again from nothing, find the hidden symbols (at most .04 % wrong).
+Five minutes a seed on one core.
 """
 
 from aejax.search import Search
