@@ -5,7 +5,7 @@
 trains it from scratch, without the pre-training that it was published with, in about four minutes
 on two cores. FOLDER holds MNIST's four IDX files. Squared error on the test split, seed 0: 0.00365
 a pixel, 2.86 an image (the sum of 784 pixels). Published, an image: 3.00 with pre-training, 13.87
-for PCA with 30 components.
+for PCA with 30 components. With --config.duration="60 epochs": 2.62.
 """
 
 from aejax.config import Config
