@@ -27,7 +27,7 @@ _DATA = flags.DEFINE_string("data", None, "Folder of MNIST's four IDX files.", r
 _SEED = flags.DEFINE_integer("seed", 0, "Of the machine.")
 _UNITS = flags.DEFINE_integer("units", 1000, "Hidden units.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", 16, "Passes over the training rows.", lower_bound=1)
-_RATE = flags.DEFINE_float("rate", 0.05, "Learning rate.")
+_RATE = 0.05
 
 
 def rows(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -48,15 +48,14 @@ def main(argv: list[str]) -> None:
     start = time.time()
     machine = BernoulliRBM(
         _UNITS.value,
-        learning_rate=_RATE.value,
+        learning_rate=_RATE,
         batch_size=128,
         n_iter=_EPOCHS.value,
         random_state=_SEED.value,
     ).fit(x)
     seconds = time.time() - start
-    units = (machine.transform(each).astype(np.float32) for each in (x, test_x))
-    train_units, test_units = units
-    fit = probe.choose(train_units, label, test_units, test_label)
+    units, test_units = (machine.transform(each).astype(np.float32) for each in (x, test_x))
+    fit = probe.choose(units, label, test_units, test_label)
     print(
         json.dumps(
             {

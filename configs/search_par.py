@@ -2,7 +2,7 @@
 
     python -m launch.search --config=search_par --config.run.data.source=text:FILE?length=64
 
-takes about twenty minutes on two cores. FILE may be compressed (.bz2).
+FILE may be compressed (.bz2). No result stands here yet.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare

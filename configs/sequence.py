@@ -11,8 +11,8 @@ number is 0 to 4), of which a frame of 40 bands comes every 10 ms, 42 frames in 
         --config.model.latent_dim=K --workdir=runs/speech-K
 
 Squared error a band on the test split, of energies scaled to [0, 1] (76.7 dB), seed 0, written
-freely from the code, 8 minutes on one core; beside it PCA of whole recordings, which end in the
-mean frame, and, as without any code, .0374 for the mean frame throughout:
+freely from the code, 8 minutes on one core; beside it PCA of whole recordings (`python -m
+benchmarks.speech_pca --data=FOLDER`; without any code, .0374):
 
     numbers in the code     16        32        64        128
     this                    .00433    .00312    .00248    .00209

@@ -18,6 +18,7 @@ Long Sequences"), whose units are complex and turn by an angle of their own at e
 W x, and V h, do not wait for a step: each is one product for all of them, outside the scan.
 """
 
+import abc
 import math
 
 import jax
@@ -60,17 +61,17 @@ class Recurrence(nnx.Module):
         """The state before the first step: 0."""
         return (jnp.zeros((rows, self.hidden), dtype),) * self.arrays
 
+    @abc.abstractmethod
     def step(self, state: State, inputs: jax.Array) -> State:
         """The state after one step, from W x + b [rows, matrices * hidden]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def shown(self, state: State) -> State:
         """The part of a state that `output` is a function of."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def output(self, shown: State) -> jax.Array:
         """What the layer gives, [..., size]: of one step or of all."""
-        raise NotImplementedError
 
     def __call__(
         self, inputs: jax.Array, state: State, real: jax.Array | None = None, reverse: bool = False

@@ -114,23 +114,22 @@ class Job:
         files.write(path, json.dumps(made, indent=1))
         return made
 
+    def trained(self, name: str, model: Autoencoder) -> dict[str, Any]:
+        """A model trained from nothing, each seed; its metrics on the test split, by name."""
+        settings, runs = self.settings, []
+        for number in range(settings.seeds):
+            seed = settings.run.seed + _OTHER_SEEDS + number
+            self.say(f"{name}, seed {seed}")
+            folder = f"again/{name}-{seed}".replace("|", "-")
+            runs.append(self.train(folder, self.config(model, settings.run.duration, seed)).metrics)
+        return {key: [run[key] for run in runs] for key in runs[0]}
 
-def trained(job: Job, name: str, model: Autoencoder) -> dict[str, Any]:
-    """A model trained from nothing, each seed; its metrics on the test split, by name."""
-    settings, runs = job.settings, []
-    for number in range(settings.seeds):
-        seed = settings.run.seed + _OTHER_SEEDS + number
-        job.say(f"{name}, seed {seed}")
-        folder = f"again/{name}-{seed}".replace("|", "-")
-        runs.append(job.train(folder, job.config(model, settings.run.duration, seed)).metrics)
-    return {key: [run[key] for run in runs] for key in runs[0]}
+    def parameters(self, model: Autoencoder) -> int:
+        """How many a model has."""
+        batch = abstract_batch(self.settings.run, self.learning.spec)
+        module = nnx.eval_shape(lambda: model.init(nnx.Rngs(0), batch))
+        return sum(leaf.size for leaf in jax.tree.leaves(split(module)[1]))
 
-
-def parameters(job: Job, layout: Layout, feed_forward: int = 0) -> int:
-    """Of a layout, with feed-forward blocks of their own or of another width."""
-    model = spaces.with_layout(job.settings.run.model, layout)
-    if feed_forward:
-        model = spaces.with_width(model, feed_forward)
-    batch = abstract_batch(job.settings.run, job.learning.spec)
-    module = nnx.eval_shape(lambda: model.init(nnx.Rngs(0), batch))
-    return sum(leaf.size for leaf in jax.tree.leaves(split(module)[1]))
+    def model(self, layout: Layout) -> Autoencoder:
+        """The autoencoder with these blocks."""
+        return spaces.with_layout(self.settings.run.model, layout)

@@ -66,9 +66,7 @@ def table(found: dict[str, Any]) -> list[list[str]]:
     for layout, called in names.items():
         row = [layout, ", ".join(called), str(sum(letter in ATTENTION for letter in layout))]
         if again:
-            values = np.array(again[layout]["nll"])
-            spread = f"{values.std(ddof=1):.4g}" if len(values) > 1 else "-"
-            row += [str(again[layout]["parameters"]), f"{values.mean():.5g}", spread]
+            row += [str(again[layout]["parameters"]), *_losses(again[layout])]
         if latency:
             own = latency[layout]
             row += [
@@ -79,15 +77,18 @@ def table(found: dict[str, Any]) -> list[list[str]]:
         rows.append(row)
     for what, arms in found.get("equal", {}).items():
         for layout, one in arms.items():
-            values = np.array(one["nll"])
-            spread = f"{values.std(ddof=1):.4g}" if len(values) > 1 else "-"
             has = str(one["has"]) if what == "parameters" else "-"
             training = f"{1e3 * one['has']:.3g}" if what == "latency" else "-"
             row = [layout, f"f{one['feed_forward']}, equal {what}"]
-            row += [str(sum(letter in ATTENTION for letter in layout)), has]
-            row += [f"{values.mean():.5g}", spread]
+            row += [str(sum(letter in ATTENTION for letter in layout)), has, *_losses(one)]
             rows.append(row + (["-", "-", training, "-"] if latency else []))
     return [head, *rows]
+
+
+def _losses(measured: dict[str, Any]) -> list[str]:
+    """Mean and deviation over seeds."""
+    values = np.array(measured["nll"])
+    return [f"{values.mean():.5g}", f"{values.std(ddof=1):.4g}" if len(values) > 1 else "-"]
 
 
 def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ written before the next thing begins: nothing is trained, scored or timed twice.
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +34,7 @@ from aejax.search import choosing, equal, imitation, latency
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
-from aejax.search.job import Job, Part, Stopped, parameters, trained
+from aejax.search.job import Job, Part, Stopped
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
@@ -96,10 +95,9 @@ def search(
 def _claim(job: Job) -> None:
     """Writes the settings, or finds the same ones."""
     os.makedirs(job.workdir, exist_ok=True)
-    mine = json.loads(json.dumps(kinds.to_dict(job.settings)))
-    # A setting that is newer than the file has the value that it had before there was any.
+    mine = kinds.to_dict(job.settings)
+    # Read as settings: one that is newer than the file has its default.
     there = kinds.to_dict(kinds.from_dict(Search, job.kept(_SETTINGS, lambda: mine)))
-    there = json.loads(json.dumps(there))
     if there != mine:
         changed = sorted(key for key in mine if there.get(key) != mine[key])
         raise InputError(
@@ -142,8 +140,9 @@ def _prices(job: Job) -> dict[str, float]:
     if job.settings.price == "latency":
         costs = {letter: max(one.training, 0.0) for letter, one in _table(job).blocks.items()}
     else:
-        empty = parameters(job, space.filled("i"))
-        costs = {letter: parameters(job, space.filled(letter)) - empty for letter in space.letters}
+        filled = {letter: job.model(space.filled(letter)) for letter in {"i", *space.letters}}
+        counts = {letter: job.parameters(model) for letter, model in filled.items()}
+        costs = {letter: count - counts["i"] for letter, count in counts.items()}
     dearest = max(costs[letter] for letter in space.letters)
     return {letter: costs[letter] / dearest for letter in space.letters}
 
@@ -327,10 +326,10 @@ def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:
 def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout trained from nothing, each seed; its metrics on the test split, by name."""
     out: dict[str, Any] = {}
-    settings = job.settings
     for layout in dict.fromkeys(layouts.values()):
-        out[str(layout)] = trained(job, str(layout), spaces.with_layout(settings.run.model, layout))
-        out[str(layout)]["parameters"] = parameters(job, layout)
+        model = job.model(layout)
+        out[str(layout)] = job.trained(str(layout), model)
+        out[str(layout)]["parameters"] = job.parameters(model)
     return out
 
 

@@ -104,7 +104,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
         raise InputError(f"config.init_from={source}: holds no checkpoint that is whole")
     stored = checkpoint.shapes(source, step, "params")
     fresh = checkpoint.flatten(state.params)
-    survives = _survives(setup.config.model, source)
+    survives = _survives(setup.config.model, source, say)
     kept = {
         name for name, array in fresh.items() if _alike(stored.get(name), array) and survives(name)
     }
@@ -132,16 +132,19 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     return dataclasses.replace(begun, **whole)
 
 
-def _survives(model: Any, source: str) -> Callable[[str], bool]:
+def _survives(model: Any, source: str, say: Callable) -> Callable[[str], bool]:
     """Whether a parameter of that run means the same in this model, by name."""
     coder = getattr(model, "coder", None)
+    if not hasattr(coder, "survives"):
+        return lambda name: True
     try:
         other = getattr(folder.read(source).config.model, "coder", None)
-    except InputError:  # what it trains is in no table of kinds
+    except InputError as error:  # a damaged file, or a model that is in no table of kinds
+        say(f"{error}; names and shapes alone say what is kept")
         other = None
-    if hasattr(coder, "survives") and type(other) is type(coder):
-        return lambda name: coder.survives(name, other)  # pyright: ignore[reportOptionalMemberAccess]
-    return lambda name: True
+    if coder is None or type(other) is not type(coder):
+        return lambda name: True
+    return lambda name: coder.survives(name, other)
 
 
 def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from aejax.search import comparing, equal, report
 from aejax.search import space as spaces
-from aejax.search.job import Job, parameters
+from aejax.search.job import Job
 from aejax.search.latency import Latency
 from aejax.search.space import Layout
 from aejax.train.setup import setup
@@ -20,17 +20,17 @@ def job(tmp_path, monkeypatch):
     """A search in which nothing is trained."""
     own = settings(equal=("parameters", "latency"), seeds=2)
     made = setup(own.run, devices=jax.devices()[:1])
-    monkeypatch.setattr(equal, "trained", lambda job, name, model: {"nll": [1.0, 1.5]})
+    monkeypatch.setattr(Job, "trained", lambda job, name, model: {"nll": [1.0, 1.5]})
     return Job(own, str(tmp_path), made.train, made.train, made.test, made.preparation, {})
 
 
 def test_at_equal_parameters(job):
     one = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "parameters")[str(FOUND)]
     # A hidden unit of its three feed-forward blocks of width 8 has 17 numbers each.
-    goal = parameters(job, toys.PARENT)
+    goal = job.parameters(job.model(toys.PARENT))
     assert abs(one["has"] - goal) <= 3 * 17 / 2 and one["parent_has"] == goal
-    assert one["has"] == parameters(job, FOUND, one["feed_forward"])
-    assert one["has"] - parameters(job, FOUND) == 3 * 17 * (one["feed_forward"] - 8)
+    narrow = job.parameters(job.model(FOUND))
+    assert one["has"] - narrow == 3 * 17 * (one["feed_forward"] - 8)
 
 
 def test_at_equal_time_and_never_timed_twice(job, monkeypatch):

@@ -45,10 +45,8 @@ def test_killed_five_times_it_ends_with_the_same_file(tmp_path):
         time.sleep(draw.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        if process.returncode == 0:
-            break
+        assert process.returncode == -signal.SIGKILL
         killed += 1
-    assert killed == 5
     assert not (cut / "layouts.json").exists()
     code, _, error = run(cut, *given, program="search")
     assert code == 0, error

@@ -1,11 +1,13 @@
 """The latency table: sums of what it holds, and that what is timed is the layout."""
 
+import jax
 import numpy as np
 import pytest
 
 from aejax.search import latency
 from aejax.search.latency import Latency, Table
 from aejax.search.space import Layout
+from aejax.train import step
 from tests.search import toys
 
 
@@ -18,11 +20,29 @@ def test_a_prediction_is_the_empty_model_and_each_slots_block():
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_every_letter_and_layout_is_timed(compute):
+def test_every_letter_and_layout_is_timed(compute, monkeypatch):
+    types = set()
+
+    def cast(leaf, dtype):
+        types.add((made := step.cast(leaf, dtype)).dtype)
+        return made
+
+    monkeypatch.setattr(latency, "cast", cast)
     rows = toys.rows(8)
     table = latency.table(toys.autoencoder(), toys.SPACE, rows, compute, rounds=1)
+    assert types == {np.dtype(compute)}
     assert set(table.blocks) == {"a", "w", "f", "i"}
     seen = latency.measure(toys.autoencoder(), [toys.PARENT], rows, compute, rounds=1)
     assert set(seen) == {toys.PARENT}
     one = seen[toys.PARENT]
-    assert np.isfinite([one.forward, one.training]).all() and 0 < one.forward < one.training
+    assert np.isfinite([one.forward, one.training]).all() and min(one.forward, one.training) > 0
+
+
+def test_forward_is_the_loss_and_training_its_gradient_too(monkeypatch):
+    programs = latency._programs(toys.autoencoder(), toys.rows(8), "float32")
+    forward, (training, gradients) = (run() for run in programs)
+    assert forward.shape == training.shape == () and len(jax.tree.leaves(gradients)) > 10
+    seconds = dict(zip(programs, (1.0, 3.0), strict=True))
+    monkeypatch.setattr(latency, "_programs", lambda *arguments: programs)
+    monkeypatch.setattr(latency, "_seconds", lambda run, count: seconds[run])
+    assert latency.of_models([toys.autoencoder()], toys.rows(8), "float32") == [Latency(1.0, 3.0)]

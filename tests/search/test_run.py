@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import InputError
-from aejax.search import Replacement, Search, SupernetSearch, report
+from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.run import search
 from aejax.train import loop
 from tests.search import toys
@@ -56,6 +56,32 @@ def test_a_search_that_is_stopped_again_and_again_ends_with_the_same_file(whole,
     for name in names:
         with open(os.path.join(whole[0], name)) as one, open(tmp_path / name) as other:
             assert one.read() == other.read()
+
+
+def test_a_setting_that_is_newer_than_a_search_has_its_default(whole, tmp_path):
+    with open(os.path.join(whole[0], "search.json")) as file:
+        older = json.load(file)
+    del older["equal"], older["supernet"]["target"]
+    (tmp_path / "search.json").write_text(json.dumps(older))
+    (tmp_path / "layouts.json").write_text(json.dumps(whole[1]))
+    assert search(settings(), str(tmp_path), quiet=True, devices=DEVICES) == whole[1]
+    with pytest.raises(InputError, match=r"other settings \(equal\)"):
+        search(settings(equal=("parameters",)), str(tmp_path), quiet=True, devices=DEVICES)
+
+
+def test_blocks_are_timed_in_the_runs_own_type(tmp_path, monkeypatch):
+    asked = []
+
+    def table(base, space, rows, compute):
+        asked.append(compute)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "table", table)
+    own = settings(price="latency")
+    own.run.compute = "bfloat16"
+    with pytest.raises(KeyboardInterrupt):
+        search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert asked == ["bfloat16"]
 
 
 def test_a_search_that_is_complete_trains_nothing(whole, monkeypatch):
