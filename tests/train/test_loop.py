@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import jax
@@ -76,10 +77,14 @@ def test_restored_arrays_are_bitwise_equal_on_any_number_of_devices(tmp_path):
 def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program(
     tmp_path, monkeypatch
 ):
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
-    )
+    compiled, thread = [], threading.current_thread()
+
+    def listen(name, *_, **__):
+        # Other threads compile beside the first steps what evaluations need.
+        if "backend_compile" in name and threading.current_thread() is thread:
+            compiled.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     steps = loop._Loop.steps
 
     def guarded(self):
@@ -93,8 +98,8 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
         config = small(duration=f"{number} steps", evaluation=Evaluation(every="20 steps"))
         train(config, str(tmp_path / str(number)), quiet=True)
         counts.append(len(compiled))
-    # The evaluation, its picture and the check before a save; the step was compiled before.
-    assert counts[0] == counts[1] <= 3
+    # All was compiled before, once: dispatches of any number of steps, evaluations and saves.
+    assert counts == [0, 0]
 
 
 def test_the_state_is_donated():
