@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ _CLEARLY = 5.0
 _DRAWS = 2000
 # A correlation of fewer layouts says nothing.
 _FEWEST = 5
+# How near a predicted time is to be.
+_NEAR = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +106,10 @@ def notes(found: dict[str, Any]) -> list[str]:
             )
     drawn = [layout for name, layout in layouts.items() if name.startswith("random")]
     chosen = layouts.get("replacement") or layouts.get("supernet")
+    if chosen:
+        out += _against_rules(found, losses, chosen)
     if drawn and chosen:
-        median = np.median([losses[layout] for layout in drawn], axis=0)
-        than = difference(losses[chosen], median)
-        out.append(
-            f"{chosen}: {than} nats a row against the median of {len(drawn)} random layouts with as"
-            " much attention (95 %)"
-        )
+        out.append(_against_random(found, losses, chosen, drawn))
     scores = found.get("scores", {})
     if len(drawn) >= _FEWEST and all(layout in scores for layout in drawn):
         seen = correlation(
@@ -120,7 +120,48 @@ def notes(found: dict[str, Any]) -> list[str]:
             f" layouts: {seen.value:.2f} (95 %: {seen.low:.2f} to {seen.high:.2f}); between two"
             f" seeds: {seen.ceiling:.2f}"
         )
-    return out
+    return [*out, *_predicted(found)]
+
+
+def _against_rules(
+    found: dict[str, Any], losses: dict[str, np.ndarray], chosen: str
+) -> Iterator[str]:
+    """The layout chosen beside those that a rule gives."""
+    for name, layout in found["layouts"].items():
+        ruled = name == "cosine" or ":" in name
+        if ruled and layout != chosen:
+            than = difference(losses[chosen], losses[layout])
+            beside = than.against(found["margin"])
+            yield f"{chosen}: {than} nats a row against {name}, {layout} (95 %): {beside}"
+
+
+def _against_random(
+    found: dict[str, Any], losses: dict[str, np.ndarray], chosen: str, drawn: list[str]
+) -> str:
+    """The layout chosen beside the median of random ones, and what time these take."""
+    than = difference(losses[chosen], np.median([losses[layout] for layout in drawn], axis=0))
+    said = (
+        f"{chosen}: {than} nats a row against the median of {len(drawn)} random layouts with as"
+        " much attention (95 %)"
+    )
+    if latency := found.get("latency"):
+        own = latency[chosen]["measured"]["training"]
+        times = [latency[layout]["measured"]["training"] / own for layout in drawn]
+        said += f", which take {min(times):.2f} to {max(times):.2f} of its time in training"
+    return said
+
+
+def _predicted(found: dict[str, Any]) -> Iterator[str]:
+    """How many layouts' times the sum of their blocks' predicts."""
+    known = [one for one in found.get("latency", {}).values() if "predicted" in one]
+    for kind in ("forward", "training"):
+        away = [abs(one["predicted"][kind] / one["measured"][kind] - 1) for one in known]
+        if away:
+            near = sum(each <= _NEAR for each in away)
+            yield (
+                f"the sum of blocks is within {_NEAR:.0%} of {near} of {len(away)} layouts'"
+                f" {kind} times, {max(away):.1%} off at most"
+            )
 
 
 def _without(losses: dict[str, np.ndarray], parent: str) -> str:

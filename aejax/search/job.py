@@ -1,5 +1,6 @@
 """A search that goes on: its folder, its rows, and the runs that it trains."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -113,6 +114,11 @@ class Job:
         made = make()
         files.write(path, json.dumps(made, indent=1))
         return made
+
+    def forget(self, name: str) -> None:
+        """Makes what a file held be made anew."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path(name))
 
     def trained(self, name: str, model: Autoencoder) -> dict[str, Any]:
         """A model trained from nothing, each seed; its metrics on the test split, by name."""

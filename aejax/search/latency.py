@@ -52,9 +52,11 @@ class Table:
     empty: Latency
     blocks: dict[str, Latency]
 
-    def predicted(self, layout: Layout, space: Space) -> Latency:
-        """The sum for a layout's searched slots."""
+    def predicted(self, layout: Layout, space: Space) -> Latency | None:
+        """The sum for a layout's searched slots; None where one holds what is no candidate."""
         letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
+        if not set(letters) <= set(self.blocks):
+            return None
         return Latency(
             *(
                 getattr(self.empty, name)

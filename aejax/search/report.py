@@ -70,7 +70,7 @@ def table(found: dict[str, Any]) -> list[list[str]]:
         if latency:
             own = latency[layout]
             row += [
-                f"{1e3 * own[kind][which]:.3g}"
+                f"{1e3 * own[kind][which]:.3g}" if kind in own else "-"
                 for which in ("forward", "training")
                 for kind in ("measured", "predicted")
             ]

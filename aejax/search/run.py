@@ -8,15 +8,19 @@
     WORKDIR/front/LAYOUT/   runs: layouts of rising price, grafted and tuned
                                                        replacement.json the scores and the front
     WORKDIR/again/NAME/     runs: each layout from nothing, each seed
+    WORKDIR/latencies.json  what each layout takes
     WORKDIR/layouts.json    all layouts and what was measured of them
     WORKDIR/report.html     the same to look at
 
 Everything that trains is a run like any other, in its own folder, and whatever is decided is
-written before the next thing begins: nothing is trained, scored or timed twice.
+written before the next thing begins: nothing is trained, scored or timed twice. A search that has
+ended takes more seeds, controls, random layouts or arms (--config.seeds=5): what is new is trained,
+and the last two files are written again, all layouts being timed in one go.
 """
 
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import cluster, kinds, loading
+from aejax import cluster, files, kinds, loading
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
@@ -44,7 +48,9 @@ from aejax.train.setup import setup
 from aejax.train.state import split
 
 COLLAPSED = "collapsed"
-_SETTINGS, _FOUND = "search.json", "layouts.json"
+_SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"
+# Settings of what is compared, and not of what is found: a search that has ended takes new ones.
+_COMPARED = ("controls", "equal", "latency", "random", "seeds")
 # Rows by which blocks' outputs are compared with their inputs.
 _SIMILAR = 256
 
@@ -93,17 +99,21 @@ def search(
 
 
 def _claim(job: Job) -> None:
-    """Writes the settings, or finds the same ones."""
+    """Writes the settings, or finds the same ones, or others of what is compared."""
     os.makedirs(job.workdir, exist_ok=True)
     mine = kinds.to_dict(job.settings)
     # Read as settings: one that is newer than the file has its default.
     there = kinds.to_dict(kinds.from_dict(Search, job.kept(_SETTINGS, lambda: mine)))
-    if there != mine:
-        changed = sorted(key for key in mine if there.get(key) != mine[key])
+    changed = sorted(key for key in mine if there.get(key) != mine[key])
+    if closed := [key for key in changed if key not in _COMPARED]:
         raise InputError(
-            f"--workdir={job.workdir} holds a search with other settings ({', '.join(changed)}):"
-            " use another folder, or the old values"
+            f"--workdir={job.workdir} holds a search with other settings ({', '.join(closed)}):"
+            f" use another folder, or the old values; only {', '.join(_COMPARED)} may change"
         )
+    if changed:
+        for name in (_FOUND, _TIMES):
+            job.forget(name)
+        files.write(job.path(_SETTINGS), json.dumps(mine, indent=1))
 
 
 def _found(job: Job) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def _found(job: Job) -> dict[str, Any]:
         out["again"] = _again(job, layouts)
         out["equal"] = {what: equal.arms(job, layouts, what) for what in settings.equal}
     if settings.latency:
-        out["latency"] = job.kept("latencies.json", lambda: _latencies(job, layouts))
+        out["latency"] = job.kept(_TIMES, lambda: _latencies(job, layouts))
     out["layouts"] = {name: str(layout) for name, layout in layouts.items()}
     return out
 
@@ -343,13 +353,12 @@ def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
         job.rows[: settings.run.batch_size],
         settings.run.compute,
     )
-    return {
-        str(layout): {
-            "measured": dataclasses.asdict(one),
-            "predicted": dataclasses.asdict(table.predicted(layout, settings.space())),
-        }
-        for layout, one in seen.items()
-    }
+    out: dict[str, Any] = {}
+    for layout, one in seen.items():
+        out[str(layout)] = {"measured": dataclasses.asdict(one)}
+        if predicted := table.predicted(layout, settings.space()):
+            out[str(layout)]["predicted"] = dataclasses.asdict(predicted)
+    return out
 
 
 def _read(text: str) -> Layout:

@@ -78,6 +78,21 @@ def test_random_layouts_are_the_measure_of_choice_and_scores():
         own["layouts"][f"random {number + 1}"] = name
         own["again"][name] = {"nll": [2.0 + number, 2.0 + number + 0.01]}
         own.setdefault("scores", {})[name] = number**2
-    choice, score = comparing.notes(own)[2:]
+        times = {"forward": 1.0, "training": 4.0 + 0.1 * number}
+        predicted = {"forward": 1.05 + 0.02 * number, "training": 4.0}
+        own["latency"][name] = {"measured": times, "predicted": predicted}
+    choice, score, forward, training = comparing.notes(own)[2:]
     assert "-3.35" in choice and "the median of 6 random layouts" in choice
     assert "1.00 (95 %: 1.00 to 1.00); between two seeds: 1.00" in score
+    assert "which take 1.00 to 1.12 of its time" in choice
+    assert "10% of 3 of 6 layouts' forward times, 15.0% off" in forward
+    assert "10% of 5 of 6 layouts' training times, 11.1% off" in training
+
+
+def test_a_layout_stands_beside_those_of_rules():
+    own = found([1.0, 1.1, 1.2], [3.0, 3.1, 3.2], [1.1, 1.21, 1.3])
+    own["layouts"] |= {"par:2:2": "faff", "cosine": "afff"}
+    own["again"]["faff"] = {"nll": [1.5, 1.6, 1.7]}
+    own["latency"]["faff"] = own["latency"]["afff"]
+    (said,) = [note for note in comparing.notes(own) if "par:2:2" in note]
+    assert said.startswith("afff: -0.397") and said.endswith("within the margin of 0.25")

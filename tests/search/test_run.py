@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -65,8 +66,8 @@ def test_a_setting_that_is_newer_than_a_search_has_its_default(whole, tmp_path):
     (tmp_path / "search.json").write_text(json.dumps(older))
     (tmp_path / "layouts.json").write_text(json.dumps(whole[1]))
     assert search(settings(), str(tmp_path), quiet=True, devices=DEVICES) == whole[1]
-    with pytest.raises(InputError, match=r"other settings \(equal\)"):
-        search(settings(equal=("parameters",)), str(tmp_path), quiet=True, devices=DEVICES)
+    with pytest.raises(InputError, match=r"other settings \(margin\)"):
+        search(settings(margin=3.0), str(tmp_path), quiet=True, devices=DEVICES)
 
 
 def test_blocks_are_timed_in_the_runs_own_type(tmp_path, monkeypatch):
@@ -113,6 +114,30 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
     changed = settings(margin=3.0)
     with pytest.raises(InputError, match=r"other settings \(margin\)"):
         search(changed, whole[0], quiet=True, devices=DEVICES)
+
+
+def test_more_to_compare_is_trained_and_nothing_else(whole, tmp_path, monkeypatch):
+    grown, trained = str(tmp_path / "grown"), []
+    shutil.copytree(whole[0], grown)
+    own = loop.train
+
+    def train(config, workdir, *rest, **given):
+        trained.append(os.path.relpath(workdir, grown))
+        return own(config, workdir, *rest, **given)
+
+    monkeypatch.setattr(loop, "train", train)
+    more = settings(seeds=2, controls=("wfwa",), latency=True)
+    found = search(more, grown, quiet=True, devices=DEVICES)
+    monkeypatch.setattr(loop, "train", own)
+    assert found is not None and all(name.startswith("again/") for name in trained)
+    assert "wfwa|if" in found["again"] and "wfwa|if" in found["latency"]
+    for layout, measured in found["again"].items():
+        assert len(measured["nll"]) == 2
+        before = whole[1]["again"].get(layout, measured)
+        assert measured["nll"][:1] == before["nll"][:1], layout
+    # Less to compare takes nothing back: what was trained stays.
+    assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
+    assert os.path.isdir(os.path.join(grown, "again", "wfwa-if-1001"))
 
 
 def test_a_parent_that_has_learned_nothing_is_not_searched(tmp_path):
