@@ -12,7 +12,7 @@ Burda et al. 2016, a plain bottleneck has one sample and weight 0).
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from aejax.kinds import part
 from aejax.models import bottlenecks, coders, corruption, likelihood, penalties
 from aejax.models.batch import Batch, Context, evaluation, row_mean
 from aejax.models.bottlenecks import Plain
+from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
 from aejax.models.penalties.encode import Encode
@@ -110,6 +111,20 @@ class Autoencoder:
         return AutoencoderModule(self, batch.x.shape[1:], rngs)
 
 
+class Ran(NamedTuple):
+    """What an autoencoder gives for a batch.
+
+    Attributes:
+        weight: of elements in the likelihood, as corruption has it; None for 1.
+        code: of the bottleneck.
+        parameters: of p(x given z), [(samples,) rows, *shape, outputs].
+    """
+
+    weight: jax.Array | None
+    code: Code
+    parameters: jax.Array
+
+
 class AutoencoderModule(nnx.Module):
     """The one autoencoder, built from its settings.
 
@@ -147,8 +162,12 @@ class AutoencoderModule(nnx.Module):
             A scalar and {"nll": -log p(x given z), "mse": squared error an element, ...}, scalars.
             In evaluation the decoder runs freely: it is shown nothing of x but the code.
         """
+        context = context or evaluation(batch.mask)
+        return self.objective(batch, context, self.run(batch, context))
+
+    def run(self, batch: Batch, context: Context) -> Ran:
+        """Encodes and decodes: what `objective` is a function of."""
         parts, x, mask = self.settings, batch.x, batch.mask
-        context = context or evaluation(mask)
         noisy = self._corrupted(batch, context)
         # Coders compute in their parameters' type, which may be bfloat16; the rest in that of x.
         features = _coded(self.encoder, noisy.x, noisy.hidden, mask, context).astype(x.dtype)
@@ -157,17 +176,22 @@ class AutoencoderModule(nnx.Module):
         z = code.z[0] if len(code.z) == 1 else code.z
         shown = self._shown(x, context)
         parameters = _coded(self.decoder, z, shown, mask, context).astype(x.dtype)
-        weight = _weight(x, mask, noisy.weight)
-        each = parts.likelihood.log_prob(*_flat(parameters, x))
+        return Ran(noisy.weight, code, parameters)
+
+    def objective(self, batch: Batch, context: Context, ran: Ran):
+        """`loss` of what has run."""
+        parts, x, mask, code = self.settings, batch.x, batch.mask, ran.code
+        weight = _weight(x, mask, ran.weight)
+        each = parts.likelihood.log_prob(*_flat(ran.parameters, x))
         log_p = _per_row(each, weight).reshape(len(code.z), -1)
         bound = log_p if code.log_weight is None else log_p + code.log_weight
         objective = bound[0] if len(bound) == 1 else _log_mean_exp(bound)
         terms = {"nll": -row_mean(jnp.mean(log_p, axis=0), mask)}
         if not context.training:
-            means, flat = _flat(parts.likelihood.mean(parameters)[..., None], x)
+            means, flat = _flat(parts.likelihood.mean(ran.parameters)[..., None], x)
             mean = jnp.mean(means.reshape(-1, *flat.shape), axis=0)
             for name, error in parts.likelihood.error(mean, flat).items():
-                terms[name] = self._mean_element(error, _weight(x, mask, noisy.weight), mask)
+                terms[name] = self._mean_element(error, _weight(x, mask, ran.weight), mask)
             if parts.masked:
                 terms["nll_element"] = self._mean_element(-each, weight, mask)
         total = -row_mean(objective, mask)
@@ -175,6 +199,19 @@ class AutoencoderModule(nnx.Module):
             terms[name] = row_mean(value, mask) if value.ndim else value
             total = total + terms[name]
         return total, terms
+
+    def divergence(self, batch: Batch, teacher: Ran, ran: Ran) -> jax.Array:
+        """KL from what another model gives for the same rows to what this one does, nats a row.
+
+        Args:
+            batch: what both saw, with the same draws.
+            teacher: of a model with the same likelihood and as many samples.
+            ran: of this one.
+        """
+        weight = _weight(batch.x, batch.mask, ran.weight)
+        pair = [_flat(each.parameters, batch.x)[0] for each in (teacher, ran)]
+        each = _per_row(self.settings.likelihood.divergence(*pair), weight)
+        return row_mean(jnp.mean(each.reshape(len(ran.code.z), -1), axis=0), batch.mask)
 
     def _corrupted(self, batch: Batch, context: Context) -> corruption.Corrupted:
         """What the encoder is given: the clean rows in evaluation, but for a masked model.

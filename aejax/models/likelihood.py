@@ -31,6 +31,11 @@ class Bernoulli:
         """parameters [..., *shape, 1], x [rows, *shape] -> log p of each element, nats."""
         return bernoulli.log_prob(parameters[..., 0], x)
 
+    def divergence(self, teacher: jax.Array, parameters: jax.Array) -> jax.Array:
+        """KL(p(x given teacher's parameters) || p(x given these)) of each element, nats."""
+        likely = self.mean(teacher)
+        return self.log_prob(teacher, likely) - self.log_prob(parameters, likely)
+
     def mean(self, parameters: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(parameters[..., 0])
 
@@ -113,6 +118,15 @@ class Gaussian:
         precision = jnp.exp(-2 * log_deviation)
         return -0.5 * square * precision - log_deviation - 0.5 * math.log(2 * math.pi)
 
+    def divergence(self, teacher: jax.Array, parameters: jax.Array) -> jax.Array:
+        """KL(p(x given teacher's parameters) || p(x given these)) of each element, nats."""
+        square = jnp.square(self.mean(teacher) - self.mean(parameters))
+        if not self.learned:
+            return square / (2 * self.deviation**2)
+        own, other = self.log_deviation(parameters), self.log_deviation(teacher)
+        ratio = jnp.exp(2 * (other - own)) + square * jnp.exp(-2 * own)
+        return own - other + 0.5 * (ratio - 1)
+
     def mean(self, parameters: jax.Array) -> jax.Array:
         return activate(self.activation, parameters[..., 0])
 
@@ -151,6 +165,11 @@ class Categorical:
         own = jnp.arange(self.classes) == x[..., None].astype(jnp.int32)
         chosen = jnp.sum(jnp.where(own, parameters, 0.0), axis=-1)
         return chosen - jax.nn.logsumexp(parameters, axis=-1)
+
+    def divergence(self, teacher: jax.Array, parameters: jax.Array) -> jax.Array:
+        """KL(p(x given teacher's parameters) || p(x given these)) of each element, nats."""
+        own, other = (jax.nn.log_softmax(each, axis=-1) for each in (parameters, teacher))
+        return jnp.sum(jnp.exp(other) * (other - own), axis=-1)
 
     def mean(self, parameters: jax.Array) -> jax.Array:
         """The mode: symbols have no order in which they could be averaged."""

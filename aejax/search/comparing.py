@@ -105,11 +105,11 @@ def notes(found: dict[str, Any]) -> list[str]:
                 f" {than.against(found['margin'])}"
             )
     drawn = [layout for name, layout in layouts.items() if name.startswith("random")]
-    chosen = layouts.get("replacement") or layouts.get("supernet")
-    if chosen:
-        out += _against_rules(found, losses, chosen)
-    if drawn and chosen:
-        out.append(_against_random(found, losses, chosen, drawn))
+    own = chosen(layouts)
+    if own != layouts["parent"]:
+        out += _against_rules(found, losses, own)
+    if drawn:
+        out.append(_against_random(found, losses, own, drawn))
     scores = found.get("scores", {})
     if len(drawn) >= _FEWEST and all(layout in scores for layout in drawn):
         seen = correlation(
@@ -123,30 +123,28 @@ def notes(found: dict[str, Any]) -> list[str]:
     return [*out, *_predicted(found)]
 
 
-def _against_rules(
-    found: dict[str, Any], losses: dict[str, np.ndarray], chosen: str
-) -> Iterator[str]:
+def _against_rules(found: dict[str, Any], losses: dict[str, np.ndarray], own: str) -> Iterator[str]:
     """The layout chosen beside those that a rule gives."""
     for name, layout in found["layouts"].items():
         ruled = name == "cosine" or ":" in name
-        if ruled and layout != chosen:
-            than = difference(losses[chosen], losses[layout])
+        if ruled and layout != own:
+            than = difference(losses[own], losses[layout])
             beside = than.against(found["margin"])
-            yield f"{chosen}: {than} nats a row against {name}, {layout} (95 %): {beside}"
+            yield f"{own}: {than} nats a row against {name}, {layout} (95 %): {beside}"
 
 
 def _against_random(
-    found: dict[str, Any], losses: dict[str, np.ndarray], chosen: str, drawn: list[str]
+    found: dict[str, Any], losses: dict[str, np.ndarray], own: str, drawn: list[str]
 ) -> str:
     """The layout chosen beside the median of random ones, and what time these take."""
-    than = difference(losses[chosen], np.median([losses[layout] for layout in drawn], axis=0))
+    than = difference(losses[own], np.median([losses[layout] for layout in drawn], axis=0))
     said = (
-        f"{chosen}: {than} nats a row against the median of {len(drawn)} random layouts with as"
+        f"{own}: {than} nats a row against the median of {len(drawn)} random layouts with as"
         " much attention (95 %)"
     )
     if latency := found.get("latency"):
-        own = latency[chosen]["measured"]["training"]
-        times = [latency[layout]["measured"]["training"] / own for layout in drawn]
+        time = latency[own]["measured"]["training"]
+        times = [latency[layout]["measured"]["training"] / time for layout in drawn]
         said += f", which take {min(times):.2f} to {max(times):.2f} of its time in training"
     return said
 
@@ -162,6 +160,12 @@ def _predicted(found: dict[str, Any]) -> Iterator[str]:
                 f"the sum of blocks is within {_NEAR:.0%} of {near} of {len(away)} layouts'"
                 f" {kind} times, {max(away):.1%} off at most"
             )
+
+
+def chosen(layouts: dict[str, Any]) -> Any:
+    """The layout that replacement found, else the supernet, that is not the parent; else that."""
+    found = [layouts[name] for name in ("replacement", "supernet") if name in layouts]
+    return next((one for one in found if one != layouts["parent"]), layouts["parent"])
 
 
 def _without(losses: dict[str, np.ndarray], parent: str) -> str:

@@ -90,10 +90,10 @@ class Job:
         count = min(self.settings.judged, len(self.judging))
         return np.asarray(self.preparation(jnp.asarray(self.judging[np.arange(count)].x)))
 
-    def train(self, name: str, config: Config, sources: Any = None, given: Any = None) -> Any:
-        """A run in a sub-folder, to its end."""
+    def train(self, name: str, config: Config, sources: Any = None, **more: Any) -> Any:
+        """A run in a sub-folder, to its end; `more` as in `aejax.train.loop.train`."""
         sources = sources or (self.learning, self.test)
-        outcome = loop.train(config, self.path(name), sources, given=given, **self.rest)
+        outcome = loop.train(config, self.path(name), sources, **more, **self.rest)
         if outcome.status == "stopped":
             raise Stopped
         return outcome

@@ -106,8 +106,20 @@ def table(
     rounds: int = _ROUNDS,
 ) -> Table:
     """Times each letter of the space in place; arguments as `measure`."""
+    return compared(base, space, [], rows, compute, rounds)[0]
+
+
+def compared(
+    base: Autoencoder,
+    space: Space,
+    layouts: Sequence[Layout],
+    rows: np.ndarray,
+    compute: str = "float32",
+    rounds: int = _ROUNDS,
+) -> tuple[Table, dict[Layout, Latency]]:
+    """The table, and layouts timed in the same rounds: a machine's speed changes over minutes."""
     filled = {letter: space.filled(letter) for letter in sorted({"i", *space.letters})}
-    seen = measure(base, list(filled.values()), rows, compute, rounds)
+    seen = measure(base, [*filled.values(), *layouts], rows, compute, rounds)
     empty, slots = seen[filled["i"]], len(space.searched)
     blocks = {
         letter: Latency(
@@ -118,7 +130,8 @@ def table(
         )
         for letter in space.letters - {"i"}
     }
-    return Table(empty, {"i": Latency(0.0, 0.0), **blocks})
+    made = Table(empty, {"i": Latency(0.0, 0.0), **blocks})
+    return made, {layout: seen[layout] for layout in layouts}
 
 
 def _programs(model: Autoencoder, rows: np.ndarray, compute: str) -> tuple[Callable, Callable]:

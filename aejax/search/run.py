@@ -34,7 +34,7 @@ from aejax import cluster, files, kinds, loading
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
-from aejax.search import choosing, equal, imitation, latency
+from aejax.search import choosing, comparing, distilling, equal, imitation, latency
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
@@ -237,7 +237,7 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
         )
     scores = choosing.replace_one(judge, chosen)
     each = [np.array([prices[letter] for letter in letters]) for _, _, letters in space.searched]
-    tuned = functools.partial(_tuned, job, library, scores, each, judge)
+    tuned = functools.partial(_tuned, job, library, scores, each, judge, whole.module)
     tried = [choosing.cheapest(scores, each, budget) for budget in choosing.budgets(each, chosen)]
     front = [tuned(list(one)) for one in dict.fromkeys(tuple(one) for one in tried if one)]
     # What the layouts are held against had as many steps more as they had.
@@ -279,6 +279,7 @@ def _tuned(
     scores: list[np.ndarray],
     prices: list[np.ndarray],
     judge: Judge,
+    parent: Any,
     choices: list[int],
 ) -> dict[str, Any]:
     """One layout of the front: grafted from the library, and trained a little as a whole."""
@@ -287,7 +288,14 @@ def _tuned(
     name = f"front/{layout}".replace("|", "-")
     model = spaces.with_layout(settings.run.model, layout)
     given = imitation.grafted(library, space, layout)
-    job.train(name, job.config(model, settings.replacement.tuning), given=lambda: given)
+    config, weight = job.config(model, settings.replacement.tuning), settings.replacement.distil
+    # The parent itself goes on as it learned: held against what it is, it would stand still.
+    if weight and layout != settings.parent():
+        teacher = distilling.Teacher(parent, config.compute)
+        objective = distilling.Distilled(model, teacher, weight)
+        job.train(name, config, given=lambda: given, objective=objective)
+    else:
+        job.train(name, config, given=lambda: given)
     tuned = loading.load(job.path(name), say=job.say).module
     fixed = spaces.Space(tuple(layout.encoder), tuple(layout.decoder))
     return {
@@ -319,8 +327,8 @@ def _added(
 
 def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:
     """Different layouts with as much attention as the one found, the rest feed-forward blocks."""
-    found = layouts.get("replacement") or layouts.get("supernet") or layouts["parent"]
-    space, draw = settings.space(), np.random.RandomState(settings.run.seed)
+    found, space = comparing.chosen(layouts), settings.space()
+    draw = np.random.RandomState(settings.run.seed)
     out: dict[str, Layout] = {}
     for _ in range(100 * settings.random):
         choices = [int(draw.randint(len(letters))) for _, _, letters in space.searched]
@@ -344,11 +352,12 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
 
 
 def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
-    """Each layout timed in place, beside what the table of blocks predicts."""
-    settings, table = job.settings, _table(job)
-    job.say(f"measuring what {len(layouts)} layouts take")
-    seen = latency.measure(
+    """Each layout timed in place, beside the sum of what its blocks took in the same rounds."""
+    settings = job.settings
+    job.say(f"measuring what {len(set(layouts.values()))} layouts take")
+    table, seen = latency.compared(
         settings.run.model,
+        settings.space(),
         list(layouts.values()),
         job.rows[: settings.run.batch_size],
         settings.run.compute,

@@ -57,15 +57,22 @@ class SupernetSearch:
 
 @dataclasses.dataclass
 class Replacement:
-    """Bercovich et al. 2024 (Puzzle); see imitation.py.
+    """Bercovich et al. 2024 (Puzzle); see imitation.py and distilling.py.
 
     Attributes:
         imitation: duration of the local imitation of the parent's blocks.
         tuning: duration of each candidate layout's training as a whole, from grafted blocks.
+        distil: share of the divergence from the parent in the loss of that training; see
+            distilling.py. 0: the data's own loss alone.
     """
 
     imitation: str = "500 steps"
     tuning: str = "300 steps"
+    distil: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.distil <= 1:
+            raise ValueError(f"distil={self.distil}: must be from 0 to 1")
 
 
 @dataclasses.dataclass

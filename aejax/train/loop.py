@@ -66,6 +66,7 @@ def train(
     download: bool = False,
     devices: sharding.Devices | None = None,
     given: Callable[[], dict[str, np.ndarray]] | None = None,
+    objective: Any = None,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -79,6 +80,7 @@ def train(
         download: whether TFDS may download what is missing.
         devices: those to train on; None for all.
         given: makes the parameters, by name, that a new run begins with in place of fresh ones.
+        objective: what trains in place of `config.model`: another loss of the same parameters.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.
@@ -91,7 +93,7 @@ def train(
         made, found = cluster.interruptible(
             stop if jax.process_count() == 1 else cluster.never,
             lambda: (
-                setup(config, sources, workdir, download, devices),
+                setup(config, sources, workdir, download, devices, objective),
                 newest(workdir, lines.append),
             ),
         )

@@ -134,6 +134,7 @@ def setup(
     workdir: str | None = None,
     download: bool = False,
     devices: sharding.Devices | None = None,
+    objective: Any = None,
 ) -> Setup:
     """Opens the data, lays out the devices and builds the model's functions; computes nothing.
 
@@ -143,6 +144,7 @@ def setup(
         workdir: a folder that may hold the run already; its statistics are used then.
         download: whether TFDS may download what is missing.
         devices: those that the mesh is laid over; None for all.
+        objective: what trains in place of the settings' model: another loss of the same parameters.
 
     Raises:
         InputError: whatever can be wrong in settings, data, devices or the folder.
@@ -177,7 +179,9 @@ def setup(
     }
     batch = abstract_batch(config, train.spec)
     try:
-        built = program(config.model, batch, config.optimizer, total, term_names(batch))
+        built = program(
+            objective or config.model, batch, config.optimizer, total, term_names(batch)
+        )
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)

@@ -237,3 +237,48 @@ def test_categorical_takes_bytes_as_they_are_stored():
     assert Categorical(300).mean(jnp.asarray(logits, jnp.bfloat16))[0, 0] == 299
     with pytest.raises(ValueError, match="classes=1: must be at least 2"):
         Categorical(1)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "outputs"),
+    [
+        (Bernoulli(), 1),
+        (Gaussian(0.3), 1),
+        (Gaussian(0.3, activation="sigmoid"), 1),
+        (Gaussian(variance="learned"), 2),
+        (Categorical(classes=5), 5),
+    ],
+)
+def test_a_divergence_is_the_mean_difference_of_log_p_over_what_the_teacher_draws(
+    likelihood, outputs
+):
+    teacher, own = RANDOM.randn(2, 6, 1, outputs).astype(np.float32)
+    found = np.asarray(likelihood.divergence(teacher, own))
+    drawn = _draws(likelihood, teacher[:, 0])  # [draws, 6, 1], with weights
+    x, weight = (each.astype(np.float32) for each in drawn)
+    gap = [np.asarray(likelihood.log_prob(each[None], x), np.float64) for each in (teacher, own)]
+    exact = np.sum(weight * (gap[0] - gap[1]), axis=0)
+    np.testing.assert_allclose(found, exact, rtol=2e-4, atol=2e-5)
+    assert (found > 0).all()
+    np.testing.assert_allclose(likelihood.divergence(own, own), np.zeros((6, 1)), atol=1e-6)
+
+
+def _draws(likelihood, teacher):
+    """Values and their weights under p(x given these): all symbols, or Gauss-Hermite nodes."""
+    if isinstance(likelihood, Gaussian):
+        nodes, weights = np.polynomial.hermite_e.hermegauss(20)
+        deviation = (
+            np.exp(np.asarray(likelihood.log_deviation(teacher)))
+            if likelihood.learned
+            else np.full(len(teacher), likelihood.deviation)
+        )
+        x = np.asarray(likelihood.mean(teacher))[None] + nodes[:, None] * deviation[None]
+        weight = np.tile(weights[:, None] / weights.sum(), (1, len(teacher)))
+        return x[..., None], weight[..., None]
+    if isinstance(likelihood, Bernoulli):
+        logits = np.concatenate([np.zeros_like(teacher), teacher], axis=-1)
+    else:
+        logits = teacher
+    p = special.softmax(np.float64(logits), axis=-1).T
+    x = np.tile(np.arange(len(p))[:, None], (1, len(teacher)))
+    return x[..., None], p[..., None]

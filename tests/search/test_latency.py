@@ -46,3 +46,14 @@ def test_forward_is_the_loss_and_training_its_gradient_too(monkeypatch):
     monkeypatch.setattr(latency, "_programs", lambda *arguments: programs)
     monkeypatch.setattr(latency, "_seconds", lambda run, count: seconds[run])
     assert latency.of_models([toys.autoencoder()], toys.rows(8), "float32") == [Latency(1.0, 3.0)]
+
+
+def test_layouts_are_timed_in_the_rounds_that_make_the_table():
+    """Of a layout that is one of the table's own, the sum of its blocks is what was measured."""
+    layouts = [toys.SPACE.filled("f"), toys.PARENT, toys.SPACE.filled("i")]
+    table, seen = latency.compared(toys.autoencoder(), toys.SPACE, layouts, toys.rows(4), rounds=2)
+    assert list(seen) == layouts
+    for own in (layouts[0], layouts[2]):
+        predicted = table.predicted(own, toys.SPACE)
+        for kind in ("forward", "training"):
+            assert getattr(predicted, kind) == pytest.approx(getattr(seen[own], kind), rel=1e-9)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from aejax import loading
 from aejax.errors import InputError
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.run import search
@@ -187,6 +188,32 @@ def test_parameters_are_a_price(tmp_path):
     for layout, price in front.items():
         # The first slot alone is searched.
         assert price == pytest.approx(blocks[layout[0]]), layout
+
+
+def test_the_front_learns_from_the_parent(tmp_path, monkeypatch):
+    """Every layout but the parent, which goes on as it learned; the folders stay readable."""
+    own = settings(method="replacement", seeds=0, margin=0.0)
+    own.replacement = Replacement("8 steps", "4 steps", distil=1.0)
+    taught, train = {}, loop.train
+
+    def noted(config, workdir, *rest, **given):
+        taught[os.path.relpath(workdir, tmp_path)] = given.get("objective")
+        return train(config, workdir, *rest, **given)
+
+    monkeypatch.setattr(loop, "train", noted)
+    found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert found is not None
+    front = {name for name in taught if name.startswith("front/")}
+    assert front == {f"front/{one['layout']}".replace("|", "-") for one in _front(found)}
+    assert len(front) > 1
+    for name, objective in taught.items():
+        learns = name in front - {"front/afwa-if"}
+        assert (objective is not None) == learns, name
+    assert loading.load(str(tmp_path / "front" / "ffwa-if")).step == 4
+
+
+def _front(found):
+    return found["replacement"]["front"]
 
 
 def test_slots_are_dealt_out_anew_for_each_seed():

@@ -1,0 +1,73 @@
+"""A layout that learns, as a whole, to give what its parent gives.
+
+Puzzle's last stage (Bercovich et al. 2024, "Puzzle: Distillation-Based NAS", section 5; Hinton et
+al. 2015, "Distilling the Knowledge in a Neural Network"): the loss of a row is
+
+    weight KL(p(x given the parent) || p(x given the layout)) - (1 - weight) log p(x) + penalties,
+
+of the same rows with the same draws. The parameters are those of the layout's own autoencoder,
+and so a run's folder is one of that autoencoder: the parent is no part of it.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax.models import Autoencoder
+from aejax.models.autoencoder import AutoencoderModule, Ran
+from aejax.models.batch import Batch, Context
+from aejax.train.step import cast
+
+
+class Teacher:
+    """A trained autoencoder as a function of a batch; no part of what is trained or saved."""
+
+    def __init__(self, module: AutoencoderModule, compute: str = "float32"):
+        graph, state = nnx.split(module)
+        self._graph = graph
+        self._state = jax.tree.map(
+            lambda leaf: np.asarray(cast(leaf, compute)), nnx.to_pure_dict(state)
+        )
+
+    def __call__(self, batch: Batch, context: Context) -> Ran:
+        """What it gives, without a gradient."""
+        module: Any = nnx.merge(self._graph, self._state)
+        return jax.lax.stop_gradient(module.run(batch, context))
+
+
+@dataclasses.dataclass
+class Distilled:
+    """What trains in place of an autoencoder (`objective` of aejax.train.loop.train).
+
+    Attributes:
+        model: the layout's autoencoder.
+        teacher: the parent, with the same likelihood and bottleneck.
+        weight: of the divergence from the parent, from 0 to 1.
+    """
+
+    model: Autoencoder
+    teacher: Teacher
+    weight: float
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "DistilledModule":
+        return DistilledModule(self, batch, rngs)
+
+
+class DistilledModule(AutoencoderModule):
+    """The autoencoder with a parent to learn from; evaluated it is what it is without."""
+
+    def __init__(self, distilled: Distilled, batch: Batch, rngs: nnx.Rngs):
+        super().__init__(distilled.model, batch.x.shape[1:], rngs)
+        self.teacher = nnx.static(distilled.teacher)
+        self.weight = nnx.static(distilled.weight)
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        if context is None or not context.training:
+            return super().loss(batch, context)
+        ran = self.run(batch, context)
+        loss, terms = self.objective(batch, context, ran)
+        away = self.divergence(batch, self.teacher(batch, context), ran)
+        return loss + self.weight * (away - terms["nll"]), {**terms, "divergence": away}

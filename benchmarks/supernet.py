@@ -1,0 +1,114 @@
+"""A supernet's training step against the steps of what it is made of.
+
+    python -m benchmarks.supernet [--config=search_par] [--length=64] [--rounds=9]
+
+prints one JSON line. A supernet holds every candidate of a slot, so a step of it may take as long
+as one step of each candidate: the model with the first letter in all searched slots, with the
+second, and so on, summed. `blocks` is a step before the search begins, `searching` the mean of steps in it
+(of which a share moves the architecture weights, on rows of their own: `config.supernet.share`).
+The trainer's own dispatches are timed, on random symbols, in turns.
+"""
+
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from aejax.data.sources.base import Arrays
+from aejax.search import Search
+from aejax.search.space import with_layout
+from aejax.search.supernet import Pairs, Supernet
+from aejax.train.setup import setup
+from benchmarks.dispatch import Dispatch, mean_loss
+from benchmarks.ratios import ratio, spread
+
+_CONFIG = flags.DEFINE_string("config", "search_par", "A search of text.")
+_LENGTH = flags.DEFINE_integer("length", 64, "Symbols of a row.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each is run.", lower_bound=1)
+
+BAR = 1.0
+_ROWS, _STEPS, _NEVER = 1024, 20, 10**9
+
+
+def sides(made: Search) -> dict[str, Callable[[], float]]:
+    """Seconds a step of each side, measured anew at each call."""
+    space, own, symbols = made.space(), made.supernet, made.run.model.symbols
+    draw = np.random.RandomState(0).randint(symbols, size=(_ROWS, _LENGTH.value))
+    rows = Arrays(draw.astype(np.uint8), None, None)
+    out = {}
+    for letter in sorted(space.letters):
+        model = with_layout(made.run.model, space.filled(letter))
+        out[letter] = _seconds(made, model, rows)
+    for name, warmup in (("blocks", _NEVER), ("searching", 0)):
+        price, heat = dict.fromkeys(space.letters, 1.0), (own.temperature[0], own.temperature[1])
+        model = Supernet(
+            made.run.model,
+            space,
+            price,
+            own.cost_weight,
+            own.target,
+            float("inf"),
+            warmup,
+            own.anneal,
+            heat,
+            own.share,
+            own.rate,
+            made.run.seed,
+        )
+        out[name] = _seconds(made, model, Pairs(rows, rows))
+    return out
+
+
+def _seconds(made: Search, model: Any, rows: Any) -> Callable[[], float]:
+    made.run.model, kept = model, made.run.model
+    dispatch = Dispatch(setup(made.run, (rows, rows), devices=jax.devices()[:1]))
+    made.run.model = kept
+    state, window = dispatch(dispatch.init(), _STEPS)
+    mean_loss(window)
+    held = [state]
+
+    def run() -> float:
+        start = time.perf_counter()
+        held[0], window = dispatch(held[0], _STEPS)
+        mean_loss(window)
+        return (time.perf_counter() - start) / _STEPS
+
+    return run
+
+
+def main(argv: list[str]) -> None:
+    """Measures, and prints one line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1:]}: not accepted")
+    made: Search = importlib.import_module(f"configs.{_CONFIG.value}").get_config()
+    each = sides(made)
+    found: dict[str, list[float]] = {name: [] for name in each}
+    for _ in range(_ROUNDS.value):
+        for name, run in each.items():
+            found[name].append(run())
+    letters = sorted(made.space().letters)
+    total = [sum(times) for times in zip(*(found[letter] for letter in letters), strict=True)]
+    ratios = {name: ratio(found[name], total) for name in ("blocks", "searching")}
+    result = {
+        "benchmark": "supernet",
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "config": _CONFIG.value,
+        "rounds": _ROUNDS.value,
+        "milliseconds": {name: spread(times, 1e-3) for name, times in found.items()},
+        "ratio": ratios,
+        "met": ratios["searching"]["best"] <= BAR,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,52 @@
+"""Search: which slots of a masked transformer of image patches need attention.
+
+    python -m launch.search --config=search_patches --config.run.data.source=idx:FOLDER
+
+FOLDER holds MNIST's or Fashion-MNIST's four IDX files.
+"""
+
+from aejax.config import Config, Data, Evaluation
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Transformer
+from aejax.models.corruption import Hidden
+from aejax.models.likelihood import Bernoulli
+from aejax.search import Replacement, Search, SupernetSearch
+from aejax.train.optimizer import Adam
+
+
+def get_config() -> Search:
+    """Four layers of 64, half of an image's 49 patches hidden; 95 % train, 5 % choose."""
+    return Search(
+        run=Config(
+            data=Data(),
+            model=Autoencoder(
+                coder=Transformer(
+                    width=64,
+                    heads=4,
+                    feed_forward=256,
+                    encoder_layout="interleaved:4",
+                    decoder_layout="i",
+                    patch=4,
+                ),
+                latent_dim=0,
+                bottleneck=Plain(activation="linear"),
+                likelihood=Bernoulli(),
+                corruption=Hidden(rate=0.5, patch=4),
+            ),
+            optimizer=Adam(learning_rate=2e-3),
+            batch_size=64,
+            duration="800 steps",
+            evaluation=Evaluation(every=""),
+        ),
+        encoder_space=("afi",),
+        supernet=SupernetSearch(duration="1500 steps", anneal=600, cost_weight=0.5),
+        replacement=Replacement(imitation="300 steps", tuning="300 steps"),
+        held=0.05,
+        learned=100.0,
+        margin=0.5,
+        controls=("par:4:4", "sandwich:2:4", "ffffffff"),
+        random=1,
+        seeds=3,
+        latency=True,
+    )

@@ -1,0 +1,85 @@
+"""Distillation: its loss against an independent sum, what it trains, and what it leaves behind."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy import special
+
+from aejax import loading
+from aejax.data.sources.base import Arrays
+from aejax.models import Batch
+from aejax.search import distilling
+from aejax.search import space as spaces
+from aejax.search.space import Layout
+from aejax.train import loop
+from tests.search import toys
+
+DEVICES = jax.devices()[:1]
+ROWS = toys.rows(6)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A parent with random parameters, and a child of another layout that learns from it."""
+    parent = toys.scrambled(toys.made(toys.autoencoder(), ROWS))
+    model = spaces.with_layout(toys.autoencoder(), Layout("ffwf", "if"))
+    settings = distilling.Distilled(model, distilling.Teacher(parent), 0.7)
+    child = settings.init(nnx.Rngs(1), Batch(jnp.asarray(ROWS)))
+    return parent, toys.scrambled(child)
+
+
+def test_the_loss_is_a_share_of_the_divergence_and_a_share_of_the_datas_own(pair):
+    parent, child = pair
+    batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
+    loss, terms = child.loss(batch, context)
+    logits = [np.float64(each.run(batch, context).parameters) for each in (parent, child)]
+    hidden = np.asarray(child.run(batch, context).weight)
+    own, other = (special.log_softmax(each, axis=-1) for each in logits)
+    divergence = np.sum(hidden[..., None] * np.exp(own) * (own - other)) / len(ROWS)
+    picked = np.take_along_axis(other, ROWS[..., None].astype(int), axis=-1)[..., 0]
+    nll = -np.sum(hidden * picked) / len(ROWS)
+    assert 0 < hidden.mean() < 1 and divergence > 0.1
+    assert terms["divergence"] == pytest.approx(divergence, rel=1e-4)
+    assert terms["nll"] == pytest.approx(nll, rel=1e-4)
+    assert loss == pytest.approx(0.7 * divergence + 0.3 * nll, rel=1e-4)
+
+
+def test_evaluated_it_is_the_autoencoder(pair):
+    child = pair[1]
+    plain = child.settings.init(nnx.Rngs(0), Batch(jnp.asarray(ROWS)))
+    nnx.update(plain, nnx.state(child))
+    batch = Batch(jnp.asarray(ROWS))
+    assert child.loss(batch)[0] == plain.loss(batch)[0]
+    assert set(child.loss(batch)[1]) == set(plain.loss(batch)[1])
+
+
+def test_the_parent_is_no_part_of_what_is_trained(pair):
+    child = pair[1]
+    fresh = child.settings.init(nnx.Rngs(0), Batch(jnp.asarray(ROWS)))
+    assert jax.tree.structure(nnx.state(child)) == jax.tree.structure(nnx.state(fresh))
+
+
+def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path, pair):
+    """Eight devices and one follow the same losses; the folder is an autoencoder's own."""
+    parent, ends = pair[0], []
+    model = toys.autoencoder()
+    for devices in (jax.devices(), jax.devices()[:1]):
+        config = toys.config(model)
+        config.duration, config.log_every = "60 steps", 20
+        place = str(tmp_path / str(len(devices)))
+        objective = distilling.Distilled(model, distilling.Teacher(parent), 1.0)
+        source = Arrays(toys.rows(64), None, None)
+        loop.train(
+            config, place, (source, source), quiet=True, devices=devices, objective=objective
+        )
+        module = loading.load(place).module  # as launch.evaluate reads it
+        assert type(module).__name__ == "AutoencoderModule"
+        batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
+        gap = module.divergence(batch, parent.run(batch, context), module.run(batch, context))
+        ends.append(float(gap))
+    fresh = toys.made(model, ROWS)
+    before = fresh.divergence(batch, parent.run(batch, context), fresh.run(batch, context))
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+    assert ends[0] < 0.7 * before
