@@ -4,9 +4,9 @@
 
 prints one JSON line. A supernet holds every candidate of a slot, so a step of it may take as long
 as one step of each candidate: the model with the first letter in all searched slots, with the
-second, and so on, summed. `blocks` is a step before the search begins, `searching` the mean of steps in it
-(of which a share moves the architecture weights, on rows of their own: `config.supernet.share`).
-The trainer's own dispatches are timed, on random symbols, in turns.
+second, and so on, summed. `blocks` is a step before the search begins, `searching` the mean of
+steps in it (of which a share moves the architecture weights, on rows of their own:
+`config.supernet.share`). The trainer's own dispatches are timed, on random symbols, in turns.
 """
 
 import importlib
