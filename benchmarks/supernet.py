@@ -3,10 +3,11 @@
     python -m benchmarks.supernet [--config=search_par] [--length=64] [--rounds=9]
 
 prints one JSON line. A supernet holds every candidate of a slot, so a step of it may take as long
-as one step of each candidate: the model with the first letter in all searched slots, with the
-second, and so on, summed. `blocks` is a step before the search begins, `searching` the mean of
-steps in it (of which a share moves the architecture weights, on rows of their own:
-`config.supernet.share`). The trainer's own dispatches are timed, on random symbols, in turns.
+as one step of each candidate: the model with the first candidate in every searched slot, with the
+second, and so on, summed, each with all that stands around the slots. `blocks` is a step before the
+search begins, `searching` the mean of steps in it (of which a share moves the architecture weights,
+on rows of their own: `config.supernet.share`). The trainer's own dispatches are timed, on random
+symbols, in turns.
 """
 
 import importlib
@@ -42,9 +43,9 @@ def sides(made: Search) -> dict[str, Callable[[], float]]:
     draw = np.random.RandomState(0).randint(symbols, size=(_ROWS, _LENGTH.value))
     rows = Arrays(draw.astype(np.uint8), None, None)
     out = {}
-    for letter in sorted(space.letters):
-        model = with_layout(made.run.model, space.filled(letter))
-        out[letter] = _seconds(made, model, rows)
+    for number in range(len(space.searched[0][2])):
+        layout = space.layout([number] * len(space.searched))
+        out[str(layout)] = _seconds(made, with_layout(made.run.model, layout), rows)
     for name, warmup in (("blocks", _NEVER), ("searching", 0)):
         price, heat = dict.fromkeys(space.letters, 1.0), (own.temperature[0], own.temperature[1])
         model = Supernet(
@@ -87,13 +88,18 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1:]}: not accepted")
     made: Search = importlib.import_module(f"configs.{_CONFIG.value}").get_config()
+    counts = {len(letters) for _, _, letters in made.space().searched}
+    if len(counts) > 1 or not made.run.model.symbols:
+        raise app.UsageError(
+            f"--config={_CONFIG.value}: must be a search of text, with as many candidates a slot"
+        )
     each = sides(made)
     found: dict[str, list[float]] = {name: [] for name in each}
     for _ in range(_ROUNDS.value):
         for name, run in each.items():
             found[name].append(run())
-    letters = sorted(made.space().letters)
-    total = [sum(times) for times in zip(*(found[letter] for letter in letters), strict=True)]
+    parts = [times for name, times in found.items() if name not in ("blocks", "searching")]
+    total = [sum(times) for times in zip(*parts, strict=True)]
     ratios = {name: ratio(found[name], total) for name in ("blocks", "searching")}
     result = {
         "benchmark": "supernet",

@@ -30,9 +30,12 @@ class Difference:
         return f"{self.mean:+.3g} ± {self.half:.2g}"
 
     def against(self, margin: float) -> str:
-        """Whether something is worse by less than a margin, or by more, or neither was shown."""
+        """Whether it is better, worse by less than a margin or by more, or none of it was shown."""
+        if self.mean + self.half < 0:
+            return "better"
         if self.mean + self.half <= margin:
-            return f"within the margin of {margin:g}"
+            worse = "worse, but " if self.mean - self.half > 0 else ""
+            return f"{worse}within the margin of {margin:g}"
         if self.mean - self.half > margin:
             return f"worse by more than the margin of {margin:g}"
         return f"not shown to be within the margin of {margin:g}"
@@ -129,8 +132,10 @@ def _against_rules(found: dict[str, Any], losses: dict[str, np.ndarray], own: st
         ruled = name == "cosine" or ":" in name
         if ruled and layout != own:
             than = difference(losses[own], losses[layout])
-            beside = than.against(found["margin"])
-            yield f"{own}: {than} nats a row against {name}, {layout} (95 %): {beside}"
+            yield (
+                f"{own} ({_attention(own)} blocks of attention): {than} nats a row against {name},"
+                f" {layout} ({_attention(layout)}) (95 %): {than.against(found['margin'])}"
+            )
 
 
 def _against_random(
@@ -139,14 +144,19 @@ def _against_random(
     """The layout chosen beside the median of random ones, and what time these take."""
     than = difference(losses[own], np.median([losses[layout] for layout in drawn], axis=0))
     said = (
-        f"{own}: {than} nats a row against the median of {len(drawn)} random layouts with as"
-        " much attention (95 %)"
+        f"{own}: {than} nats a row against the median of {len(drawn)} random layouts of the"
+        " same blocks (95 %, over seeds)"
     )
     if latency := found.get("latency"):
         time = latency[own]["measured"]["training"]
         times = [latency[layout]["measured"]["training"] / time for layout in drawn]
         said += f", which take {min(times):.2f} to {max(times):.2f} of its time in training"
     return said
+
+
+def _attention(layout: str) -> int:
+    """How many blocks of attention it has."""
+    return sum(letter in ATTENTION for letter in layout)
 
 
 def _predicted(found: dict[str, Any]) -> Iterator[str]:
@@ -157,8 +167,8 @@ def _predicted(found: dict[str, Any]) -> Iterator[str]:
         if away:
             near = sum(each <= _NEAR for each in away)
             yield (
-                f"the sum of blocks is within {_NEAR:.0%} of {near} of {len(away)} layouts'"
-                f" {kind} times, {max(away):.1%} off at most"
+                f"the sum of blocks, timed in the same rounds, is within {_NEAR:.0%} of {near} of"
+                f" {len(away)} layouts' {kind} times, {max(away):.1%} off at most"
             )
 
 
@@ -184,8 +194,8 @@ def _against_parent(found: dict[str, Any], losses: dict[str, np.ndarray], layout
     """A layout beside the parent: attention, time and loss."""
     parent = found["layouts"]["parent"]
     than = difference(losses[layout], losses[parent])
-    blocks = [sum(letter in ATTENTION for letter in each) for each in (layout, parent)]
-    said = f"{layout} has {blocks[0]} blocks of attention for the parent's {blocks[1]}"
+    said = f"{layout} has {_attention(layout)} blocks of attention for the parent's"
+    said += f" {_attention(parent)}"
     if latency := found.get("latency"):
         saved = [
             1 - latency[layout]["measured"][kind] / latency[parent]["measured"][kind]

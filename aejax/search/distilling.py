@@ -19,14 +19,21 @@ from flax import nnx
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule, Ran
 from aejax.models.batch import Batch, Context
+from aejax.search import space as spaces
 from aejax.train.step import cast
 
 
 class Teacher:
-    """A trained autoencoder as a function of a batch; no part of what is trained or saved."""
+    """A trained autoencoder as a function of a batch; no part of what is trained or saved.
+
+    It sees what the layout sees, corrupted alike, but leaves nothing out of its blocks (dropout).
+    """
 
     def __init__(self, module: AutoencoderModule, compute: str = "float32"):
-        graph, state = nnx.split(module)
+        whole = spaces.copied(module)
+        for coder in (whole.encoder, whole.decoder):
+            coder.settings = nnx.static(dataclasses.replace(coder.settings, dropout=0.0))
+        graph, state = nnx.split(whole)
         self._graph = graph
         self._state = jax.tree.map(
             lambda leaf: np.asarray(cast(leaf, compute)), nnx.to_pure_dict(state)

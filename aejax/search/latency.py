@@ -53,10 +53,10 @@ class Table:
     blocks: dict[str, Latency]
 
     def predicted(self, layout: Layout, space: Space) -> Latency | None:
-        """The sum for a layout's searched slots; None where one holds what is no candidate."""
-        letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
-        if not set(letters) <= set(self.blocks):
+        """The sum for a layout's searched slots; None where it is not one of the space's."""
+        if not space.holds(layout):
             return None
+        letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
         return Latency(
             *(
                 getattr(self.empty, name)

@@ -1,23 +1,24 @@
 """A search from its settings to a report; started again, it goes on where it was.
 
     WORKDIR/search.json     the settings
-    WORKDIR/latency.json    what blocks cost
+    WORKDIR/latency.json    what blocks take, where that is their price
     WORKDIR/supernet/       a run: the supernet;       supernet.json    the layout that it found
     WORKDIR/parent/         a run: the parent
     WORKDIR/library/        a run: candidates imitate the parent's blocks
     WORKDIR/front/LAYOUT/   runs: layouts of rising price, grafted and tuned
                                                        replacement.json the scores and the front
     WORKDIR/again/NAME/     runs: each layout from nothing, each seed
-    WORKDIR/latencies.json  what each layout takes
+    WORKDIR/latencies.json  what each layout takes, and each block in the same rounds
     WORKDIR/layouts.json    all layouts and what was measured of them
     WORKDIR/report.html     the same to look at
 
 Everything that trains is a run like any other, in its own folder, and whatever is decided is
 written before the next thing begins: nothing is trained, scored or timed twice. A search that has
 ended takes more seeds, controls, random layouts or arms (--config.seeds=5): what is new is trained,
-and the last two files are written again, all layouts being timed in one go.
+and where there are other layouts all are timed once more, in one go.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -30,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import cluster, files, kinds, loading
+from aejax import cluster, files, folder, kinds, loading
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
@@ -51,6 +52,8 @@ COLLAPSED = "collapsed"
 _SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"
 # Settings of what is compared, and not of what is found: a search that has ended takes new ones.
 _COMPARED = ("controls", "equal", "latency", "random", "seeds")
+# Tries for each random layout.
+_DRAWS = 1000
 # Rows by which blocks' outputs are compared with their inputs.
 _SIMILAR = 256
 
@@ -91,11 +94,12 @@ def search(
     rest = {"stop": stop, "quiet": quiet, "devices": devices}
     learning = Part(made.train, 0, cut)
     job = Job(settings, workdir, learning, judging, made.test, made.preparation, rest)
-    _claim(job)
-    try:
-        return job.kept(_FOUND, lambda: _found(job))
-    except Stopped:
-        return None
+    with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
+        _claim(job)
+        try:
+            return job.kept(_FOUND, lambda: _found(job))
+        except Stopped:
+            return None
 
 
 def _claim(job: Job) -> None:
@@ -111,8 +115,7 @@ def _claim(job: Job) -> None:
             f" use another folder, or the old values; only {', '.join(_COMPARED)} may change"
         )
     if changed:
-        for name in (_FOUND, _TIMES):
-            job.forget(name)
+        job.forget(_FOUND)
         files.write(job.path(_SETTINGS), json.dumps(mine, indent=1))
 
 
@@ -130,14 +133,16 @@ def _found(job: Job) -> dict[str, Any]:
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
-    layouts |= _random(settings, layouts)
+    layouts |= _random(job, layouts)
     if "replacement" in out:
         out["scores"] = _added(settings.space(), out["replacement"]["scores"], layouts)
     if settings.seeds:
         out["again"] = _again(job, layouts)
         out["equal"] = {what: equal.arms(job, layouts, what) for what in settings.equal}
     if settings.latency:
-        out["latency"] = job.kept(_TIMES, lambda: _latencies(job, layouts))
+        if set(_latencies(job, layouts)) != {str(layout) for layout in layouts.values()}:
+            job.forget(_TIMES)
+        out["latency"] = _latencies(job, layouts)
     out["layouts"] = {name: str(layout) for name, layout in layouts.items()}
     return out
 
@@ -314,10 +319,7 @@ def _added(
     """The sum of each layout's scores, of those that are made of candidates."""
     out = {}
     for layout in layouts.values():
-        slots = [
-            (letters, getattr(layout, stack)[number]) for stack, number, letters in space.searched
-        ]
-        if all(letter in letters for letters, letter in slots):
+        if space.holds(layout):
             choices = space.choices(layout)
             out[str(layout)] = sum(
                 each[choice] for each, choice in zip(scores, choices, strict=True)
@@ -325,19 +327,28 @@ def _added(
     return out
 
 
-def _random(settings: Search, layouts: dict[str, Layout]) -> dict[str, Layout]:
-    """Different layouts with as much attention as the one found, the rest feed-forward blocks."""
-    found, space = comparing.chosen(layouts), settings.space()
+def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
+    """Different layouts of the blocks that the one found has, in other slots."""
+    settings, space = job.settings, job.settings.space()
+    found = comparing.chosen(layouts)
+    letters = [getattr(found, stack)[number] for stack, number, _ in space.searched]
     draw = np.random.RandomState(settings.run.seed)
     out: dict[str, Layout] = {}
-    for _ in range(100 * settings.random):
-        choices = [int(draw.randint(len(letters))) for _, _, letters in space.searched]
-        layout = space.layout(choices)
-        alike = all(layout.count(each) == found.count(each) for each in (ATTENTION, "i"))
-        if alike and layout not in out.values():
-            out[f"random {len(out) + 1}"] = layout
+    for _ in range(_DRAWS * settings.random):
+        dealt = [letters[place] for place in draw.permutation(len(letters))]
+        fits = all(one in each for one, (_, _, each) in zip(dealt, space.searched, strict=True))
+        if fits:
+            choices = [
+                each.index(one) for one, (_, _, each) in zip(dealt, space.searched, strict=True)
+            ]
+            layout = space.layout(choices)
+            if layout not in (found, *out.values()):
+                out[f"random {len(out) + 1}"] = layout
         if len(out) == settings.random:
             break
+    else:
+        if settings.random:
+            job.say(f"config.random={settings.random}: {len(out)} different ones were found")
     return out
 
 
@@ -353,21 +364,28 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
 
 def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout timed in place, beside the sum of what its blocks took in the same rounds."""
-    settings = job.settings
-    job.say(f"measuring what {len(set(layouts.values()))} layouts take")
-    table, seen = latency.compared(
-        settings.run.model,
-        settings.space(),
-        list(layouts.values()),
-        job.rows[: settings.run.batch_size],
-        settings.run.compute,
-    )
-    out: dict[str, Any] = {}
-    for layout, one in seen.items():
-        out[str(layout)] = {"measured": dataclasses.asdict(one)}
-        if predicted := table.predicted(layout, settings.space()):
-            out[str(layout)]["predicted"] = dataclasses.asdict(predicted)
-    return out
+    settings, space = job.settings, job.settings.space()
+    # Of these the sum is what was measured, by construction.
+    own = {space.filled(letter) for letter in {"i", *space.letters}}
+
+    def make() -> dict[str, Any]:
+        job.say(f"measuring what {len(set(layouts.values()))} layouts take")
+        table, seen = latency.compared(
+            settings.run.model,
+            space,
+            list(layouts.values()),
+            job.rows[: settings.run.batch_size],
+            settings.run.compute,
+        )
+        out: dict[str, Any] = {}
+        for layout, one in seen.items():
+            out[str(layout)] = {"measured": dataclasses.asdict(one)}
+            predicted = None if layout in own else table.predicted(layout, space)
+            if predicted:
+                out[str(layout)]["predicted"] = dataclasses.asdict(predicted)
+        return {"table": dataclasses.asdict(table), "layouts": out}
+
+    return job.kept(_TIMES, make).get("layouts", {})
 
 
 def _read(text: str) -> Layout:

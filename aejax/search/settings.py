@@ -99,11 +99,11 @@ class Search:
         judged: how many of these rows layouts are chosen by.
         controls: layouts to train beside those found, as par:5:4 or ffff; ENCODER|DECODER where
             both are searched.
-        random: how many random layouts, with as many blocks of attention as the one found.
+        random: how many random layouts, of the blocks that the one found has, in other slots.
         seeds: how often each layout is trained again from nothing; 0 for not at all.
         equal: parameters | latency: train the layouts found once more with feed-forward blocks so
             wide that they have the parent's parameters, or take its time in training.
-        latency: measure what each block and each layout takes.
+        latency: measure what each layout takes, and each block.
     """
 
     run: Config = dataclasses.field(default_factory=Config)
@@ -196,6 +196,11 @@ def check_search(settings: Search) -> None:
     for name, least in (("judged", 1), ("random", 0), ("seeds", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"config.{name}={getattr(settings, name)}: must be at least {least}")
+    if settings.replacement.distil and getattr(run.model.bottleneck, "samples", 1) > 1:
+        raise InputError(
+            f"config.replacement.distil={settings.replacement.distil}: must be 0 with"
+            f" config.run.model.bottleneck.samples={run.model.bottleneck.samples}"
+        )
     if not 0 < settings.held < 1:
         raise InputError(f"config.held={settings.held}: must be above 0 and below 1")
     _check_space(settings)

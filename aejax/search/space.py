@@ -57,6 +57,14 @@ class Space:
         """All candidates of the searched slots."""
         return {letter for _, _, letters in self.searched for letter in letters}
 
+    def holds(self, layout: Layout) -> bool:
+        """Whether every slot has one of its candidates."""
+        return all(
+            letter in letters
+            for stack in STACKS
+            for letter, letters in zip(getattr(layout, stack), getattr(self, stack), strict=True)
+        )
+
     def filled(self, letter: str) -> Layout:
         """Every searched slot with this letter, candidate or not; the others as they are."""
         made = {

@@ -19,6 +19,8 @@ def test_the_interval_is_that_of_the_paired_t_test(seeds):
 
 def test_what_was_not_shown_is_not_claimed():
     assert comparing.Difference(0.1, 0.1).against(0.25).startswith("within")
+    assert comparing.Difference(0.1, 0.05).against(0.25) == "worse, but within the margin of 0.25"
+    assert comparing.Difference(-0.1, 0.05).against(0.25) == "better"
     assert comparing.Difference(0.4, 0.1).against(0.25).startswith("worse")
     assert comparing.Difference(0.2, 0.1).against(0.25).startswith("not shown")
 
@@ -59,7 +61,7 @@ def test_a_layout_stands_beside_its_parent():
     assert "20.0 deviations" in said[0] and "nothing" not in said[0]
     assert "afff has 1 blocks of attention for the parent's 2" in said[1]
     assert "25% less time forward and 20% less in training" in said[1]
-    assert "+0.103" in said[1] and "within the margin of 0.25" in said[1]
+    assert "+0.103" in said[1] and said[1].endswith("worse, but within the margin of 0.25")
 
 
 def test_where_attention_does_nothing_that_is_said():
@@ -82,7 +84,7 @@ def test_random_layouts_are_the_measure_of_choice_and_scores():
         predicted = {"forward": 1.05 + 0.02 * number, "training": 4.0}
         own["latency"][name] = {"measured": times, "predicted": predicted}
     choice, score, forward, training = comparing.notes(own)[2:]
-    assert "-3.35" in choice and "the median of 6 random layouts" in choice
+    assert "-3.35" in choice and "the median of 6 random layouts of the same blocks" in choice
     assert "1.00 (95 %: 1.00 to 1.00); between two seeds: 1.00" in score
     assert "which take 1.00 to 1.12 of its time" in choice
     assert "10% of 3 of 6 layouts' forward times, 15.0% off" in forward
@@ -95,4 +97,5 @@ def test_a_layout_stands_beside_those_of_rules():
     own["again"]["faff"] = {"nll": [1.5, 1.6, 1.7]}
     own["latency"]["faff"] = own["latency"]["afff"]
     (said,) = [note for note in comparing.notes(own) if "par:2:2" in note]
-    assert said.startswith("afff: -0.397") and said.endswith("within the margin of 0.25")
+    assert said.startswith("afff (1 blocks of attention): -0.397") and said.endswith("better")
+    assert "par:2:2, faff (1)" in said

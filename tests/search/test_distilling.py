@@ -46,6 +46,20 @@ def test_the_loss_is_a_share_of_the_divergence_and_a_share_of_the_datas_own(pair
     assert loss == pytest.approx(0.7 * divergence + 0.3 * nll, rel=1e-4)
 
 
+def test_the_parent_leaves_nothing_out(pair):
+    """With dropout the parent gives what it gives without, though it is corrupted alike."""
+    batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
+    given = []
+    for dropout in (0.0, 0.5):
+        model = toys.autoencoder()
+        model.coder.dropout = dropout
+        parent = toys.scrambled(toys.made(model, ROWS))
+        given.append(distilling.Teacher(parent)(batch, context).parameters)
+        own = parent.run(batch, context).parameters
+        assert np.array_equal(own, given[-1]) == (dropout == 0)
+    np.testing.assert_array_equal(*given)
+
+
 def test_evaluated_it_is_the_autoencoder(pair):
     child = pair[1]
     plain = child.settings.init(nnx.Rngs(0), Batch(jnp.asarray(ROWS)))

@@ -6,7 +6,7 @@ import pytest
 
 from aejax.search import latency
 from aejax.search.latency import Latency, Table
-from aejax.search.space import Layout
+from aejax.search.space import Layout, Space
 from aejax.train import step
 from tests.search import toys
 
@@ -17,6 +17,9 @@ def test_a_prediction_is_the_empty_model_and_each_slots_block():
     # Slot 1 of the encoder and slot 0 of the decoder are not searched: they are in the empty model.
     found = table.predicted(Layout("afwi", "if"), toys.SPACE)
     assert found == Latency(10.0 + 3 + 2 + 0 + 1, 20.0 + 9 + 5 + 0 + 2)
+    # Of what is no layout of the space there is none, whether the slot is searched or not.
+    for other in (Layout("wfwi", "if"), Layout("aawi", "if"), Layout("afwi", "ff")):
+        assert table.predicted(other, toys.SPACE) is None
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
@@ -49,11 +52,15 @@ def test_forward_is_the_loss_and_training_its_gradient_too(monkeypatch):
 
 
 def test_layouts_are_timed_in_the_rounds_that_make_the_table():
-    """Of a layout that is one of the table's own, the sum of its blocks is what was measured."""
-    layouts = [toys.SPACE.filled("f"), toys.PARENT, toys.SPACE.filled("i")]
-    table, seen = latency.compared(toys.autoencoder(), toys.SPACE, layouts, toys.rows(4), rounds=2)
+    """The empty model is timed once, for the table and as a layout."""
+    space = Space(("afi", "f", "fi", "ai"), ("i", "f"))
+    layouts = [Layout("afii", "if"), toys.PARENT, space.filled("i")]
+    table, seen = latency.compared(toys.autoencoder(), space, layouts, toys.rows(4), rounds=2)
     assert list(seen) == layouts
-    for own in (layouts[0], layouts[2]):
-        predicted = table.predicted(own, toys.SPACE)
-        for kind in ("forward", "training"):
-            assert getattr(predicted, kind) == pytest.approx(getattr(seen[own], kind), rel=1e-9)
+    for kind in ("forward", "training"):
+        empty = getattr(seen[layouts[2]], kind)
+        assert getattr(table.empty, kind) == empty
+        predicted = table.predicted(layouts[0], space)
+        assert predicted is not None
+        added = getattr(table.blocks["a"], kind)
+        assert getattr(predicted, kind) == pytest.approx(empty + added, rel=1e-9)

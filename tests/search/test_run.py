@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import loading
+from aejax import files, folder, loading
 from aejax.errors import InputError
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.run import search
@@ -118,27 +118,83 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
 
 
 def test_more_to_compare_is_trained_and_nothing_else(whole, tmp_path, monkeypatch):
-    grown, trained = str(tmp_path / "grown"), []
+    grown, ended = str(tmp_path / "grown"), {}
     shutil.copytree(whole[0], grown)
-    own = loop.train
+    train = loop.train
 
-    def train(config, workdir, *rest, **given):
-        trained.append(os.path.relpath(workdir, grown))
-        return own(config, workdir, *rest, **given)
+    def noted(config, workdir, *rest, **given):
+        outcome = train(config, workdir, *rest, **given)
+        ended[os.path.relpath(workdir, grown)] = outcome.status
+        return outcome
 
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(loop, "train", noted)
     more = settings(seeds=2, controls=("wfwa",), latency=True)
     found = search(more, grown, quiet=True, devices=DEVICES)
-    monkeypatch.setattr(loop, "train", own)
-    assert found is not None and all(name.startswith("again/") for name in trained)
-    assert "wfwa|if" in found["again"] and "wfwa|if" in found["latency"]
+    assert found is not None and all(name.startswith("again/") for name in ended)
+    for name, status in ended.items():
+        old = name.endswith("-1000") and name != "again/wfwa-if-1000"
+        assert status == ("complete" if old else "done"), name
     for layout, measured in found["again"].items():
-        assert len(measured["nll"]) == 2
         before = whole[1]["again"].get(layout, measured)
-        assert measured["nll"][:1] == before["nll"][:1], layout
+        assert len(measured["nll"]) == 2 and measured["nll"][:1] == before["nll"][:1], layout
+    assert set(found["latency"]) == set(found["layouts"].values())
+    # wfwa is no layout of the space; of the others, with one slot searched, a sum says nothing.
+    assert not any("predicted" in one for one in found["latency"].values())
+
+    ended.clear()
+    again = search(
+        settings(seeds=2, controls=("wfwa", "ffff"), latency=True),
+        grown,
+        quiet=True,
+        devices=DEVICES,
+    )
+    assert again is not None and "ffff|if" in again["latency"]
+    news = {"again/ffff-if-1000", "again/ffff-if-1001"}
+    assert {name for name, status in ended.items() if status == "done"} == news
+    report.text(again)
     # Less to compare takes nothing back: what was trained stays.
     assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
     assert os.path.isdir(os.path.join(grown, "again", "wfwa-if-1001"))
+
+
+def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch):
+    """Between the old results going and the new settings standing: either command goes on."""
+    grown, write = str(tmp_path / "grown"), files.write
+    shutil.copytree(whole[0], grown)
+
+    def killed(path, text):
+        if path.endswith("search.json"):
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(files, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(settings(seeds=2), grown, quiet=True, devices=DEVICES)
+    monkeypatch.setattr(files, "write", write)
+    assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
+    found = search(settings(seeds=2), grown, quiet=True, devices=DEVICES)
+    assert found is not None and len(found["again"]["afwa|if"]["nll"]) == 2
+
+
+def test_two_searches_in_one_folder_are_refused(whole):
+    with (
+        folder.locked(whole[0]),
+        pytest.raises(InputError, match="another process is training in this folder"),
+    ):
+        search(settings(), whole[0], quiet=True, devices=DEVICES)
+
+
+def test_random_layouts_have_the_blocks_of_the_one_found_and_are_different(tmp_path):
+    own = settings(
+        encoder_space=("af",), controls=(), method="none", seeds=0, random=5, latency=False
+    )
+    own.run.model.coder.encoder_layout = "afaf"
+    found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert found is not None
+    drawn = [layout for name, layout in found["layouts"].items() if name.startswith("random")]
+    # afaf has two of four: five others in all.
+    assert len(set(drawn)) == 5 and found["layouts"]["parent"] not in drawn
+    assert all(sorted(layout) == sorted(found["layouts"]["parent"]) for layout in drawn)
 
 
 def test_a_parent_that_has_learned_nothing_is_not_searched(tmp_path):
