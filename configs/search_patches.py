@@ -2,7 +2,7 @@
 
     python -m launch.search --config=search_patches --config.run.data.source=idx:FOLDER
 
-FOLDER holds MNIST's or Fashion-MNIST's four IDX files.
+FOLDER holds MNIST's or Fashion-MNIST's four IDX files. No result stands here yet.
 """
 
 from aejax.config import Config, Data, Evaluation

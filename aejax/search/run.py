@@ -328,9 +328,13 @@ def _added(
 
 
 def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
-    """Different layouts of the blocks that the one found has, in other slots."""
+    """Different networks of the blocks that the one found has, in other slots.
+
+    Where the slots that hold nothing stand in a stack makes no difference.
+    """
     settings, space = job.settings, job.settings.space()
     found = comparing.chosen(layouts)
+    known = {str(found).replace("i", "")}
     letters = [getattr(found, stack)[number] for stack, number, _ in space.searched]
     draw = np.random.RandomState(settings.run.seed)
     out: dict[str, Layout] = {}
@@ -342,7 +346,9 @@ def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
                 each.index(one) for one, (_, _, each) in zip(dealt, space.searched, strict=True)
             ]
             layout = space.layout(choices)
-            if layout not in (found, *out.values()):
+            network = str(layout).replace("i", "")
+            if network not in known:
+                known.add(network)
                 out[f"random {len(out) + 1}"] = layout
         if len(out) == settings.random:
             break
