@@ -1,6 +1,7 @@
 """Pictures as PNG bytes: arrays by Pillow, plots by Matplotlib's objects (no global state)."""
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ _GREY = "#4c566a"
 # More classes than this cannot be told apart by colours in a legend.
 MOST_COLOURS = 20
 _MOST_POINTS = 20_000
+# So many times as far from the least as the middle: such points would squeeze all others together.
+_FAR = 10.0
 
 
 def image_png(image: np.ndarray) -> bytes:
@@ -93,29 +96,42 @@ def lines_png(
 
 
 def points_png(
-    points: dict[str, tuple[float, np.ndarray]], axes: tuple[str, str], line: list[str]
+    points: dict[str, tuple[float, np.ndarray]],
+    axes: tuple[str, str],
+    line: list[str],
+    unnamed: Collection[str] = (),
 ) -> bytes:
-    """Named points with error bars of one standard deviation.
+    """Named points with error bars of one standard deviation; those far above stand at the edge.
 
     Args:
         points: {name: (x, values of y [n])}.
         axes: what to write along both axes.
         line: names of points that a line joins, in its order.
+        unnamed: those that are drawn pale, and without their names.
     """
     figure, plot = _figure()
+    means = {name: float(np.mean(values)) for name, (_, values) in points.items()}
+    least, middle = min(means.values()), float(np.median(list(means.values())))
+    edge = least + _FAR * (middle - least) if middle > least else np.inf
     for name, (x, values) in points.items():
         bar = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        plot.errorbar(x, float(np.mean(values)), yerr=bar, fmt="o", color=_GREY, capsize=3)
-        plot.annotate(
-            name, (x, float(np.mean(values))), xytext=(5, 4), textcoords="offset points", fontsize=7
-        )
+        colour, mean = "#b8c0cc" if name in unnamed else _GREY, means[name]
+        if mean > edge:
+            plot.plot(x, edge, "^", color=colour)
+            name, mean = f"{name}: {mean:.3g}", edge
+        else:
+            plot.errorbar(x, mean, yerr=bar, fmt="o", color=colour, capsize=3)
+        if name not in unnamed:
+            plot.annotate(name, (x, mean), xytext=(5, 4), textcoords="offset points", fontsize=7)
     if line:
+        joined = [name for name in line if means[name] <= edge]
         plot.plot(
-            [points[name][0] for name in line],
-            [float(np.mean(points[name][1])) for name in line],
+            [points[name][0] for name in joined],
+            [means[name] for name in joined],
             color="#bf616a",
             linewidth=1.2,
         )
+    plot.margins(x=0.12)
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     return _png(figure)

@@ -131,8 +131,13 @@ def figures(workdir: str, settings: Search, found: dict[str, Any]) -> list[Figur
             layout: (1e3 * latency[layout]["measured"]["training"], np.array(again[layout]["nll"]))
             for layout in again
         }
-        png = plots.points_png(points, ("ms a training step", "test nats a row"), pareto(points))
-        caption = "Every layout trained again: loss against measured time; bars are one deviation."
+        random = {each for name, each in found["layouts"].items() if name.startswith("random")}
+        axes = ("ms a training step", "test nats a row")
+        png = plots.points_png(points, axes, pareto(points), random)
+        caption = (
+            "Every layout trained again: loss against measured time; bars are one deviation, random"
+            " layouts are pale, a triangle at the edge stands for a loss far above."
+        )
         out.append(Figure("latency", png, caption))
     if found.get("supernet"):
         out += _weights(workdir, settings)

@@ -1,0 +1,30 @@
+"""What plots draw, read off Matplotlib's figure before it becomes a PNG."""
+
+import numpy as np
+
+from aejax.evaluate import plots
+
+
+def test_points_that_are_far_above_stand_at_the_edge_and_pale_ones_have_no_name(monkeypatch):
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    points = {
+        "best": (1.0, np.array([23.0, 23.2])),
+        "second": (2.0, np.array([23.4, 23.4])),
+        "drawn": (3.0, np.array([23.6, 23.6])),
+        "none": (4.0, np.array([45.0, 45.2])),
+    }
+    figure = plots.points_png(points, ("x", "y"), ["best", "none", "second"], {"drawn"})
+    (plot,) = figure.axes
+    assert {each.get_text() for each in plot.texts} == {"best", "second", "none: 45.1"}
+    # The least is 23.1 and the middle 23.5: the edge is ten times as far.
+    heights = np.concatenate([np.ravel(line.get_ydata()) for line in plot.lines])
+    np.testing.assert_allclose(heights.max(), 27.1)
+    joined = plot.lines[-1]
+    assert list(joined.get_xdata()) == [1.0, 2.0]
+
+
+def test_points_of_one_height_are_all_drawn(monkeypatch):
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    points = {"one": (1.0, np.array([2.0])), "other": (2.0, np.array([2.0]))}
+    (plot,) = plots.points_png(points, ("x", "y"), []).axes
+    assert {each.get_text() for each in plot.texts} == {"one", "other"}
