@@ -133,8 +133,8 @@ def _against_rules(found: dict[str, Any], losses: dict[str, np.ndarray], own: st
         if ruled and layout != own:
             than = difference(losses[own], losses[layout])
             yield (
-                f"{own} ({_attention(own)} blocks of attention): {than} nats a row against {name},"
-                f" {layout} ({_attention(layout)}) (95 %): {than.against(found['margin'])}"
+                f"{own} ({attention(own)} blocks of attention): {than} nats a row against {name},"
+                f" {layout} ({attention(layout)}) (95 %): {than.against(found['margin'])}"
             )
 
 
@@ -154,7 +154,7 @@ def _against_random(
     return said
 
 
-def _attention(layout: str) -> int:
+def attention(layout: str) -> int:
     """How many blocks of attention it has."""
     return sum(letter in ATTENTION for letter in layout)
 
@@ -194,8 +194,8 @@ def _against_parent(found: dict[str, Any], losses: dict[str, np.ndarray], layout
     """A layout beside the parent: attention, time and loss."""
     parent = found["layouts"]["parent"]
     than = difference(losses[layout], losses[parent])
-    said = f"{layout} has {_attention(layout)} blocks of attention for the parent's"
-    said += f" {_attention(parent)}"
+    said = f"{layout} has {attention(layout)} blocks of attention for the parent's"
+    said += f" {attention(parent)}"
     if latency := found.get("latency"):
         saved = [
             1 - latency[layout]["measured"][kind] / latency[parent]["measured"][kind]

@@ -27,6 +27,7 @@ class Teacher:
     """A trained autoencoder as a function of a batch; no part of what is trained or saved.
 
     It sees what the layout sees, corrupted alike, but leaves nothing out of its blocks (dropout).
+    Its numbers are written into the compiled program, which a large parent makes large.
     """
 
     def __init__(self, module: AutoencoderModule, compute: str = "float32"):

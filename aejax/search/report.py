@@ -64,7 +64,7 @@ def table(found: dict[str, Any]) -> list[list[str]]:
         names.setdefault(layout, []).append(name)
     rows = []
     for layout, called in names.items():
-        row = [layout, ", ".join(called), str(sum(letter in ATTENTION for letter in layout))]
+        row = [layout, ", ".join(called), str(comparing.attention(layout))]
         if again:
             row += [str(again[layout]["parameters"]), *_losses(again[layout])]
         if latency:
@@ -80,7 +80,7 @@ def table(found: dict[str, Any]) -> list[list[str]]:
             has = str(one["has"]) if what == "parameters" else "-"
             training = f"{1e3 * one['has']:.3g}" if what == "latency" else "-"
             row = [layout, f"f{one['feed_forward']}, equal {what}"]
-            row += [str(sum(letter in ATTENTION for letter in layout)), has, *_losses(one)]
+            row += [str(comparing.attention(layout)), has, *_losses(one)]
             rows.append(row + (["-", "-", training, "-"] if latency else []))
     return [head, *rows]
 

@@ -16,7 +16,6 @@ from aejax.search.space import Layout
 from aejax.train import loop
 from tests.search import toys
 
-DEVICES = jax.devices()[:1]
 ROWS = toys.rows(6)
 
 

@@ -254,16 +254,14 @@ def test_the_front_learns_from_the_parent(tmp_path, monkeypatch):
     found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
     assert found is not None
     front = {name for name in taught if name.startswith("front/")}
-    assert front == {f"front/{one['layout']}".replace("|", "-") for one in _front(found)}
+    assert front == {
+        f"front/{one['layout']}".replace("|", "-") for one in found["replacement"]["front"]
+    }
     assert len(front) > 1
     for name, objective in taught.items():
         learns = name in front - {"front/afwa-if"}
         assert (objective is not None) == learns, name
     assert loading.load(str(tmp_path / "front" / "ffwa-if")).step == 4
-
-
-def _front(found):
-    return found["replacement"]["front"]
 
 
 def test_slots_are_dealt_out_anew_for_each_seed():
