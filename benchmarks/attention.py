@@ -1,9 +1,10 @@
 """Attention on this backend: aejax's own, JAX's as one operation, and PyTorch's.
 
     python -m benchmarks.attention [--peers_python=PEERS/bin/python] [--rounds=9] [--threads=2]
+        [--compute=bfloat16]
 
-prints one JSON line. Queries, keys and values are [rows, length, heads, size], float32, as a layer
-makes them. Each variant is timed forward and with its gradients; those of JAX as steps inside one
+prints one JSON line. Queries, keys and values are [rows, length, heads, size], as a layer makes
+them. Each variant is timed forward and with its gradients; those of JAX as steps inside one
 `lax.fori_loop` (which is how aejax trains), PyTorch's as a loop of its own in a process of its own,
 which waits while the others run. All take turns, so that what disturbs one disturbs all: read
 `ratio`, how many times PyTorch's time (or JAX's own form) aejax's is, of the best rounds and of the
@@ -29,11 +30,14 @@ from aejax.nn.attention import attend
 
 # rows, length, heads, size
 SETTINGS = {"64": (8, 64, 8, 32), "512": (8, 512, 8, 32), "1024": (8, 1024, 4, 32)}
+LARGE = {"64": (512, 64, 8, 64), "512": (64, 512, 8, 64), "1024": (32, 1024, 8, 64)}
 KINDS = ("forward", "gradients")
 # A dispatch is of so many steps that it takes about this long.
 SECONDS, STEPS = 0.1, 100
 
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times every variant is run.", lower_bound=1)
+_COMPUTE = flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Type of the arrays.")
+_LARGE = flags.DEFINE_bool("large", False, "The same lengths with as many rows as suit a GPU.")
 _LENGTHS = flags.DEFINE_list("lengths", list(SETTINGS), f"Which of {', '.join(SETTINGS)}.")
 _PEERS_PYTHON = flags.DEFINE_string("peers_python", None, "Interpreter that has torch, if any has.")
 _THREADS = flags.DEFINE_integer("threads", os.cpu_count(), "Of PyTorch.", lower_bound=1)
@@ -44,7 +48,7 @@ Timed = Callable[[int], float]  # steps -> seconds
 def jax_runs(form: Callable, shape: tuple[int, ...]) -> dict[str, Timed]:
     """{"forward", "gradients"} of one form of JAX's."""
     random = np.random.RandomState(0)
-    arrays = tuple(jnp.asarray(random.randn(*shape), jnp.float32) for _ in range(3))
+    arrays = tuple(jnp.asarray(random.randn(*shape), _COMPUTE.value) for _ in range(3))
 
     def forward(arrays):
         # All three change, or XLA would move what stays the same out of the loop.
@@ -75,6 +79,7 @@ class Torch:
 
     def __init__(self, python: str, threads: int):
         command = [python, "-m", "benchmarks.peers.torch_attention", str(threads)]
+        command.append(_COMPUTE.value)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -138,10 +143,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1 or unknown:
         raise app.UsageError(f"{[*argv[1:], *unknown]}: --lengths takes {', '.join(SETTINGS)}")
     torch = Torch(_PEERS_PYTHON.value, _THREADS.value) if _PEERS_PYTHON.value else None
-    lengths = {key: measure(SETTINGS[key], torch, _ROUNDS.value) for key in _LENGTHS.value}
+    settings = LARGE if _LARGE.value else SETTINGS
+    lengths = {key: measure(settings[key], torch, _ROUNDS.value) for key in _LENGTHS.value}
     result = {
         "benchmark": "attention",
         "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "compute": _COMPUTE.value,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "torch": torch and torch.version,

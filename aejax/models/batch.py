@@ -3,7 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,11 +68,14 @@ class Context:
         mean: values [rows, ...] -> [...], the mean over the global batch, for terms that couple
             examples. Exact, with its gradient, for any number of devices and micro-batches. Each
             use costs one more forward and backward pass where there are micro-batches.
+        beside: arrays that an objective knows and that are no part of the state, such as a
+            teacher's parameters (`beside` of the objective's settings); None where it has none.
     """
 
     keys: jax.Array | None
     step: jax.Array | None
     mean: Callable[[jax.Array], jax.Array]
+    beside: Any = None
 
     @property
     def training(self) -> bool:

@@ -2,7 +2,9 @@
 
     attention(q, k, v) = softmax(q k^T / sqrt(size) + bias) v
 
-On a GPU that is `jax.nn.dot_product_attention`. On a CPU all of a batch's scores at once leave the
+On a GPU that is `jax.nn.dot_product_attention`: in bfloat16 or float16 cuDNN's fused kernel (Dao et
+al. 2022), which never writes the scores to memory, in float32 a few operations of XLA's. The kernel
+has no derivative in forward mode; float32 has. On a CPU all of a batch's scores at once leave the
 cache, and softmax by itself passes over them several times: there a few sequences of one head are
 done at a time, with heads in front (each product is then one of matrices), the sum of softmax
 divides last, where it divides `size` numbers a query, not `length`, and the gradient computes the
@@ -10,6 +12,8 @@ scores again from what stays: q, k, v, the largest score and the sum of each que
 Keys and values lie [size, keys]: their gradients are sums over queries, which as [size, keys] take
 half the time that they take as [keys, size]. Of several sequences XLA does one on each core.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +77,7 @@ def attend(
         raise ValueError(f"sees={sees}: must be {' or '.join(_SIDES)}")
     window = 0 if window >= length - 1 else window
     if chosen(form) == "accelerator":
-        return _fused(q, k, v, real, bias, _seen(length, window, sees))
+        return _library(q, k, v, real, bias, _seen(length, window, sees))
     q = q * q.shape[-1] ** -0.5
     q, k, v = (jnp.transpose(x, (2, 0, 1, 3)) for x in (q, k, v))
     if sees == "all" and window and 3 * window < length:
@@ -84,14 +88,40 @@ def attend(
     return jnp.transpose(out, (1, 2, 0, 3))
 
 
-def _fused(q, k, v, real, bias, seen):
-    """One operation of the compiler's."""
-    length = q.shape[1]
+def _library(q, k, v, real, bias, seen):
+    """JAX's own form."""
+    rows, length, _, _ = q.shape
     added = None if bias is None else _by_offset(bias, length, length)[None].astype(q.dtype)
     mask = None if real is None else real[:, None, None, :]
     if seen is not None:
         mask = seen[None, None] if mask is None else mask & seen[None, None]
-    return jax.nn.dot_product_attention(q, k, v, added, mask)
+    if not has_kernel(q.dtype, q.shape, bias is not None, real is not None):
+        return jax.nn.dot_product_attention(q, k, v, added, mask)
+    if mask is not None:  # the kernel reads it as it lies
+        mask = jnp.broadcast_to(mask, (len(mask), 1, length, length))
+    return jax.nn.dot_product_attention(q, k, v, added, mask, implementation="cudnn")
+
+
+def has_kernel(dtype: Any, shape: tuple[int, ...], bias: bool, padded: bool) -> bool:
+    """Whether cuDNN's kernel takes such arrays, on this process's backend.
+
+    Args:
+        dtype: of queries, keys and values.
+        shape: of them, [rows, length, heads, size].
+        bias: whether scores get a bias that learns. Its gradient is a sum over rows in the kernel,
+            which it makes only where no row has a mask of its own.
+        padded: whether rows have a mask each.
+    """
+    _, length, _, size = shape
+    return (
+        jax.default_backend() == "gpu"
+        and "cuda" in jax.devices()[0].client.platform_version
+        and dtype in (jnp.bfloat16, jnp.float16)
+        and size % 8 == 0
+        and size <= 128
+        and length % 2 == 0
+        and not (bias and padded)
+    )
 
 
 def _by_offset(bias: jax.Array, queries: int, keys: int) -> jax.Array:

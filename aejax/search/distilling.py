@@ -27,7 +27,9 @@ class Teacher:
     """A trained autoencoder as a function of a batch; no part of what is trained or saved.
 
     It sees what the layout sees, corrupted alike, but leaves nothing out of its blocks (dropout).
-    Its numbers are written into the compiled program, which a large parent makes large.
+
+    Attributes:
+        parameters: what it has learned, an argument of each step and not of the program.
     """
 
     def __init__(self, module: AutoencoderModule, compute: str = "float32"):
@@ -36,13 +38,13 @@ class Teacher:
             coder.settings = nnx.static(dataclasses.replace(coder.settings, dropout=0.0))
         graph, state = nnx.split(whole)
         self._graph = graph
-        self._state = jax.tree.map(
+        self.parameters = jax.tree.map(
             lambda leaf: np.asarray(cast(leaf, compute)), nnx.to_pure_dict(state)
         )
 
-    def __call__(self, batch: Batch, context: Context) -> Ran:
+    def __call__(self, parameters: Any, batch: Batch, context: Context) -> Ran:
         """What it gives, without a gradient."""
-        module: Any = nnx.merge(self._graph, self._state)
+        module: Any = nnx.merge(self._graph, parameters)
         return jax.lax.stop_gradient(module.run(batch, context))
 
 
@@ -59,6 +61,11 @@ class Distilled:
     model: Autoencoder
     teacher: Teacher
     weight: float
+
+    @property
+    def beside(self) -> Any:
+        """The teacher's parameters."""
+        return self.teacher.parameters
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "DistilledModule":
         return DistilledModule(self, batch, rngs)
@@ -77,5 +84,5 @@ class DistilledModule(AutoencoderModule):
             return super().loss(batch, context)
         ran = self.run(batch, context)
         loss, terms = self.objective(batch, context, ran)
-        away = self.divergence(batch, self.teacher(batch, context), ran)
+        away = self.divergence(batch, self.teacher(context.beside, batch, context), ran)
         return loss + self.weight * (away - terms["nll"]), {**terms, "divergence": away}

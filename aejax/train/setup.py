@@ -44,6 +44,7 @@ class Setup:
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
         given: makes the parameters, by name, that the run begins with in place of fresh ones.
+        beside: arrays that the objective knows and that are no part of the state, or None.
     """
 
     config: Config
@@ -58,6 +59,7 @@ class Setup:
     every: dict[str, int]
     profile: tuple[int, int] | None
     given: Callable[[], dict[str, np.ndarray]] | None = None
+    beside: Any = None
 
     def run(self) -> folder.Run:
         """What the run's config.json holds."""
@@ -78,9 +80,13 @@ class Setup:
         shape, steps, seed = self.step.shape, self.total, self.config.seed
         if is_streaming(self.config, self.train):
             threads = self.config.data.threads
-            return Streaming(self.train, seed, shape, steps, self.block_sharding, threads)
-        data = feed.resident(self.train, self.replicated)
-        return feed.Resident(data, len(self.train), seed, shape, steps, self.block_sharding)
+            opened = Streaming(self.train, seed, shape, steps, self.block_sharding, threads)
+        else:
+            data, rows = feed.resident(self.train, self.replicated), len(self.train)
+            opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
+        if self.beside is not None:
+            opened.data["beside"] = jax.device_put(self.beside, self.replicated)
+        return opened
 
     def feed_shapes(self) -> tuple[Any, Any]:
         """What the feed gives to a step, described: the data set, and a block of steps."""
@@ -145,6 +151,8 @@ def setup(
         download: whether TFDS may download what is missing.
         devices: those that the mesh is laid over; None for all.
         objective: what trains in place of the settings' model: another loss of the same parameters.
+            Arrays in its `beside`, where it has that, are an argument of each step and stand in
+            the loss's context; they are not saved.
 
     Raises:
         InputError: whatever can be wrong in settings, data, devices or the folder.
@@ -178,10 +186,10 @@ def setup(
         )
     }
     batch = abstract_batch(config, train.spec)
+    trained = objective or config.model
+    beside = getattr(trained, "beside", None)
     try:
-        built = program(
-            objective or config.model, batch, config.optimizer, total, term_names(batch)
-        )
+        built = program(trained, batch, config.optimizer, total, term_names(batch, beside))
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
@@ -212,6 +220,7 @@ def setup(
         state,
         every,
         profile_window(config),
+        beside=beside,
     )
 
 

@@ -41,12 +41,17 @@ def _same(tree: Tree) -> Tree:
 
 
 def forward(
-    graph: nnx.GraphDef, prepare: Callable, average: Average = _same, compute: str = "float32"
+    graph: nnx.GraphDef,
+    prepare: Callable,
+    average: Average = _same,
+    compute: str = "float32",
+    beside: Tree | None = None,
 ) -> Forward:
     """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
 
     `average` takes means of the rows at hand to means over the devices that hold the others. The
     module sees its parameters in the type `compute`; their gradients come back in their own.
+    `beside` is what the loss finds in its context.
     """
 
     def run(params, model_state, piece, means):
@@ -56,7 +61,7 @@ def forward(
             local.append(average(jnp.mean(values, axis=0)))
             return local[-1] if means is None else means[len(local) - 1]
 
-        context = Context(piece.keys, piece.step, mean)
+        context = Context(piece.keys, piece.step, mean, beside)
         x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
         mask = None if raw.length is None else real_steps(raw.length, x.shape[1])
         batch = Batch(x, mask, raw.label, raw.index)
@@ -203,7 +208,9 @@ class Step:
                 lambda leaf: leaf.reshape(self.shape + leaf.shape[1:]), state.model_state["rows"]
             ),
         }
-        grads, loss, terms, model_state = self._gradient(state.params, model_state, pieces)
+        grads, loss, terms, model_state = self._gradient(
+            state.params, model_state, pieces, data.get("beside")
+        )
         model_state["rows"] = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
         )
@@ -223,7 +230,7 @@ class Step:
             return new
         return jax.lax.with_sharding_constraint(new, self.shardings)
 
-    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece):
+    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece, beside: Tree | None):
         """The gradient over the global batch, in this step's parallel style."""
         if self.mesh is None:
             if self.shardings is not None:
@@ -231,12 +238,12 @@ class Step:
                 # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
-            run = forward(self.program.graph, self.prepare, compute=self.compute)
+            run = forward(self.program.graph, self.prepare, _same, self.compute, beside)
             return gradient(run, params, model_state, pieces, self.shape[0])
 
-        def each_device(params, model_state, pieces):
+        def each_device(params, model_state, pieces, beside):
             average = functools.partial(jax.lax.pmean, axis_name="data")
-            run = forward(self.program.graph, self.prepare, average, self.compute)
+            run = forward(self.program.graph, self.prepare, average, self.compute, beside)
             return gradient(run, params, model_state, pieces, self.shape[0], average)
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
@@ -246,13 +253,15 @@ class Step:
         return jax.shard_map(
             each_device,
             mesh=self.mesh,
-            in_specs=(whole, state, by_row),
+            in_specs=(whole, state, by_row, whole),
             out_specs=(whole, whole, whole, state),
             check_vma=False,
-        )(params, model_state, pieces)
+        )(params, model_state, pieces, beside)
 
 
-def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
+def term_names(
+    batch: Batch, beside: Tree | None = None
+) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
     """Names of what a step reports, found without computing anything; `batch` is abstract."""
 
     def names(graph, params, model_state):
@@ -260,7 +269,7 @@ def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
             keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
             length = None if mask is None else jnp.sum(mask, axis=1)
             piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
-            run = forward(graph, lambda raw, keys: raw)
+            run = forward(graph, lambda raw, keys: raw, beside=beside)
             return run(params, {"rows": rows, "other": other}, piece, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])
@@ -271,6 +280,8 @@ def term_names(batch: Batch) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
 
 def dispatch(step: Step) -> Callable:
     """(state, data, block, offset, n, fresh) -> (state, window): n steps in one program.
+
+    `data` holds the feed's arrays, and under "beside" those of the loss's context, where it has any.
 
     `n` is traced: one compilation serves every number of steps, and the bits do not depend on how
     a run is cut. `fresh` empties the window first. The window comes back on its own as well, to be

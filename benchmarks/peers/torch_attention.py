@@ -1,6 +1,6 @@
 """PyTorch's scaled_dot_product_attention, timed on request.
 
-    python -m benchmarks.peers.torch_attention THREADS
+    python -m benchmarks.peers.torch_attention THREADS TYPE
 
 says its version, then answers each line [kind, [rows, length, heads, size], steps] with the seconds
 that so many steps took. `benchmarks.attention` asks.
@@ -19,7 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 def _arrays(shape: tuple[int, ...]) -> list[torch.Tensor]:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [torch.randn(*shape, device=device, requires_grad=True) for _ in range(3)]
+    kind = getattr(torch, sys.argv[2])
+    return [torch.randn(*shape, device=device, dtype=kind, requires_grad=True) for _ in range(3)]
 
 
 def _attend(arrays: list[torch.Tensor]) -> torch.Tensor:

@@ -1,5 +1,8 @@
 """Distillation: its loss against an independent sum, what it trains, and what it leaves behind."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,8 @@ from aejax.search import distilling
 from aejax.search import space as spaces
 from aejax.search.space import Layout
 from aejax.train import loop
+from aejax.train.setup import setup
+from aejax.train.step import dispatch
 from tests.search import toys
 
 ROWS = toys.rows(6)
@@ -29,9 +34,14 @@ def pair():
     return parent, toys.scrambled(child)
 
 
+def beside(teacher: distilling.Teacher):
+    """The context of a step whose loss knows this teacher."""
+    return dataclasses.replace(toys.context(len(ROWS)), beside=teacher.parameters)
+
+
 def test_the_loss_is_a_share_of_the_divergence_and_a_share_of_the_datas_own(pair):
     parent, child = pair
-    batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
+    batch, context = Batch(jnp.asarray(ROWS)), beside(child.teacher)
     loss, terms = child.loss(batch, context)
     logits = [np.float64(each.run(batch, context).parameters) for each in (parent, child)]
     hidden = np.asarray(child.run(batch, context).weight)
@@ -53,7 +63,8 @@ def test_the_parent_leaves_nothing_out(pair):
         model = toys.autoencoder()
         model.coder.dropout = dropout
         parent = toys.scrambled(toys.made(model, ROWS))
-        given.append(distilling.Teacher(parent)(batch, context).parameters)
+        teacher = distilling.Teacher(parent)
+        given.append(teacher(teacher.parameters, batch, context).parameters)
         own = parent.run(batch, context).parameters
         assert np.array_equal(own, given[-1]) == (dropout == 0)
     np.testing.assert_array_equal(*given)
@@ -72,6 +83,19 @@ def test_the_parent_is_no_part_of_what_is_trained(pair):
     child = pair[1]
     fresh = child.settings.init(nnx.Rngs(0), Batch(jnp.asarray(ROWS)))
     assert jax.tree.structure(nnx.state(child)) == jax.tree.structure(nnx.state(fresh))
+
+
+def test_the_parents_numbers_are_an_argument_and_no_part_of_the_program(pair):
+    model, source = toys.autoencoder(), Arrays(toys.rows(64), None, None)
+    largest = []
+    for objective in (None, distilling.Distilled(model, distilling.Teacher(pair[0]), 0.5)):
+        run = setup(toys.config(model), (source, source), objective=objective)
+        feed = run.open_feed()
+        number, flag = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), bool)
+        arguments = (run.state, feed.data, feed.abstract(), number, number, flag)
+        text = jax.jit(dispatch(run.step)).lower(*arguments).as_text()
+        largest.append(max((len(found) for found in re.findall(r'"0x(\w+)"', text)), default=0))
+    assert largest[0] == largest[1]
 
 
 def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path, pair):

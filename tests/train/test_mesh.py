@@ -11,7 +11,7 @@ from aejax.config import Config, Mesh
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense, Transformer
+from aejax.models.coders import Convolutional, Dense, Transformer
 from aejax.train import sharding
 from aejax.train.dry_run import compile_step
 from aejax.train.loop import train
@@ -158,9 +158,11 @@ def exchanged(config: Config) -> int:
     "coder",
     [
         Dense(hidden=(256, 128, 64)),
+        Convolutional(channels=(32, 64), hidden=(128,)),
+        Convolutional(channels=(32, 64)),
         Transformer(patch=2, heads=8, encoder_layout="af", decoder_layout="af"),
     ],
-    ids=["dense", "transformer"],
+    ids=["dense", "convolutional", "convolutional without hidden layers", "transformer"],
 )
 def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder):
     config = wide(model=Autoencoder(coder=coder, latent_dim=32), mesh=Mesh(1, 1, 8))

@@ -58,6 +58,27 @@ class Convolutional:
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden={self.hidden}: layer sizes must be at least 1")
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Over the mesh's axis tensor the fully connected layers alone (Krizhevsky 2014).
+
+        Images between stages are large beside kernels, so kernels lie over fsdp and are brought
+        together where they are used. Of the layers the one next to the code, and the one next to
+        the decoder's image, divide their inputs, those before them in turn their units and inputs:
+        a sum over devices then leaves what a stage or the code can take whole.
+        """
+        inputs, units = (
+            ("[02468]", "[13579]") if len(self.hidden) % 2 == 0 else ("[13579]", "[02468]")
+        )
+        return (
+            r"encoder/stages/\d*/kernel=- - - fsdp",
+            r"decoder/stages/\d*/kernel=- - fsdp -",
+            rf"encoder/layers/\d*{inputs}/weight=fsdp tensor",
+            rf"encoder/layers/\d*{units}/weight=tensor fsdp",
+            rf"decoder/layers/\d*{inputs}/kernel=tensor fsdp",
+            rf"decoder/layers/\d*{units}/kernel=fsdp tensor",
+        )
+
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> nnx.Module:
         """An encoder of images (height, width) or (height, width, channels) to `features` numbers.
 
