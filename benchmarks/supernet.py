@@ -10,6 +10,7 @@ on rows of their own: `config.supernet.share`). The trainer's own dispatches are
 symbols, in turns.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -39,7 +40,7 @@ _ROWS, _STEPS, _NEVER = 1024, 20, 10**9
 
 def sides(made: Search) -> dict[str, Callable[[], float]]:
     """Seconds a step of each side, measured anew at each call."""
-    space, own, symbols = made.space(), made.supernet, made.run.model.symbols
+    space, symbols = made.space(), made.run.model.symbols
     draw = np.random.RandomState(0).randint(symbols, size=(_ROWS, _LENGTH.value))
     rows = Arrays(draw.astype(np.uint8), None, None)
     out = {}
@@ -47,21 +48,8 @@ def sides(made: Search) -> dict[str, Callable[[], float]]:
         layout = space.layout([number] * len(space.searched))
         out[str(layout)] = _seconds(made, with_layout(made.run.model, layout), rows)
     for name, warmup in (("blocks", _NEVER), ("searching", 0)):
-        price, heat = dict.fromkeys(space.letters, 1.0), (own.temperature[0], own.temperature[1])
-        model = Supernet(
-            made.run.model,
-            space,
-            price,
-            own.cost_weight,
-            own.target,
-            float("inf"),
-            warmup,
-            own.anneal,
-            heat,
-            own.share,
-            own.rate,
-            made.run.seed,
-        )
+        model = Supernet.of(made, dict.fromkeys(space.letters, 1.0))
+        model = dataclasses.replace(model, learned=float("inf"), warmup=warmup)
         out[name] = _seconds(made, model, Pairs(rows, rows))
     return out
 

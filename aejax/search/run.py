@@ -179,24 +179,11 @@ def _table(job: Job) -> Table:
 
 def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     """Trains the supernet and reads a layout off it."""
-    settings, own, space = job.settings, job.settings.supernet, job.settings.space()
-    model = Supernet(
-        settings.run.model,
-        space,
-        prices,
-        own.cost_weight,
-        own.target,
-        settings.learned if own.patient else 1e9,
-        own.warmup,
-        own.anneal,
-        (own.temperature[0], own.temperature[1]),
-        own.share,
-        own.rate,
-        settings.run.seed,
-    )
+    settings, space = job.settings, job.settings.space()
+    model = Supernet.of(settings, prices)
     job.say(f"supernet of {len(space.searched)} slots")
     sources = Pairs(job.learning, job.judging), Pairs(job.test, job.test)
-    job.train("supernet", job.config(model, own.duration), sources)
+    job.train("supernet", job.config(model, settings.supernet.duration), sources)
     module = loading.load(job.path("supernet"), say=job.say, model=model).module
     judge = Judge(module.model, space, job.rows)
     largest = [int(np.argmax(each)) for each in module.logits()]

@@ -14,7 +14,7 @@ kept divided by `rate`, which makes Adam move them that many times faster than t
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from aejax.data.sources.base import Rows, Source, Spec
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
+from aejax.search.settings import Search
 from aejax.search.space import Space
 
 # Of the loss's running average, in steps.
@@ -70,6 +71,25 @@ class Supernet:
     share: float
     rate: float
     seed: int
+
+    @classmethod
+    def of(cls, settings: Search, cost: dict[str, float]) -> Self:
+        """That of a search, where a block of each letter costs so much."""
+        own = settings.supernet
+        return cls(
+            model=settings.run.model,
+            space=settings.space(),
+            cost=cost,
+            cost_weight=own.cost_weight,
+            target=own.target,
+            learned=settings.learned if own.patient else 1e9,
+            warmup=own.warmup,
+            steps=own.anneal,
+            temperature=(own.temperature[0], own.temperature[1]),
+            share=own.share,
+            rate=own.rate,
+            seed=settings.run.seed,
+        )
 
     def check(self, interval: bool) -> None:
         self.model.check(interval)

@@ -19,6 +19,8 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
+from aejax.models.coders import Transformer
+from aejax.models.penalties import Contractive
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, program
 from aejax.train.step import Step, dispatch, term_names
@@ -170,6 +172,7 @@ def setup(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
             f" config.data.train={config.data.train}"
         )
+    check_derivatives(config, mesh.devices.flat[0].platform)
     prepare.check(config.data.prepare, train.spec)
     if symbols := getattr(config.model, "symbols", 0):
         for source in (train, test):
@@ -222,6 +225,25 @@ def setup(
         profile_window(config),
         beside=beside,
     )
+
+
+def check_derivatives(config: Config, platform: str) -> None:
+    """Refuses a loss that needs what a GPU's kernel of attention has not: a second derivative.
+
+    Raises:
+        InputError: a contractive transformer in bfloat16 on a GPU.
+    """
+    coder, penalty = (getattr(config.model, part, None) for part in ("coder", "penalty"))
+    if (
+        platform == "gpu"
+        and config.compute == "bfloat16"
+        and isinstance(coder, Transformer)
+        and isinstance(penalty, Contractive)
+    ):
+        raise InputError(
+            "config.compute=bfloat16 with model.coder=transformer and model.penalty=contractive:"
+            " on a GPU attention has no second derivative in bfloat16; must be float32"
+        )
 
 
 def is_streaming(config: Config, source: Source) -> bool:

@@ -281,7 +281,7 @@ def term_names(
 def dispatch(step: Step) -> Callable:
     """(state, data, block, offset, n, fresh) -> (state, window): n steps in one program.
 
-    `data` holds the feed's arrays, and under "beside" those of the loss's context, where it has any.
+    `data` holds the feed's arrays, and under "beside" those of the loss's context, if any.
 
     `n` is traced: one compilation serves every number of steps, and the bits do not depend on how
     a run is cut. `fresh` empties the window first. The window comes back on its own as well, to be

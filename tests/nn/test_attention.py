@@ -153,6 +153,29 @@ def test_bfloat16_sums_in_float32(form):
     np.testing.assert_allclose(found, expected, atol=0.03)
 
 
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, True),
+        ({"dtype": jnp.dtype("float16")}, True),
+        ({"dtype": jnp.dtype("float32")}, False),
+        ({"shape": (2, 512, 4, 60)}, False),
+        ({"shape": (2, 512, 4, 256)}, False),
+        ({"shape": (2, 511, 4, 64)}, False),
+        ({"padded": True}, True),
+        ({"bias": True}, True),
+        ({"bias": True, "padded": True}, False),
+        ({"bias": True, "shape": (2, 64, 4, 64)}, False),
+    ],
+)
+def test_the_kernel_is_taken_where_it_can_be_and_is_faster(monkeypatch, changes, taken):
+    given = {"dtype": jnp.dtype("bfloat16"), "shape": (2, 512, 4, 64)}
+    given |= {"bias": False, "padded": False} | changes
+    assert not attention.has_kernel(**given)
+    monkeypatch.setattr(attention, "_on_cuda", lambda: True)
+    assert attention.has_kernel(**given) == taken
+
+
 def test_long_scores_are_not_kept_for_the_gradient():
     """What a training step holds of 2048 positions: nothing of their square but one block."""
     x = jax.ShapeDtypeStruct((2, 2048, 2, 8), np.float32)

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense
+from aejax.models.coders import Dense, Transformer
+from aejax.models.penalties import Contractive
 from aejax.train.dry_run import compile_step
 from aejax.train.optimizer import Sgd
-from aejax.train.setup import setup
+from aejax.train.setup import check_derivatives, setup
 from aejax.train.sharding import flatten
 from tests.train.runs import small
 
@@ -20,6 +22,14 @@ def config(**changes):
         coder=Dense(hidden=(96, 48)), latent_dim=16, bottleneck=Plain(activation="relu")
     )
     return small(**{"model": model, "optimizer": Sgd(learning_rate=1.0), **changes})
+
+
+def test_what_a_gpus_attention_has_no_derivative_of_is_refused():
+    model = Autoencoder(coder=Transformer(patch=2), latent_dim=4, penalty=Contractive())
+    check_derivatives(config(model=model, compute="bfloat16"), "cpu")
+    check_derivatives(config(model=model), "gpu")
+    with pytest.raises(InputError, match=r"config.compute=bfloat16 .* must be float32"):
+        check_derivatives(config(model=model, compute="bfloat16"), "gpu")
 
 
 def first_update(settings, devices=1):
