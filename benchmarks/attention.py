@@ -28,6 +28,7 @@ from absl import app, flags
 from jax import lax
 
 from aejax.nn.attention import attend
+from benchmarks.machine import machine
 
 # rows, length, heads, size
 SETTINGS = {"64": (8, 64, 8, 32), "512": (8, 512, 8, 32), "1024": (8, 1024, 4, 32)}
@@ -169,11 +170,8 @@ def main(argv: list[str]) -> None:
     lengths = {key: measure(settings[key], torch, _ROUNDS.value) for key in _LENGTHS.value}
     result = {
         "benchmark": "attention",
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
+        **machine(),
         "compute": _COMPUTE.value,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
         "torch": torch and torch.version,
         "rounds": _ROUNDS.value,
         "lengths": lengths,

@@ -1,6 +1,9 @@
 """What aejax's trainer runs between two rows of metrics: its compiled dispatch of many steps."""
 
 import functools
+import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,6 +33,25 @@ class Dispatch:
     def __call__(self, state: Any, steps: int, first: int = 0) -> tuple[Any, Any]:
         data, block, number = self._feed.data, self._block.arrays, self._number
         return self._compiled(state, data, block, number(first), number(steps), self._fresh)
+
+
+def timed(run: Setup, steps: int) -> Callable[[], float]:
+    """Seconds a step, measured anew at each call, of as many steps after the last ones.
+
+    One dispatch is not counted. AssertionError: the loss is no finite number.
+    """
+    dispatch = Dispatch(run)
+    held = [run.init()]
+
+    def call() -> float:
+        start = time.perf_counter()
+        held[0], window = dispatch(held[0], steps)
+        if not math.isfinite(mean_loss(window)):
+            raise AssertionError("the loss is not finite")
+        return (time.perf_counter() - start) / steps
+
+    call()
+    return call
 
 
 def mean_loss(window: Any) -> float:

@@ -11,7 +11,6 @@ with the same bits, which is checked. `ratio` is traced over fixed.
 import dataclasses
 import importlib
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ from absl import app, flags
 
 from aejax.train.setup import Setup, setup
 from aejax.train.step import dispatch
+from benchmarks.machine import machine
 from benchmarks.ratios import ratio, spread
 
 _PRESETS = flags.DEFINE_list("presets", ["dense", "deep", "variational"], "Which.")
@@ -87,10 +87,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"{argv[1:]}: not accepted")
     result = {
         "benchmark": "fixed_steps",
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        **machine(),
         "source": _SOURCE.value,
         "rounds": _ROUNDS.value,
         "presets": {name: measure(name) for name in _PRESETS.value},

@@ -32,7 +32,6 @@ only for stride 1 between equal numbers of channels. Forward alone, aejax takes 
 
 import dataclasses
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -50,6 +49,7 @@ from aejax.nn.convolution import convolve, convolve_up
 from aejax.nn.depth_to_space import depth_to_space
 from aejax.nn.pooling import max_pool
 from aejax.nn.product import product
+from benchmarks.machine import machine
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # A dispatch is of so many steps that it takes about this long.
@@ -435,10 +435,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"{[*argv[1:], *unknown]}: --forms takes {', '.join(FORMS)}")
     result = {
         "benchmark": "forms",
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        **machine(),
         "rounds": _ROUNDS.value,
         "forms": {name: measure(FORMS[name](), _ROUNDS.value) for name in _FORMS.value},
     }

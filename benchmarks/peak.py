@@ -15,7 +15,6 @@ activations and likelihood count as none, so that a share of 1 cannot be reached
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +32,8 @@ from aejax.models.coders import Convolutional, Dense
 from aejax.models.likelihood import Bernoulli
 from aejax.train.optimizer import Adam
 from aejax.train.setup import setup
-from benchmarks.dispatch import Dispatch, mean_loss
+from benchmarks.dispatch import timed
+from benchmarks.machine import machine
 from benchmarks.ratios import spread
 
 _WHAT = flags.DEFINE_enum("what", "dense", ["dense", "convolutional"], "The model.")
@@ -87,21 +87,10 @@ def step() -> tuple[Callable[[], float], float, int]:
         compute=_COMPUTE.value,
         evaluation=Evaluation(every=""),
     )
-    dispatch = Dispatch(setup(config, (source, source), devices=jax.devices()[:1]))
-    state, window = dispatch(dispatch.init(), _STEPS)
-    mean_loss(window)
-    held = [state]
-
-    def run() -> float:
-        start = time.perf_counter()
-        held[0], window = dispatch(held[0], _STEPS)
-        if not np.isfinite(mean_loss(window)):
-            raise AssertionError("the loss is no number")
-        return (time.perf_counter() - start) / _STEPS
-
-    params = state.params
+    run = setup(config, (source, source), devices=jax.devices()[:1])
+    params = run.state.params
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return run, operations(params) * _BATCH.value, count
+    return timed(run, _STEPS), operations(params) * _BATCH.value, count
 
 
 def product() -> tuple[Callable[[], float], float]:
@@ -138,10 +127,7 @@ def main(argv: list[str]) -> None:
         "benchmark": "peak",
         "what": _WHAT.value,
         "compute": _COMPUTE.value,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        **machine(),
         "parameters": parameters,
         "batch": _BATCH.value,
         "rounds": _ROUNDS.value,

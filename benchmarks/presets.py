@@ -18,7 +18,6 @@ the other: `by_round` holds on a machine that does other things too.
 import dataclasses
 import importlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from aejax.train.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
 from benchmarks.dispatch import Dispatch, flat, mean_loss
+from benchmarks.machine import machine
 from benchmarks.ratios import ratio, spread
 
 _PRESETS = flags.DEFINE_list("presets", list(MODELS), f"Which of {', '.join(MODELS)}.")
@@ -191,10 +191,7 @@ def main(argv: list[str]) -> None:
         print(f"{name}: {found['best']} ({found['by_round']} by round)", file=sys.stderr)
     result = {
         "benchmark": "presets",
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        **machine(),
         "source": _SOURCE.value,
         "rounds": _ROUNDS.value,
         "bar": f"aejax / bare at most {BAR}",

@@ -13,8 +13,6 @@ symbols, in turns.
 import dataclasses
 import importlib
 import json
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +25,8 @@ from aejax.search import Search
 from aejax.search.space import with_layout
 from aejax.search.supernet import Pairs, Supernet
 from aejax.train.setup import setup
-from benchmarks.dispatch import Dispatch, mean_loss
+from benchmarks.dispatch import timed
+from benchmarks.machine import machine
 from benchmarks.ratios import ratio, spread
 
 _CONFIG = flags.DEFINE_string("config", "search_par", "A search of text.")
@@ -55,20 +54,8 @@ def sides(made: Search) -> dict[str, Callable[[], float]]:
 
 
 def _seconds(made: Search, model: Any, rows: Any) -> Callable[[], float]:
-    made.run.model, kept = model, made.run.model
-    dispatch = Dispatch(setup(made.run, (rows, rows), devices=jax.devices()[:1]))
-    made.run.model = kept
-    state, window = dispatch(dispatch.init(), _STEPS)
-    mean_loss(window)
-    held = [state]
-
-    def run() -> float:
-        start = time.perf_counter()
-        held[0], window = dispatch(held[0], _STEPS)
-        mean_loss(window)
-        return (time.perf_counter() - start) / _STEPS
-
-    return run
+    config = dataclasses.replace(made.run, model=model)
+    return timed(setup(config, (rows, rows), devices=jax.devices()[:1]), _STEPS)
 
 
 def main(argv: list[str]) -> None:
@@ -91,10 +78,7 @@ def main(argv: list[str]) -> None:
     ratios = {name: ratio(found[name], total) for name in ("blocks", "searching")}
     result = {
         "benchmark": "supernet",
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
+        **machine(),
         "config": _CONFIG.value,
         "rounds": _ROUNDS.value,
         "milliseconds": {name: spread(times, 1e-3) for name, times in found.items()},
