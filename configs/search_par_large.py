@@ -7,8 +7,8 @@ Margin and what counts as learned are those of search_par a byte. Deeper ones by
 
 On an H200, layouts that search_par found with 64 bytes, 1000 updates of each, 5 minutes:
 
-    python -m launch.search --config=search_par_large --config.method=none --config.random=0 \
-        --config.run.data.source=text:FILE?length=512 --config.run.duration="1000 steps" \
+    python -m launch.search --config=search_par_large --config.method=none --config.random=0 \\
+        --config.run.data.source=text:FILE?length=512 --config.run.duration="1000 steps" \\
         --config.controls=faafffia,par:4:4,ffffffff
 
 Without attention 360 nats a row, with it 122 to 145 (57 deviations). Three blocks for four take
