@@ -92,7 +92,7 @@ def attend(
 
 def _library(q, k, v, real, bias, seen):
     """JAX's own form."""
-    rows, length, _, _ = q.shape
+    length = q.shape[1]
     added = None if bias is None else _by_offset(bias, length, length)[None].astype(q.dtype)
     mask = None if real is None else real[:, None, None, :]
     if seen is not None:

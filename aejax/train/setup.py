@@ -87,7 +87,8 @@ class Setup:
             data, rows = feed.resident(self.train, self.replicated), len(self.train)
             opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
         if self.beside is not None:
-            opened.data["beside"] = jax.device_put(self.beside, self.replicated)
+            put = functools.partial(feed.place, sharding=self.replicated)
+            opened.data["beside"] = jax.tree.map(put, self.beside)
         return opened
 
     def feed_shapes(self) -> tuple[Any, Any]:
