@@ -1,7 +1,7 @@
 """Attention on this backend: aejax's own, JAX's as one operation, and PyTorch's.
 
     python -m benchmarks.attention [--peers_python=PEERS/bin/python] [--rounds=9] [--threads=2]
-        [--compute=bfloat16]
+        [--compute=bfloat16] [--large] [--lengths=64,512]
 
 prints one JSON line. Queries, keys and values are [rows, length, heads, size], as a layer makes
 them. Each variant is timed forward and with its gradients; those of JAX as steps inside one

@@ -36,11 +36,17 @@ class Dispatch:
 
 
 def timed(run: Setup, steps: int) -> Callable[[], float]:
-    """Seconds a step, measured anew at each call, of as many steps after the last ones.
+    """Seconds a step, measured anew at each call: the state goes on, through the same rows.
 
-    One dispatch is not counted. AssertionError: the loss is no finite number.
+    One dispatch is not counted.
+
+    Raises:
+        ValueError: more steps than a block of indices has.
+        AssertionError: the loss is no finite number.
     """
     dispatch = Dispatch(run)
+    if steps > len(dispatch.index):
+        raise ValueError(f"{steps} steps: a block has {len(dispatch.index)} of such batches")
     held = [run.init()]
 
     def call() -> float:

@@ -3,8 +3,8 @@
     python -m benchmarks.peak [--what=dense] [--compute=bfloat16] [--scale=8] [--batch=8192]
 
 prints one JSON line. The trainer's own dispatches are timed on random rows, in turns with a plain
-product of two square matrices in the same type, which is what the device can do: `share` is the
-step's operations a second over the product's. Operations are those of the step's products alone,
+product of two square matrices in the same type: `share` is the step's operations a second over the
+product's, of the best rounds. Operations are those of the step's products alone,
 two for each number of a kernel and row (and pixel), three times over (forward, and the gradients of
 the kernel and of what it multiplies, which the first layer has no need of); those of optimizer,
 activations and likelihood count as none, so that a share of 1 cannot be reached.

@@ -15,9 +15,9 @@ On MNIST (FOLDER holds its four IDX files), 3,298,303 parameters:
         --config.duration="10 epochs" --workdir=runs/conv-mnist
 
 test squared error an image, seeds 0 to 2: 2.79, 2.75, 2.78, 13 minutes on one core. With 20
-epochs: 2.38, 2.37, 2.38, twice as long; half a minute on an H200, where seed 2 of the first and
-seeds 1 and 2 of the second ran. With half as many channels, relu and plain Adam, 20 epochs,
-1,652,239 parameters: 3.02.
+epochs: 2.38, 2.37, 2.38, twice as long. (Seed 2 of the first and seeds 1 and 2 of the second ran on
+an H200, at most 70 seconds each from start to end, side by side.) With half as many channels, relu
+and plain Adam, 20 epochs, 1,652,239 parameters: 3.02.
 """
 
 from aejax.config import Config

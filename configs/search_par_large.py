@@ -3,18 +3,19 @@
     python -m launch.search --config=search_par_large --config.run.data.source=text:FILE?length=512
 
 Margin and what counts as learned are those of search_par a byte. Deeper ones by
---config.run.model.coder.encoder_layout=interleaved:12, and controls of as many slots.
+--config.run.model.coder.encoder_layout=interleaved:12 with, say, --config.controls=par:4:12.
 
-On an H200, layouts that search_par found with 64 bytes, 1000 updates of each, 5 minutes:
+On an H200, the layout that search_par found with 64 bytes beside rules, 1000 updates of each, 5
+minutes:
 
     python -m launch.search --config=search_par_large --config.method=none --config.random=0 \\
         --config.run.data.source=text:FILE?length=512 --config.run.duration="1000 steps" \\
         --config.controls=faafffia,par:4:4,ffffffff
 
 Without attention 360 nats a row, with it 122 to 145 (57 deviations). Three blocks for four take
-11 % less time forward and 13 % less in training. Seeds differ by up to 12 nats, so neither
-faafffia (-2 +- 16 nats) nor PAR's rule (+7 +- 43) is shown to be within the margin of 2.16. The
-search itself was not run at this size.
+11 % less time forward and 13 % less in training. Seeds differ by 4 to 24 nats, so neither faafffia
+(-2 +- 16 nats) nor PAR's rule (+7 +- 43) is shown to be within the margin of 2.16: 1000 updates are
+too few. The search itself was not run at this size.
 """
 
 from aejax.search import Search

@@ -2,10 +2,10 @@
 
     python -m launch.search --config=search_patches --config.run.data.source=idx:FOLDER
 
-FOLDER holds MNIST's or Fashion-MNIST's four IDX files. On MNIST, half an hour on two cores beside
-other work: attention is needed (74.6 nats a row with four blocks of it, 103.5 with none: 20
+FOLDER holds MNIST's or Fashion-MNIST's four IDX files. On MNIST, half an hour on two busy cores:
+attention is needed (74.6 nats a row with four blocks of it, 103.5 with none: 20
 deviations); the supernet leaves one block (afifffff, +.7 +- 11 nats, 95 %, 3 seeds, 15 % less
-time), replacement three (afafafff, -1.4 +- 3.3). Seeds differ by 2 to 4 nats, so nothing is shown
+time), replacement three (afafafff, -1.4 +- 3.3). Seeds differ by 2 to 7 nats, so nothing is shown
 within the margin of 1. All of it: docs/search.md.
 """
 

@@ -8,8 +8,9 @@ import pytest
 
 # Tests compile much and compute little: with less polish of the machine code (the program before it
 # is the same) they take three quarters of the time. Processes that they start inherit it.
-_LEVEL = "--xla_backend_optimization_level=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_LEVEL}".strip()
+_LEVEL = "--xla_backend_optimization_level"
+if _LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
+    os.environ["XLA_FLAGS"] = f"{flags} {_LEVEL}=1".strip()
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")

@@ -47,7 +47,7 @@ class Streaming:
     threads: int = 16
 
     def __post_init__(self):
-        self.data: dict[str, jax.Array] = {}  # nothing lies on the devices for good
+        self.data: dict[str, Any] = {}  # no rows lie on the devices for good
         self.elements = math.prod(self.source.spec.shape)
         self.first_row, self.last_row = self._own_rows()
         self._pool = ThreadPoolExecutor(1)

@@ -93,10 +93,13 @@ class Setup:
 
     def feed_shapes(self) -> tuple[Any, Any]:
         """What the feed gives to a step, described: the data set, and a block of steps."""
+        data: dict[str, Any] = {}
+        if self.beside is not None:
+            data["beside"] = sharding.with_sharding(self.beside, self.replicated)
         if is_streaming(self.config, self.train):
-            return {}, self.open_feed().abstract()
+            return data, self.open_feed().abstract()
         spec, whole, rows = self.train.spec, self.replicated, len(self.train)
-        data = {
+        data |= {
             "x": jax.ShapeDtypeStruct((rows, math.prod(spec.shape)), spec.dtype, sharding=whole)
         }
         number = jax.ShapeDtypeStruct((rows,), np.int32, sharding=whole)
@@ -173,7 +176,7 @@ def setup(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
             f" config.data.train={config.data.train}"
         )
-    check_derivatives(config, mesh.devices.flat[0].platform)
+    check_kernel(config, mesh.devices.flat[0].platform, mesh.shape["tensor"])
     prepare.check(config.data.prepare, train.spec)
     if symbols := getattr(config.model, "symbols", 0):
         for source in (train, test):
@@ -228,22 +231,30 @@ def setup(
     )
 
 
-def check_derivatives(config: Config, platform: str) -> None:
-    """Refuses a loss that needs what a GPU's kernel of attention has not: a second derivative.
+def check_kernel(config: Config, platform: str, tensor: int) -> None:
+    """Refuses what a GPU's kernel of attention in 16 bits cannot do.
+
+    Args:
+        config: the run's settings.
+        platform: of its devices.
+        tensor: of them along the mesh's axis of that name.
 
     Raises:
-        InputError: a contractive transformer in bfloat16 on a GPU.
+        InputError: a transformer in bfloat16 on a GPU whose penalty needs a second derivative, or
+            whose heads do not divide over the mesh.
     """
     coder, penalty = (getattr(config.model, part, None) for part in ("coder", "penalty"))
-    if (
-        platform == "gpu"
-        and config.compute == "bfloat16"
-        and isinstance(coder, Transformer)
-        and isinstance(penalty, Contractive)
-    ):
+    if platform != "gpu" or config.compute != "bfloat16" or not isinstance(coder, Transformer):
+        return
+    if isinstance(penalty, Contractive):
         raise InputError(
             "config.compute=bfloat16 with model.coder=transformer and model.penalty=contractive:"
             " on a GPU attention has no second derivative in bfloat16; must be float32"
+        )
+    if coder.heads % tensor:
+        raise InputError(
+            f"config.mesh.tensor={tensor} does not divide model.coder.heads="
+            f"{coder.heads}: on a GPU in bfloat16 it must"
         )
 
 

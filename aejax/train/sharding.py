@@ -130,7 +130,7 @@ def spec_of(
         shape: of the parameter.
         mesh: of the devices.
         rules: what the settings ask for.
-        own: what the model asks for, where it divides and the parameter is not small.
+        own: what the model asks for, where it divides; small parameters leave fsdp out.
 
     Raises:
         InputError: the rule names more dimensions than there are, or one that does not divide.
@@ -141,10 +141,15 @@ def spec_of(
             return _explicit(rule, words.split(), name, shape, mesh)
     for rule in own:
         pattern, _, words = rule.partition("=")
-        if re.fullmatch(pattern, name) and math.prod(shape) >= _SMALL:
+        if re.fullmatch(pattern, name):
+            asked = words.split()
+            if math.prod(shape) < _SMALL:
+                asked = ["-" if axis == "fsdp" else axis for axis in asked]
             try:
-                return _explicit(rule, words.split(), name, shape, mesh)
+                return _explicit(rule, asked, name, shape, mesh)
             except InputError:
+                if "tensor" not in asked:  # the model wants it whole beside that axis
+                    return PartitionSpec(*[None] * len(shape))
                 break
     axes: list[str | None] = [None] * len(shape)
     if len(shape) > 1 and mesh.shape["tensor"] > 1 and shape[-1] % mesh.shape["tensor"] == 0:

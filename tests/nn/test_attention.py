@@ -162,18 +162,43 @@ def test_bfloat16_sums_in_float32(form):
         ({"shape": (2, 512, 4, 60)}, False),
         ({"shape": (2, 512, 4, 256)}, False),
         ({"shape": (2, 511, 4, 64)}, False),
-        ({"padded": True}, True),
-        ({"bias": True}, True),
-        ({"bias": True, "padded": True}, False),
+        ({"masked": True, "padded": True}, True),
+        ({"bias": True, "masked": True}, True),
+        ({"bias": True, "masked": True, "padded": True}, False),
+        ({"shape": (2, 64, 4, 64)}, True),
         ({"bias": True, "shape": (2, 64, 4, 64)}, False),
+        ({"masked": True, "shape": (2, 64, 4, 64)}, False),
     ],
 )
 def test_the_kernel_is_taken_where_it_can_be_and_is_faster(monkeypatch, changes, taken):
     given = {"dtype": jnp.dtype("bfloat16"), "shape": (2, 512, 4, 64)}
-    given |= {"bias": False, "padded": False} | changes
+    given |= {"bias": False, "masked": False, "padded": False} | changes
     assert not attention.has_kernel(**given)
     monkeypatch.setattr(attention, "_on_cuda", lambda: True)
     assert attention.has_kernel(**given) == taken
+
+
+@pytest.mark.parametrize(("padded", "window"), [(False, 0), (False, 5), (True, 0), (True, 5)])
+def test_the_kernel_is_given_what_xla_is(monkeypatch, padded, window):
+    """The kernel itself runs on a GPU alone: XLA's operations stand in for it, of its arguments."""
+    random, real = np.random.RandomState(0), drawn(32)[2]
+    q, k, v = (jnp.asarray(random.randn(ROWS, 32, HEADS, 8), jnp.bfloat16) for _ in range(3))
+    given = {"real": real if padded else None, "window": window}
+    expected, asked = attend(q, k, v, form="cpu", **given), []
+    usual = jax.nn.dot_product_attention
+
+    def kernel(q, k, v, bias, mask, implementation=None):
+        asked.append((implementation, None if mask is None else mask.shape))
+        return usual(q, k, v, bias, mask)
+
+    monkeypatch.setattr(attention, "_on_cuda", lambda: True)
+    monkeypatch.setattr(attention, "_LONG", 32)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
+    found = attend(q, k, v, form="accelerator", **given)
+    whole = (ROWS if padded else 1, 1, 32, 32)
+    assert asked == [("cudnn", whole if padded or window else None)]
+    seen = np.float64(real[..., None, None]) if padded else 1.0
+    np.testing.assert_allclose(np.float64(found) * seen, np.float64(expected) * seen, atol=0.03)
 
 
 def test_long_scores_are_not_kept_for_the_gradient():

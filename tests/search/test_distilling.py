@@ -11,6 +11,7 @@ from flax import nnx
 from scipy import special
 
 from aejax import loading
+from aejax.config import put
 from aejax.data.sources.base import Arrays
 from aejax.models import Batch
 from aejax.search import distilling
@@ -85,38 +86,50 @@ def test_the_parent_is_no_part_of_what_is_trained(pair):
     assert jax.tree.structure(nnx.state(child)) == jax.tree.structure(nnx.state(fresh))
 
 
+def written(program: str) -> int:
+    """Letters of the longest array whose numbers stand in a program's text."""
+    return max((len(found) for found in re.findall(r"dense<([^>]*)>", program)), default=0)
+
+
 def test_the_parents_numbers_are_an_argument_and_no_part_of_the_program(pair):
+    numbers = np.random.RandomState(0).rand(64)
+    assert written(jax.jit(lambda x: x + numbers).lower(numbers).as_text()) >= 64
     model, source = toys.autoencoder(), Arrays(toys.rows(64), None, None)
-    largest = []
+    longest = []
     for objective in (None, distilling.Distilled(model, distilling.Teacher(pair[0]), 0.5)):
         run = setup(toys.config(model), (source, source), objective=objective)
-        feed = run.open_feed()
         number, flag = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), bool)
-        arguments = (run.state, feed.data, feed.abstract(), number, number, flag)
-        text = jax.jit(dispatch(run.step)).lower(*arguments).as_text()
-        largest.append(max((len(found) for found in re.findall(r'"0x(\w+)"', text)), default=0))
-    assert largest[0] == largest[1]
+        arguments = (run.state, *run.feed_shapes(), number, number, flag)
+        longest.append(written(jax.jit(dispatch(run.step)).lower(*arguments).as_text()))
+    assert longest[0] == longest[1]
+
+
+WAYS = (
+    (1, {}),
+    (8, {}),
+    (4, {"parallel": "pmap", "micro_batches": 2, "data.feed": "streaming"}),
+)
 
 
 def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path, pair):
-    """Eight devices and one follow the same losses; the folder is an autoencoder's own."""
+    """In both styles, with both feeds; the folder is an autoencoder's own."""
     parent, ends = pair[0], []
     model = toys.autoencoder()
-    for devices in (jax.devices(), jax.devices()[:1]):
+    batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
+    for devices, changes in WAYS:
         config = toys.config(model)
         config.duration, config.log_every = "60 steps", 20
-        place = str(tmp_path / str(len(devices)))
+        for name, value in changes.items():
+            put(config, name, value)
+        place = str(tmp_path / str(devices))
         objective = distilling.Distilled(model, distilling.Teacher(parent), 1.0)
-        source = Arrays(toys.rows(64), None, None)
-        loop.train(
-            config, place, (source, source), quiet=True, devices=devices, objective=objective
-        )
+        source, used = Arrays(toys.rows(64), None, None), jax.devices()[:devices]
+        loop.train(config, place, (source, source), quiet=True, devices=used, objective=objective)
         module = loading.load(place).module  # as launch.evaluate reads it
         assert type(module).__name__ == "AutoencoderModule"
-        batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
         gap = module.divergence(batch, parent.run(batch, context), module.run(batch, context))
         ends.append(float(gap))
     fresh = toys.made(model, ROWS)
     before = fresh.divergence(batch, parent.run(batch, context), fresh.run(batch, context))
-    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+    np.testing.assert_allclose(ends, ends[0], rtol=1e-3)
     assert ends[0] < 0.7 * before

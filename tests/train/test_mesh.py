@@ -155,20 +155,20 @@ def exchanged(config: Config) -> int:
 
 
 @pytest.mark.parametrize(
-    "coder",
+    ("coder", "share"),
     [
-        Dense(hidden=(256, 128, 64)),
-        Convolutional(channels=(32, 64), hidden=(128,)),
-        Convolutional(channels=(32, 64)),
-        Transformer(patch=2, heads=8, encoder_layout="af", decoder_layout="af"),
+        (Dense(hidden=(256, 128, 64)), 0.65),
+        (Convolutional(channels=(32, 64), hidden=(128,)), 0.15),
+        (Convolutional(channels=(32, 64)), 0.25),
+        (Transformer(patch=2, heads=8, encoder_layout="af", decoder_layout="af"), 0.65),
     ],
     ids=["dense", "convolutional", "convolutional without hidden layers", "transformer"],
 )
-def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder):
+def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder, share):
     config = wide(model=Autoencoder(coder=coder, latent_dim=32), mesh=Mesh(1, 1, 8))
     with_rules = exchanged(config)
     monkeypatch.setattr(type(coder), "rules", ())
-    assert with_rules < 0.65 * exchanged(config)
+    assert with_rules < share * exchanged(config)
 
 
 def test_a_coders_own_rules_give_way():
@@ -180,3 +180,8 @@ def test_a_coders_own_rules_give_way():
     # 30 units do not divide over 4 devices: the default.
     assert spec(name, shape, mesh, own=own) == spec(name, shape, mesh)
     assert spec(name, (32, 1024), mesh, (".*=- tensor",), own) == PartitionSpec(None, "tensor")
+    # A small one is not gathered each time, and an image's kernel never lies over tensor.
+    assert spec(name, (4, 16), mesh, own=own) == PartitionSpec("tensor", None)
+    own, whole = Convolutional().rules, PartitionSpec(None, None, None, None)
+    for shape in ((3, 3, 1, 32), (3, 3, 32, 33)):
+        assert spec("encoder/stages/0/kernel", shape, mesh, own=own) == whole

@@ -1,5 +1,7 @@
 """Micro-batches, bfloat16 and rematerialisation change the cost of a step, not what it computes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from aejax.models.coders import Dense, Transformer
 from aejax.models.penalties import Contractive
 from aejax.train.dry_run import compile_step
 from aejax.train.optimizer import Sgd
-from aejax.train.setup import check_derivatives, setup
+from aejax.train.setup import check_kernel, setup
 from aejax.train.sharding import flatten
 from tests.train.runs import small
 
@@ -24,12 +26,25 @@ def config(**changes):
     return small(**{"model": model, "optimizer": Sgd(learning_rate=1.0), **changes})
 
 
-def test_what_a_gpus_attention_has_no_derivative_of_is_refused():
-    model = Autoencoder(coder=Transformer(patch=2), latent_dim=4, penalty=Contractive())
-    check_derivatives(config(model=model, compute="bfloat16"), "cpu")
-    check_derivatives(config(model=model), "gpu")
+def test_what_a_gpus_kernel_of_attention_cannot_do_is_refused(monkeypatch):
+    coder = Transformer(patch=2, heads=4)
+    plain, contractive = (
+        Autoencoder(coder=coder, latent_dim=4, penalty=penalty) for penalty in (None, Contractive())
+    )
+    half = config(model=contractive, compute="bfloat16")
+    divided = config(model=plain, compute="bfloat16")
+    for given in (half, divided):
+        check_kernel(given, "cpu", 8)
+        check_kernel(dataclasses.replace(given, compute="float32"), "gpu", 8)
+    check_kernel(divided, "gpu", 4)
     with pytest.raises(InputError, match=r"config.compute=bfloat16 .* must be float32"):
-        check_derivatives(config(model=model, compute="bfloat16"), "gpu")
+        check_kernel(half, "gpu", 1)
+    with pytest.raises(InputError, match=r"config.mesh.tensor=8 does not divide .*heads=4"):
+        check_kernel(divided, "gpu", 8)
+    asked = []
+    monkeypatch.setattr("aejax.train.setup.check_kernel", lambda *given: asked.append(given))
+    setup(half)
+    assert asked == [(half, "cpu", 1)]
 
 
 def first_update(settings, devices=1):
