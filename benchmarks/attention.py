@@ -81,8 +81,8 @@ class Torch:
     """PyTorch's scaled_dot_product_attention in a process of its own."""
 
     def __init__(self, python: str, threads: int):
-        command = [python, "-m", "benchmarks.peers.torch_attention", str(threads)]
-        command.append(_COMPUTE.value)
+        program = "benchmarks.peers.torch_attention"
+        command = [python, "-m", program, str(threads), _COMPUTE.value]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 import jax
 import pytest
 
-# Tests compile much and compute little: with less polish of the machine code (the program before it
-# is the same) they take three quarters of the time. Processes that they start inherit it.
+# Tests compile much and compute little. With less polish of the machine code (the program before it
+# is the same) a preset on any mesh takes .7 of the time, the tests of evaluation .93. Processes
+# that tests start inherit it; XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
 _LEVEL = "--xla_backend_optimization_level"
 if _LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{flags} {_LEVEL}=1".strip()

@@ -24,9 +24,9 @@ from aejax.nn.convolution import Form, chosen
 
 # Scores that are computed at a time on a CPU, 8 MiB of them, and those that are kept.
 _SCORES, _KEPT = 2**21, 2**20
-# Least length for which cuDNN's kernel is the faster one where something is added to scores: on an
-# H200, with a bias and gradients, it took 2.1, .9 and .5 of the time of XLA's operations for 64,
-# 128 and 256 positions.
+# Least length for which cuDNN's kernel is taken where something is added to scores. With a bias its
+# gradients were the slower ones of two at 64 positions, level at 128 and the faster at 256 (a trial
+# on an H200 that no benchmark repeats); masks were not timed.
 _LONG = 256
 # What a masked score is: exp of it is exactly 0, and a row of them alone is not NaN.
 _MASKED = -1e30
