@@ -161,17 +161,27 @@ def tracker(tmp_path, **changes) -> Tracker:
     return Tracker(str(tmp_path), **settings)
 
 
-def test_rows_are_written_at_once_and_go_on_where_the_file_ends(tmp_path):
+def test_rows_stand_once_waited_for_and_go_on_where_the_file_ends(tmp_path):
     rows = [{"step": step, "split": "train", "loss": 1 / step, "best": None} for step in (1, 2, 3)]
     for part in (rows[:2], rows[2:]):
         made = tracker(tmp_path)
         for row in part:
             made.row(row)
+        made.wait()
         written = (tmp_path / "metrics.jsonl").read_text().splitlines()
         assert json.loads(written[-1]) == part[-1]  # before it is closed
         made.close()
     assert [json.loads(one) for one in (tmp_path / "metrics.jsonl").open()] == rows
     assert not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+def test_a_row_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    made = tracker(tmp_path)
+    made.row({"step": 1, "split": "train", "loss": 1.0})
+    with pytest.raises(OSError, match="No space left"):
+        made.row({"step": 2, "split": "train", "loss": 1.0})
 
 
 def events(tmp_path) -> list:

@@ -31,6 +31,8 @@ from aejax.train.validation import Validation
 
 # A dispatch is kept under this: a signal waits for at most two of them.
 _DISPATCH_SECONDS = 0.5
+# The watchdog is wound up at most this often: each time takes as long as many small steps.
+_WINDING_SECONDS = 1.0
 
 
 class NotFinite(RuntimeError):
@@ -174,6 +176,7 @@ class _Loop:
         self.saved_at = cluster.clock()
         self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
         self.seconds_a_step: float | None = None
+        self.wound_at = -math.inf
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
@@ -268,9 +271,7 @@ class _Loop:
         with self.ledger.counting("data wait"):
             block = self.feed.at(self.step)
         self.trace.at(self.step)
-        if self.config.watchdog_minutes:
-            seconds = 60 * self.config.watchdog_minutes
-            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+        self.wind_up()
         with self.ledger.counting("steps"):
             if self.pending is None:
                 self.seen_at = cluster.clock()
@@ -287,6 +288,13 @@ class _Loop:
             self.step += n
             if before is not None:
                 self.look_at(*before)
+
+    def wind_up(self) -> None:
+        """The watchdog counts from here, or from a moment ago."""
+        seconds, now = 60 * self.config.watchdog_minutes, cluster.clock()
+        if seconds and now - self.wound_at > min(_WINDING_SECONDS, seconds / 10):
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+            self.wound_at = now
 
     def boundary(self) -> int:
         """The next step at which something is due."""
@@ -305,11 +313,12 @@ class _Loop:
         return self.numbers[key]
 
     def look(self) -> None:
-        """Looks at the last dispatch, if that has not been done: waits for the devices."""
-        if self.pending is not None:
-            with self.ledger.counting("steps"):
-                pending, self.pending = self.pending, None
+        """Waits for the devices, looks at the last dispatch, waits until its row stands."""
+        with self.ledger.counting("steps"):
+            pending, self.pending = self.pending, None
+            if pending is not None:
                 self.look_at(*pending)
+            self.tracker.wait()
 
     def look_at(self, first: int, last: int, window: Any) -> None:
         """Waits for a dispatch; checks its losses; writes a row where its window ends."""
@@ -342,6 +351,7 @@ class _Loop:
     def evaluate(self) -> None:
         """Evaluates on the test split; keeps the best metric and counts evaluations without."""
         faulthandler.cancel_dump_traceback_later()
+        self.wound_at = -math.inf
         params = self.state.ema or self.state.params
         with self.ledger.counting("compilation"):
             validation = cluster.interruptible(self.interrupt, self.validation.result)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from aejax.train.optimizer import Adam, Sgd
 from aejax.train.setup import Setup, setup
 from aejax.train.start import start
 from aejax.train.validation import Validation
-from tests.train.processes import assert_same_bits, rows
+from tests.train.processes import ROOT, assert_same_bits, rows
 from tests.train.runs import FailsAt, Watched, small
 
 
@@ -221,6 +223,37 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
     monkeypatch.undo()
     assert train(config, workdir, quiet=True).status == "done"
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
+
+
+HANGS = """
+import os, sys, time
+from aejax.config import Evaluation
+from aejax.train.loop import train
+from tests.train.runs import small
+
+first = None
+
+def stop():
+    global first
+    if first is None and os.path.exists(sys.argv[1] + "/metrics.jsonl"):
+        first = time.monotonic()
+    if first is not None and time.monotonic() - first > 4:
+        print("hangs from here", flush=True)
+        time.sleep(60)
+    return False
+
+train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_minutes=0.05),
+    sys.argv[1], stop=stop)
+"""
+
+
+def test_the_watchdog_ends_what_hangs_and_only_that(tmp_path):
+    """Steps go on for longer than it waits; then one question takes longer."""
+    run = [sys.executable, "-c", HANGS, str(tmp_path)]
+    ended = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stdout == "hangs from here\n"
+    assert "Timeout (0:00:03)!" in ended.stderr and "in stop" in ended.stderr
 
 
 def test_init_from_takes_what_fits_and_says_so(tmp_path):
