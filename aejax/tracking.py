@@ -196,7 +196,7 @@ class Tracker:
         self._metrics.write(json.dumps(row) + "\n")
         self._metrics.flush()
         if self._events is not None:
-            from tensorboardX.proto.summary_pb2 import Summary
+            from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore - made by protoc
 
             # One event a row: one for each number takes four times as long.
             values = [

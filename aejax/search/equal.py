@@ -12,6 +12,9 @@ from aejax.search import space as spaces
 from aejax.search.job import Job
 from aejax.search.space import Layout
 
+# A size is the parent's when it is within this share of it; so many guesses of the width are made.
+_NEAR, _TRIES = 0.03, 5
+
 
 def arms(job: Job, layouts: dict[str, Layout], what: str) -> dict[str, Any]:
     """Layouts found, with feed-forward blocks as wide as makes them the parent's equals."""
@@ -31,19 +34,40 @@ def arms(job: Job, layouts: dict[str, Layout], what: str) -> dict[str, Any]:
 def _width(job: Job, parent: Layout, layout: Layout, what: str) -> dict[str, Any]:
     """How wide feed-forward blocks must be, and what the layout then has of `what`.
 
-    Both grow linearly with the width; models are timed in turn. A width of 0 says that none does
-    it: the layout has no feed-forward block, or costs more anyway.
+    Parameters grow linearly with the width, time nearly so: the first guess is a straight line's,
+    and each further one lies on the line between the nearest sizes below and above the parent's.
+    Models are timed in turn with the parent. A width of 0 says that none does it: the layout has no
+    feed-forward block, or costs more anyway.
     """
     if not layout.count("f"):
         return {"feed_forward": 0}
     whole, narrow = job.model(parent), job.model(layout)
     own: int = job.settings.run.model.coder.feed_forward
     goal, low, high = _sizes(job, [whole, narrow, spaces.with_width(narrow, 2 * own)], what)
-    width = round(own + own * (goal - low) / max(high - low, 1e-12))
-    if width < 1:
-        return {"feed_forward": 0}
-    goal, has = _sizes(job, [whole, spaces.with_width(narrow, width)], what)
+    tried = {own: (low, goal), 2 * own: (high, goal)}
+    for _ in range(_TRIES):
+        width = _between({wide: has / goal for wide, (has, goal) in tried.items()})
+        if width < 1:
+            return {"feed_forward": 0}
+        if width in tried:
+            break
+        goal, has = _sizes(job, [whole, spaces.with_width(narrow, width)], what)
+        tried[width] = (has, goal)
+        if abs(has / goal - 1) <= _NEAR:
+            break
+    width = min(tried, key=lambda wide: abs(tried[wide][0] / tried[wide][1] - 1))
+    has, goal = tried[width]
     return {"feed_forward": width, "has": has, "parent_has": goal}
+
+
+def _between(shares: dict[int, float]) -> int:
+    """The width at which a line through two known shares is 1: those around it, if there are."""
+    below = [wide for wide in shares if shares[wide] <= 1]
+    above = [wide for wide in shares if shares[wide] > 1]
+    nearest = sorted(shares, key=lambda wide: abs(shares[wide] - 1))[:2]
+    one, other = (max(below), min(above)) if below and above else nearest
+    slope = (shares[other] - shares[one]) / (other - one)
+    return round(one + (1 - shares[one]) / max(slope, 1e-12))
 
 
 def _sizes(job: Job, models: list[Autoencoder], what: str) -> list[float]:

@@ -52,6 +52,19 @@ def test_at_equal_time_and_never_timed_twice(job, monkeypatch):
     assert equal.arms(job, layouts, "latency") == found and timed == [3, 2]
 
 
+def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
+    def of_models(models, rows, compute):
+        """Feed-forward blocks take as long as before up to a width of 10."""
+        layouts = [(spaces.of(model), model.coder.feed_forward) for model in models]
+        times = [7.0 * a.count("aw") + a.count("f") * max(w - 7, 3) for a, w in layouts]
+        return [Latency(0.0, time) for time in times]
+
+    monkeypatch.setattr(equal.latency, "of_models", of_models)
+    one = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "latency")[str(FOUND)]
+    # 3 x 7 + 2 x 3 against 2 x 7 + 3 x (w - 7): 11.3. The first guess is 10, which takes 23.
+    assert (one["feed_forward"], one["has"], one["parent_has"]) == (11, 26.0, 27.0)
+
+
 def test_a_layout_that_no_width_makes_equal_is_left_out(job):
     bare = Layout("aiwa", "ii")
     assert equal.arms(job, {"parent": toys.PARENT, "supernet": bare}, "parameters") == {}
