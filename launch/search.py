@@ -14,6 +14,10 @@ import os
 import signal
 import sys
 
+from launch.pages import huge_pages
+
+if __name__ == "__main__":
+    huge_pages()
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
 
 from absl import flags  # noqa: E402

@@ -19,6 +19,10 @@ import sys
 import time
 import traceback
 
+from launch.pages import huge_pages
+
+if __name__ == "__main__":
+    huge_pages()
 _STARTED = time.time()
 # Until the run listens for itself there is nothing to save: start me again (cluster.STOPPED).
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))

@@ -4,6 +4,8 @@ Blocks timed by themselves promise more than a whole model saves. A letter's lat
 the whole model with this block in every searched slot, less that with none, by the number of slots.
 All layouts are timed in turn, many rounds, and the least of each is taken: what disturbs a machine
 only adds (sums of blocks then told the forward times of other layouts to 9 %, with medians to 15).
+Training steps are timed many to a dispatch, as they run in the trainer: with one to a dispatch
+half of the time went into memory that the system hands out anew for each (18 and 40 ms a step).
 """
 
 import dataclasses
@@ -25,6 +27,8 @@ from aejax.train.step import cast, row_keys
 _ROUNDS = 15
 # Of one round: long enough that a clock's and a dispatch's own time do not count.
 _SECONDS = 0.06
+# Of the descent that keeps one step from being the next one's repetition.
+_RATE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Latency:
 
     Attributes:
         forward: of the loss, without dropout.
-        training: of the loss and its gradient.
+        training: of the loss and its gradient, in a loop.
     """
 
     forward: float
@@ -94,7 +98,7 @@ def of_models(
     for _ in range(rounds):
         for pair, times, count in zip(programs, seen, counts, strict=True):
             for number, run in enumerate(pair):
-                run()  # what ran before leaves its memory behind
+                run(1)  # what ran before leaves its memory behind
                 times[number].append(_seconds(run, count[number]))
     return [Latency(*(min(each) for each in times)) for times in seen]
 
@@ -135,8 +139,10 @@ def compared(
     return made, {layout: seen[layout] for layout in layouts}
 
 
-def _programs(model: Autoencoder, rows: np.ndarray, compute: str) -> tuple[Callable, Callable]:
-    """The compiled loss, and loss with gradient, of a model: each run waits for its end."""
+def _programs(
+    model: Autoencoder, rows: np.ndarray, compute: str
+) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+    """Run the loss of a model so many times, and its gradient; each run waits for its end."""
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
     graph, params, rest = nnx.split(model.init(nnx.Rngs(0), batch), nnx.Param, ...)
 
@@ -147,26 +153,33 @@ def _programs(model: Autoencoder, rows: np.ndarray, compute: str) -> tuple[Calla
     def forward(params, x):
         return module(params).loss(Batch(x, index=batch.index))[0]
 
-    def training(params, x):
+    def training(params, x, count):
         keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
         context = Context(keys, jnp.zeros((), jnp.int32), lambda values: jnp.mean(values, axis=0))
 
         def loss(params):
             return module(params).loss(Batch(x, index=batch.index), context)[0]
 
-        return jax.value_and_grad(loss)(params)
+        def step(_, params):
+            return jax.tree.map(lambda p, g: p - _RATE * g, params, jax.grad(loss)(params))
 
-    programs = [jax.jit(f).lower(params, batch.x).compile() for f in (forward, training)]
-    runs = [
-        lambda program=program: jax.block_until_ready(program(params, batch.x))
-        for program in programs
-    ]
-    return runs[0], runs[1]
+        return jax.lax.fori_loop(0, count, step, params)
+
+    once = jax.jit(forward).lower(params, batch.x).compile()
+    steps = jax.jit(training).lower(params, batch.x, np.int32(1)).compile()
+
+    def run_forward(count: int) -> jax.Array:
+        losses = [jax.block_until_ready(once(params, batch.x)) for _ in range(count)]
+        return losses[-1]
+
+    def run_training(count: int) -> Any:
+        return jax.block_until_ready(steps(params, batch.x, np.int32(count)))
+
+    return run_forward, run_training
 
 
-def _seconds(run: Callable, count: int) -> float:
-    """Seconds of one of `count` runs."""
+def _seconds(run: Callable[[int], Any], count: int) -> float:
+    """Seconds of one of `count` times."""
     start = time.perf_counter()
-    for _ in range(count):
-        run()
+    run(count)
     return (time.perf_counter() - start) / count

@@ -1,0 +1,49 @@
+"""A program starts once more for huge pages: as it was, and once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import os, sys
+from launch.pages import huge_pages
+print("begins", flush=True)
+huge_pages()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
+"""
+
+
+def glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except ValueError:
+        return False
+
+
+@pytest.mark.skipif(not glibc(), reason="no glibc here")
+@pytest.mark.parametrize(
+    ("given", "becomes", "starts"),
+    [
+        (None, "glibc.malloc.hugetlb=1", 2),
+        ("glibc.malloc.check=0", "glibc.malloc.check=0:glibc.malloc.hugetlb=1", 2),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0", 1),
+    ],
+)
+def test_the_same_process_with_the_same_words(given, becomes, starts):
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    environment |= {"GLIBC_TUNABLES": given} if given else {}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "--a=b c", "*"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    told = f"{process.pid} {becomes} {['--a=b c', '*']}\n"
+    assert out == "begins\n" * starts + told
