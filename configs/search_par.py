@@ -2,12 +2,12 @@
 
     python -m launch.search --config=search_par --config.run.data.source=text:FILE?length=64
 
-FILE may be compressed (.bz2). Of 6 MB of English Wikipedia (XML), 19 minutes on two cores:
+FILE may be compressed (.bz2). Of 6 MB of English Wikipedia (XML), 19 minutes on two slow cores:
 attention is needed (23.14 nats a row with four blocks, 45.32 with none), and no layout with less of
 it was shown to be within the margin of 0.27 (0.03 bits a hidden byte) of the parent: PAR's claim is
 not shown here. The supernet's, faafffia, has three blocks for four, +0.376 +- 0.15 (95 %, 3 seeds),
-and takes 11 % less time; replacement keeps the parent. All of it, and what random layouts and rules
-reach: docs/search.md.
+and takes 14 % less time in training; replacement keeps the parent. All of it, and what random
+layouts and rules reach: docs/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare

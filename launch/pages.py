@@ -11,7 +11,9 @@ def huge_pages() -> None:
 
     XLA on a CPU takes memory from malloc and gives it back while it computes, and Linux hands it
     out anew in pages of 4 KiB. glibc 2.35 and later ask for huge ones if they are told so when a
-    process begins. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment is left as it is.
+    process begins (150 steps of the convolutional preset on MNIST, whole processes on two cores:
+    10.5 s for 15.8, page faults .2 million for 6; in-memory steps of the dense preset: the same).
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment is left as it is.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
     glibc = "CS_GNU_LIBC_VERSION" in os.confstr_names and os.confstr("CS_GNU_LIBC_VERSION")
