@@ -252,6 +252,6 @@ class Tracker:
         self._writer.shutdown()
         if self._bar is not None:
             self._bar.close()
-        self._metrics.close()
         if self._events is not None:
             self._events.close()
+        self._metrics.close()

@@ -1,9 +1,10 @@
 """Memory in huge pages, for programs that train on a CPU."""
 
+import contextlib
 import os
 import sys
 
-_ASKED = "glibc.malloc.hugetlb"
+_ASKED, _STARTED = "glibc.malloc.hugetlb", "AEJAX_HUGE_PAGES"
 
 
 def huge_pages() -> None:
@@ -17,12 +18,16 @@ def huge_pages() -> None:
     10.5 s and .2 million; the preset dense takes as long either way.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
-    if _ASKED in given or not sys.executable or not _glibc():
+    if _ASKED in given or _STARTED in os.environ or not sys.executable or not _glibc():
         return
     os.environ["GLIBC_TUNABLES"] = f"{given}:{_ASKED}=1".strip(":")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.environ[_STARTED] = "1"  # the other may be taken out on the way
+    with contextlib.suppress(OSError):  # small pages will do
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _glibc() -> bool:
-    name = "CS_GNU_LIBC_VERSION"
-    return sys.platform == "linux" and name in os.confstr_names and bool(os.confstr(name))
+    try:
+        return sys.platform == "linux" and bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (OSError, ValueError):
+        return False

@@ -182,6 +182,8 @@ def test_a_row_that_cannot_be_written_is_told(tmp_path):
     made.row({"step": 1, "split": "train", "loss": 1.0})
     with pytest.raises(OSError, match="No space left"):
         made.row({"step": 2, "split": "train", "loss": 1.0})
+    with pytest.raises(OSError, match="No space left"):
+        made.close()
 
 
 def events(tmp_path) -> list:

@@ -36,8 +36,8 @@ def _width(job: Job, parent: Layout, layout: Layout, what: str) -> dict[str, Any
 
     Parameters grow linearly with the width, time nearly so: the first guess is a straight line's,
     and each further one lies on the line between the nearest sizes below and above the parent's.
-    Models are timed in turn with the parent. A width of 0 says that none does it: the layout has no
-    feed-forward block, or costs more anyway.
+    Models are timed in turn with the parent. A width of 0 says that there is none to try: the
+    layout has no feed-forward block, or as it is comes nearest.
     """
     if not layout.count("f"):
         return {"feed_forward": 0}
@@ -47,9 +47,7 @@ def _width(job: Job, parent: Layout, layout: Layout, what: str) -> dict[str, Any
     tried = {own: (low, goal), 2 * own: (high, goal)}
     for _ in range(_TRIES):
         width = _between({wide: has / goal for wide, (has, goal) in tried.items()})
-        if width < 1:
-            return {"feed_forward": 0}
-        if width in tried:
+        if width < 1 or width in tried:
             break
         goal, has = _sizes(job, [whole, spaces.with_width(narrow, width)], what)
         tried[width] = (has, goal)
@@ -57,17 +55,22 @@ def _width(job: Job, parent: Layout, layout: Layout, what: str) -> dict[str, Any
             break
     width = min(tried, key=lambda wide: abs(tried[wide][0] / tried[wide][1] - 1))
     has, goal = tried[width]
-    return {"feed_forward": width, "has": has, "parent_has": goal}
+    return {"feed_forward": 0 if width == own else width, "has": has, "parent_has": goal}
 
 
 def _between(shares: dict[int, float]) -> int:
-    """The width at which a line through two known shares is 1: those around it, if there are."""
+    """The width at which a line through two known shares is 1: those around it, if there are.
+
+    0 where the line falls: times are noisy. At most four times the widest.
+    """
     below = [wide for wide in shares if shares[wide] <= 1]
     above = [wide for wide in shares if shares[wide] > 1]
     nearest = sorted(shares, key=lambda wide: abs(shares[wide] - 1))[:2]
     one, other = (max(below), min(above)) if below and above else nearest
     slope = (shares[other] - shares[one]) / (other - one)
-    return round(one + (1 - shares[one]) / max(slope, 1e-12))
+    if slope <= 0:
+        return 0
+    return round(min(one + (1 - shares[one]) / slope, 4 * max(shares)))
 
 
 def _sizes(job: Job, models: list[Autoencoder], what: str) -> list[float]:

@@ -4,8 +4,8 @@ Blocks timed by themselves promise more than a whole model saves. A letter's lat
 the whole model with this block in every searched slot, less that with none, by the number of slots.
 All layouts are timed in turn, many rounds, and the least of each is taken: what disturbs a machine
 only adds (sums of blocks then told the forward times of other layouts to 9 %, with medians to 15).
-Training steps are timed many to a dispatch, as they run in the trainer: with one to a dispatch
-half of the time went into memory that the system hands out anew for each (18 and 40 ms a step).
+Training steps are timed many to a dispatch, as they run in the trainer, but without the optimizer:
+with one to a dispatch half of the time went into memory that the system hands out anew for each.
 """
 
 import dataclasses
@@ -25,8 +25,9 @@ from aejax.search.space import Layout, Space
 from aejax.train.step import cast, row_keys
 
 _ROUNDS = 15
-# Of one round: long enough that a clock's and a dispatch's own time do not count.
-_SECONDS = 0.06
+# Of one round: long enough that a clock's and a dispatch's own time do not count. So many training
+# steps are in it at least.
+_SECONDS, _STEPS = 0.06, 8
 # Of the descent that keeps one step from being the next one's repetition.
 _RATE = 1e-6
 
@@ -92,7 +93,11 @@ def of_models(
     """Times models in turn; arguments as `measure`."""
     programs = [_programs(model, rows, compute) for model in models]
     counts = [
-        [max(1, int(_SECONDS / max(_seconds(run, 1), 1e-9))) for run in pair] for pair in programs
+        [
+            max(least, int(_SECONDS / max(_seconds(run, 1), 1e-9)))
+            for run, least in zip(pair, (1, _STEPS), strict=True)
+        ]
+        for pair in programs
     ]
     seen: list[Any] = [([], []) for _ in programs]
     for _ in range(rounds):
@@ -154,14 +159,14 @@ def _programs(
         return module(params).loss(Batch(x, index=batch.index))[0]
 
     def training(params, x, count):
-        keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
-        context = Context(keys, jnp.zeros((), jnp.int32), lambda values: jnp.mean(values, axis=0))
-
-        def loss(params):
+        def loss(params, number):
+            keys = row_keys(0, number, jnp.arange(len(x), dtype=jnp.uint32))
+            context = Context(keys, number, lambda values: jnp.mean(values, axis=0))
             return module(params).loss(Batch(x, index=batch.index), context)[0]
 
-        def step(_, params):
-            return jax.tree.map(lambda p, g: p - _RATE * g, params, jax.grad(loss)(params))
+        def step(number, params):
+            gradient = jax.grad(loss)(params, number)
+            return jax.tree.map(lambda p, g: p - _RATE * g, params, gradient)
 
         return jax.lax.fori_loop(0, count, step, params)
 

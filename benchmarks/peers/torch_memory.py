@@ -1,10 +1,9 @@
 """PyTorch with its tensors in memory and a loop by hand; no DataLoader, which costs more.
 
 Bytes in memory, rows taken by index and scaled in the step; PyTorch's own cross-entropy on logits,
-or one written out where that is faster (on AMD's processors: log1p takes eleven times as long as
-log there), which a short trial tells; its optimizers in the form that is fastest where this was
-measured (Adam fused, Adadelta over all tensors at once). On all cores, or on the GPU where there is
-one.
+or one written out where a short trial finds it faster (on an AMD EPYC log1p took eleven times as
+long as log); its optimizers in the form that is fastest where this was measured (Adam fused,
+Adadelta over all tensors at once). On all cores, or on the GPU where there is one.
 """
 
 import argparse

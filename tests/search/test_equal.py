@@ -65,6 +65,21 @@ def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
     assert (one["feed_forward"], one["has"], one["parent_has"]) == (11, 26.0, 27.0)
 
 
+@pytest.mark.parametrize(
+    ("shares", "width"),
+    [
+        ({256: 0.8, 512: 0.9}, 768),
+        ({256: 0.8, 512: 0.9, 640: 1.1}, 576),
+        ({256: 0.9, 512: 0.96, 683: 0.955}, 0),  # noise: wider and quicker
+        ({400: 1.05, 512: 0.95}, 0),
+        ({256: 0.5, 512: 0.5001}, 2048),  # not to millions
+        ({256: 1.2, 512: 2.0}, 192),
+    ],
+)
+def test_the_next_guess_of_a_width(shares, width):
+    assert equal._between(shares) == width
+
+
 def test_a_layout_that_no_width_makes_equal_is_left_out(job):
     bare = Layout("aiwa", "ii")
     assert equal.arms(job, {"parent": toys.PARENT, "supernet": bare}, "parameters") == {}

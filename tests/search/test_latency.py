@@ -51,16 +51,18 @@ def test_forward_is_the_loss_and_training_descends_its_gradient(monkeypatch):
     module = model.init(nnx.Rngs(0), batch)
     graph, params, rest = nnx.split(module, nnx.Param, ...)
 
-    def loss(params):
-        keys = step.row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(8, dtype=jnp.uint32))
-        context = Context(keys, jnp.zeros((), jnp.int32), lambda each: jnp.mean(each, axis=0))
+    def loss(params, number):
+        keys = step.row_keys(0, jnp.int32(number), jnp.arange(8, dtype=jnp.uint32))
+        context = Context(keys, jnp.int32(number), lambda each: jnp.mean(each, axis=0))
         return nnx.merge(graph, params, rest).loss(batch, context)[0]
 
     programs = latency._programs(model, rows, "float32")
     assert programs[0](3) == pytest.approx(float(module.loss(batch)[0]), rel=1e-5)
     by_hand = params
     for count in (1, 2):
-        by_hand = jax.tree.map(lambda p, g: p - 0.1 * g, by_hand, jax.grad(loss)(by_hand))
+        by_hand = jax.tree.map(
+            lambda p, g: p - 0.1 * g, by_hand, jax.grad(loss)(by_hand, count - 1)
+        )
         jax.tree.map(
             lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5),
             programs[1](count),
