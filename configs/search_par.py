@@ -6,7 +6,7 @@ FILE may be compressed (.bz2). Of 6 MB of English Wikipedia (XML), 19 minutes on
 attention is needed (23.14 nats a row with four blocks, 45.32 with none), and no layout with less of
 it was shown to be within the margin of 0.27 (0.03 bits a hidden byte) of the parent: PAR's claim is
 not shown here. The supernet's, faafffia, has three blocks for four, +0.376 +- 0.15 (95 %, 3 seeds),
-and takes 14 % less time in training; replacement keeps the parent. All of it, and what random
+and takes 13 % less time in training; replacement keeps the parent. All of it, and what random
 layouts and rules reach: docs/search.md.
 """
 
