@@ -6,7 +6,6 @@ metrics.jsonl up to its step, and a run that is killed anywhere goes on to the s
 
 import contextlib
 import dataclasses
-import faulthandler
 import math
 import sys
 from collections.abc import Callable
@@ -28,11 +27,10 @@ from aejax.train.setup import Setup, setup
 from aejax.train.start import fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
 from aejax.train.validation import Validation
+from aejax.train.watchdog import Watchdog
 
 # A dispatch is kept under this: a signal waits for at most two of them.
 _DISPATCH_SECONDS = 0.5
-# The watchdog is wound up at most this often: each time takes as long as many small steps.
-_WINDING_SECONDS = 1.0
 
 
 class NotFinite(RuntimeError):
@@ -137,7 +135,7 @@ def _train(
             tracker.say(line)
         return loop.run(found)
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        loop.watchdog.stop()
         loop.saver.settle()
         loop.close_feed()
         tracker.close()
@@ -176,7 +174,7 @@ class _Loop:
         self.saved_at = cluster.clock()
         self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
         self.seconds_a_step: float | None = None
-        self.wound_at = -math.inf
+        self.watchdog = Watchdog(made.config.watchdog_minutes)
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         self.numbers: dict[Any, Any] = {}
@@ -271,7 +269,7 @@ class _Loop:
         with self.ledger.counting("data wait"):
             block = self.feed.at(self.step)
         self.trace.at(self.step)
-        self.wind_up()
+        self.watchdog.wind_up()
         with self.ledger.counting("steps"):
             if self.pending is None:
                 self.seen_at = cluster.clock()
@@ -288,13 +286,6 @@ class _Loop:
             self.step += n
             if before is not None:
                 self.look_at(*before)
-
-    def wind_up(self) -> None:
-        """The watchdog counts from here, or from a moment ago."""
-        seconds, now = 60 * self.config.watchdog_minutes, cluster.clock()
-        if seconds and now - self.wound_at > min(_WINDING_SECONDS, seconds / 10):
-            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
-            self.wound_at = now
 
     def boundary(self) -> int:
         """The next step at which something is due."""
@@ -350,8 +341,7 @@ class _Loop:
 
     def evaluate(self) -> None:
         """Evaluates on the test split; keeps the best metric and counts evaluations without."""
-        faulthandler.cancel_dump_traceback_later()
-        self.wound_at = -math.inf
+        self.watchdog.stop()
         params = self.state.ema or self.state.params
         with self.ledger.counting("compilation"):
             validation = cluster.interruptible(self.interrupt, self.validation.result)

@@ -41,7 +41,7 @@ def own(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def seconds(loss: Callable, device: str) -> float:
     """The best of some trials with gradients, on a batch."""
     z = torch.randn(worker.BATCH_SIZE, 784, device=device, requires_grad=True)
-    x, times = torch.rand_like(z, requires_grad=False), []
+    x, times = torch.rand_like(z), []
     for _ in range(10):
         start = time.perf_counter()
         loss(z, x).backward()

@@ -72,10 +72,18 @@ def test_forward_is_the_loss_and_training_descends_its_gradient(monkeypatch):
 
 def test_times_are_of_one_batch(monkeypatch):
     programs = latency._programs(toys.autoencoder(), toys.rows(8), "float32")
-    seconds = dict(zip(programs, (1.0, 3.0), strict=True))
+    seconds, counts = dict(zip(programs, (1.0, 3.0), strict=True)), []
+
+    def timed(run, count):
+        counts.append(count)
+        return seconds[run]
+
     monkeypatch.setattr(latency, "_programs", lambda *arguments: programs)
-    monkeypatch.setattr(latency, "_seconds", lambda run, count: seconds[run])
-    assert latency.of_models([toys.autoencoder()], toys.rows(8), "float32") == [Latency(1.0, 3.0)]
+    monkeypatch.setattr(latency, "_seconds", timed)
+    found = latency.of_models([toys.autoencoder()], toys.rows(8), "float32", rounds=2)
+    assert found == [Latency(1.0, 3.0)]
+    # One of each to begin with; then a batch is long enough forward, and steps are many to a loop.
+    assert counts == [1, 1, *([1, 8] * 2)]
 
 
 def test_layouts_are_timed_in_the_rounds_that_make_the_table():
