@@ -134,8 +134,8 @@ def cut_metrics(workdir: str, step: int) -> float | None:
 class Tracker:
     """Writes and shows a run; everything here happens in the main process alone.
 
-    Rows are written beside the thread that hands them over: some tenths of a millisecond each, in
-    which a GPU would wait.
+    Rows and pictures are written beside the thread that hands them over: tenths of a millisecond
+    each, and milliseconds, in which a GPU would wait.
 
     Attributes:
         workdir: the run's folder.
@@ -159,6 +159,7 @@ class Tracker:
         self._metrics = open(name, "a")  # noqa: SIM115 - closed by `close`
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._drawing: Future[None] | None = None
         self._bar = None
         self._events: Any = None
         if self.tensorboard and self.main:
@@ -213,8 +214,19 @@ class Tracker:
             self._events.add_text("config", f"```\n{text}\n```", self.first)
 
     def picture(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
-        """An image, uint8 [height, width, 1 or 3], to TensorBoard; the last one to figures/."""
-        self.wait()
+        """An image, uint8 [height, width, 1 or 3], to TensorBoard; the last one to figures/.
+
+        Drawn beside the thread that hands it over, but for the last one. An OSError is raised here
+        or by the next one.
+        """
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            drawing.result()
+        self._drawing = self._writer.submit(self._draw, name, image, step, last)
+        if last:
+            self._drawing.result()
+
+    def _draw(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
         if self._events is not None:
             self._events.add_image(name, image, step, dataformats="HWC")
         if last:
@@ -248,7 +260,7 @@ class Tracker:
         )
 
     def close(self) -> None:
-        """Closes all files, once every row was written or tried."""
+        """Closes all files, once every row and picture was written or tried."""
         self._writer.shutdown()
         if self._bar is not None:
             self._bar.close()

@@ -1,5 +1,6 @@
 """What aejax's trainer runs between two rows of metrics: its compiled dispatch of many steps."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -14,6 +15,8 @@ from aejax.train.setup import Setup
 
 class Dispatch:
     """`dispatch(state, steps, first=0) -> (state, window)`: the steps from `first` on.
+
+    The state counts its steps from there, however many it has made.
 
     Attributes:
         init: makes a fresh state.
@@ -32,7 +35,8 @@ class Dispatch:
 
     def __call__(self, state: Any, steps: int, first: int = 0) -> tuple[Any, Any]:
         data, block, number = self._feed.data, self._block.arrays, self._number
-        return self._compiled(state, data, block, number(first), number(steps), self._fresh)
+        state = dataclasses.replace(state, step=number(first).copy())  # donated
+        return self._compiled(state, data, block, number(0), number(steps), self._fresh)
 
 
 def timed(run: Setup, steps: int) -> Callable[[], float]:

@@ -5,6 +5,7 @@ rows by index. The indices of many steps go over in one transfer.
 """
 
 import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +63,11 @@ class Resident:
     shape: tuple[int, int]
     steps: int
     sharding: Sharding
-    block: Block | None = None
+
+    def __post_init__(self):
+        self._pool = ThreadPoolExecutor(1)
+        self._block: Block | None = None
+        self._coming: Future[Block] | None = None
 
     @property
     def capacity(self) -> int:
@@ -71,21 +76,28 @@ class Resident:
         return max(1, min(_POSITIONS // batch_size, self.steps))
 
     def at(self, step: int) -> Block:
-        """The block that holds this step; sends the next indices where a block is used up."""
-        if self.block is None or not self.block.first <= step < self.block.last:
-            batch_size = self.shape[0] * self.shape[1]
-            last = step + self.capacity
-            index = order.examples(self.seed, self.rows, step * batch_size, last * batch_size)
-            index = index.reshape(self.capacity, *self.shape)
-            self.block = Block(step, last, place(index, self.sharding))
-        return self.block
+        """The block that holds this step; the next one is sent meanwhile."""
+        if self._block is None or not self._block.first <= step < self._block.last:
+            coming, self._coming = self._coming, None
+            block = self._send(step) if coming is None else coming.result()
+            self._block = block if block.first == step else self._send(step)
+            if self._block.last < self.steps:
+                self._coming = self._pool.submit(self._send, self._block.last)
+        return self._block
+
+    def _send(self, first: int) -> Block:
+        batch_size = self.shape[0] * self.shape[1]
+        last = first + self.capacity
+        index = order.examples(self.seed, self.rows, first * batch_size, last * batch_size)
+        return Block(first, last, place(index.reshape(self.capacity, *self.shape), self.sharding))
 
     def abstract(self) -> jax.ShapeDtypeStruct:
         """Shape, type and place of a block's indices."""
         return jax.ShapeDtypeStruct((self.capacity, *self.shape), np.int32, sharding=self.sharding)
 
     def close(self) -> None:
-        """Nothing runs beside the loop."""
+        """Ends what runs beside the loop."""
+        self._pool.shutdown(cancel_futures=True)
 
     @staticmethod
     def take(data: Any, block: Any, offset: jax.Array) -> Raw:

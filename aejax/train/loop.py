@@ -278,7 +278,7 @@ class _Loop:
                 self.state,
                 self.feed.data,
                 block.arrays,
-                self.number(np.int32(self.step - block.first)),
+                self.number(np.int32(block.first)),
                 self.number(np.int32(n)),
                 self.number(np.bool_(self.step % self.config.log_every == 0)),
             )

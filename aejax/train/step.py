@@ -279,21 +279,22 @@ def term_names(
 
 
 def dispatch(step: Step) -> Callable:
-    """(state, data, block, offset, n, fresh) -> (state, window): n steps in one program.
+    """(state, data, block, first, n, fresh) -> (state, window): n steps in one program.
 
     `data` holds the feed's arrays, and under "beside" those of the loss's context, if any.
 
-    `n` is traced: one compilation serves every number of steps, and the bits do not depend on how
-    a run is cut. `fresh` empties the window first. The window comes back on its own as well, to be
-    read while the state goes on, donated, into the next dispatch, and with it "finite": bool [],
-    whether every real number of the state is.
+    `first` is the step that the block begins with. `n` is traced: one compilation serves every
+    number of steps, and the bits do not depend on how a run is cut. `fresh` empties the window
+    first. The window comes back on its own as well, to be read while the state goes on, donated,
+    into the next dispatch, and with it "finite": bool [], whether every real number of the state
+    is.
     """
 
-    def run(state: TrainState, data, block, offset, n, fresh):
+    def run(state: TrainState, data, block, first, n, fresh):
         kept = jax.tree.map(lambda leaf: jnp.where(fresh, 0, leaf), state.window)
         state = dataclasses.replace(state, window=kept)
         state = jax.lax.fori_loop(
-            0, n, lambda i, state: step(state, data, block, offset + i), state
+            0, n, lambda _, state: step(state, data, block, state.step - first), state
         )
         return state, {**state.window, "finite": _finite(state)}
 

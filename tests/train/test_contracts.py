@@ -61,7 +61,7 @@ def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
         before = host(state.params)
         numbers = [
             jax.device_put(value, made.replicated)
-            for value in (np.int32(step - block.first), np.int32(1), np.bool_(True))
+            for value in (np.int32(block.first), np.int32(1), np.bool_(True))
         ]
         state, window = dispatch(state, feed.data, block.arrays, *numbers)
         after = host(state.params)

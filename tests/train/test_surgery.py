@@ -89,7 +89,7 @@ def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     state = dataclasses.replace(state, step=state.step + STEPS)
     feed = made.open_feed()
     run, block = made.compile(feed), feed.at(STEPS)
-    at = (np.int32(STEPS - block.first), np.int32(1), np.bool_(True))
+    at = (np.int32(block.first), np.int32(1), np.bool_(True))
     state, _ = run(
         state, feed.data, block.arrays, *(jax.device_put(n, made.replicated) for n in at)
     )
