@@ -96,7 +96,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         return []
     losses = {layout: np.array(one["nll"]) for layout, one in again.items()}
     out = [_without(losses, layouts["parent"])]
-    for name in ("supernet", "replacement"):
+    for name in ("supernet", "replacement", "trials"):
         if layouts.get(name, layouts["parent"]) != layouts["parent"]:
             out.append(f"{name}: {_against_parent(found, losses, layouts[name])}")
     for what, arms in found.get("equal", {}).items():
@@ -173,8 +173,10 @@ def _predicted(found: dict[str, Any]) -> Iterator[str]:
 
 
 def chosen(layouts: dict[str, Any]) -> Any:
-    """The layout that replacement found, else the supernet, that is not the parent; else that."""
-    found = [layouts[name] for name in ("replacement", "supernet") if name in layouts]
+    """The layout that trials, else replacement, else the supernet found; never the parent but for
+    want of another.
+    """
+    found = [layouts[name] for name in ("trials", "replacement", "supernet") if name in layouts]
     return next((one for one in found if one != layouts["parent"]), layouts["parent"])
 
 

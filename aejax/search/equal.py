@@ -18,7 +18,7 @@ _NEAR, _TRIES = 0.03, 5
 
 def arms(job: Job, layouts: dict[str, Layout], what: str) -> dict[str, Any]:
     """Layouts found, with feed-forward blocks as wide as makes them the parent's equals."""
-    found = {layouts[name] for name in ("supernet", "replacement") if name in layouts}
+    found = {layouts[name] for name in ("supernet", "replacement", "trials") if name in layouts}
     out = {}
     for layout in sorted(found - {layouts["parent"]}, key=str):
         name = f"width-{what}-{layout}".replace("|", "-")

@@ -50,6 +50,9 @@ def notes(found: dict[str, Any]) -> list[str]:
             f"replacement: {own['layout']} of {len(own['front'])} on the front; the parent"
             f" {found['parent']}, tuned as long, has {own['parent_loss']:.4g} nats a row"
         )
+    if own := found.get("trials"):
+        counts = " and ".join(str(len(each)) for each in own["rounds"])
+        out.append(f"trials: {own['layout']}, the best of {counts} layouts in three rounds")
     return out + comparing.notes(found)
 
 

@@ -7,6 +7,7 @@
     WORKDIR/library/        a run: candidates imitate the parent's blocks
     WORKDIR/front/LAYOUT/   runs: layouts of rising price, grafted and tuned
                                                        replacement.json the scores and the front
+    WORKDIR/trials/NAME/    runs: layouts of the same blocks; trials-1.json to trials-3.json
     WORKDIR/again/NAME/     runs: each layout from nothing, each seed
     WORKDIR/latencies.json  what each layout takes, and each block in the same rounds
     WORKDIR/layouts.json    all layouts and what was measured of them
@@ -35,7 +36,7 @@ from aejax import cluster, files, folder, kinds, loading
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
-from aejax.search import choosing, comparing, distilling, equal, imitation, latency
+from aejax.search import choosing, comparing, distilling, equal, imitation, latency, trials
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
@@ -52,8 +53,6 @@ COLLAPSED = "collapsed"
 _SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"
 # Settings of what is compared, and not of what is found: a search that has ended takes new ones.
 _COMPARED = ("controls", "equal", "latency", "random", "seeds")
-# Tries for each random layout.
-_DRAWS = 1000
 # Rows by which blocks' outputs are compared with their inputs.
 _SIMILAR = 256
 
@@ -132,6 +131,9 @@ def _found(job: Job) -> dict[str, Any]:
         out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
+    if settings.trials:
+        out["trials"] = trials.best(job, comparing.chosen(layouts))
+        layouts["trials"] = _read(out["trials"]["layout"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(job, layouts)
     if "replacement" in out:
@@ -315,34 +317,13 @@ def _added(
 
 
 def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
-    """Different networks of the blocks that the one found has, in other slots.
-
-    Where the slots that hold nothing stand in a stack makes no difference.
-    """
-    settings, space = job.settings, job.settings.space()
+    """Different networks of the blocks that the one found has, in other slots."""
+    settings = job.settings
     found = comparing.chosen(layouts)
-    known = {str(found).replace("i", "")}
-    letters = [getattr(found, stack)[number] for stack, number, _ in space.searched]
-    draw = np.random.RandomState(settings.run.seed)
-    out: dict[str, Layout] = {}
-    for _ in range(_DRAWS * settings.random):
-        dealt = [letters[place] for place in draw.permutation(len(letters))]
-        fits = all(one in each for one, (_, _, each) in zip(dealt, space.searched, strict=True))
-        if fits:
-            choices = [
-                each.index(one) for one, (_, _, each) in zip(dealt, space.searched, strict=True)
-            ]
-            layout = space.layout(choices)
-            network = str(layout).replace("i", "")
-            if network not in known:
-                known.add(network)
-                out[f"random {len(out) + 1}"] = layout
-        if len(out) == settings.random:
-            break
-    else:
-        if settings.random:
-            job.say(f"config.random={settings.random}: {len(out)} different ones were found")
-    return out
+    drawn = trials.rearranged(settings.space(), found, settings.random, settings.run.seed)
+    if len(drawn) < settings.random:
+        job.say(f"config.random={settings.random}: {len(drawn)} different ones were found")
+    return {f"random {number}": layout for number, layout in enumerate(drawn, 1)}
 
 
 def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:

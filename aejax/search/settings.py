@@ -97,6 +97,8 @@ class Search:
         held: share of the training split, its end, that blocks never learn from: architecture
             weights do, and layouts are chosen by it.
         judged: how many of these rows layouts are chosen by.
+        trials: how many layouts of the blocks that were found are trained for real, to keep the
+            best of them (trials.py); 0 for none.
         controls: layouts to train beside those found, as par:5:4 or ffff; ENCODER|DECODER where
             both are searched.
         random: how many random layouts, of the blocks that the one found has, in other slots.
@@ -118,6 +120,7 @@ class Search:
     margin: float = 1.0
     held: float = 0.2
     judged: int = 1000
+    trials: int = 0
     controls: tuple[str, ...] = ()
     random: int = 0
     seeds: int = 1
@@ -193,7 +196,7 @@ def check_search(settings: Search) -> None:
             raise InputError(f"config.equal={what}: must be {' or '.join(EQUAL)}")
     if settings.equal and not settings.seeds:
         raise InputError("config.seeds=0: must be at least 1 with config.equal")
-    for name, least in (("judged", 1), ("random", 0), ("seeds", 0)):
+    for name, least in (("judged", 1), ("trials", 0), ("random", 0), ("seeds", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"config.{name}={getattr(settings, name)}: must be at least {least}")
     if settings.replacement.distil and getattr(run.model.bottleneck, "samples", 1) > 1:

@@ -144,7 +144,9 @@ def _train(
 def _complete(progress: dict[str, Any], total: int, patience: int) -> bool:
     # Patience may have changed since: what it says now counts.
     progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
-    return progress["step"] >= total or progress["stopped_early"]
+    # One that was stopped in its last evaluation has that left to do.
+    done = progress["step"] > total or progress["step"] == total == progress["evaluated"]
+    return done or progress["stopped_early"]
 
 
 def _tell(lines: list[str]) -> None:

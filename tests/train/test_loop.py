@@ -193,7 +193,7 @@ class Asks:
         return self.now
 
 
-@pytest.mark.parametrize("where", ["compilation", "evaluation"])
+@pytest.mark.parametrize("where", ["compilation", "evaluation", "last evaluation"])
 def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch, where):
     config = small(duration="100 steps")
     train(config, str(tmp_path / "straight"), quiet=True)
@@ -209,19 +209,22 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
     else:
         evaluating = Validation.__call__
 
+        left = iter([where == "evaluation", True])
+
         def evaluate(self, *arguments):
-            stop.now = True
+            stop.now = next(left)
             return evaluating(self, *arguments)
 
         monkeypatch.setattr(Validation, "__call__", evaluate)
     workdir = str(tmp_path / "stopped")
     outcome = train(config, workdir, quiet=True, stop=stop)
     assert outcome.status == "stopped"
-    assert outcome.step == (0 if where == "compilation" else 50)
+    assert outcome.step == {"compilation": 0, "evaluation": 50, "last evaluation": 100}[where]
     # Before its first state was made there was nothing to save.
     assert (checkpoint.steps(workdir) or [0])[-1] == outcome.step
     monkeypatch.undo()
-    assert train(config, workdir, quiet=True).status == "done"
+    again = train(config, workdir, quiet=True)
+    assert again.status == "done" and set(again.metrics) >= {"loss", "nll"}
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
 
 
