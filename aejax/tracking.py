@@ -104,8 +104,10 @@ class Ledger:
         )
 
 
-def cut_metrics(workdir: str, step: int) -> float | None:
+def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
     """Cuts metrics.jsonl back to rows of steps up to `step`, and half-written lines.
+
+    Of the test split rows stay up to the step `evaluated`: a later one comes again.
 
     Returns:
         Seconds on the run's clock of the last row that was cut, or None if none was.
@@ -121,7 +123,8 @@ def cut_metrics(workdir: str, step: int) -> float | None:
             except ValueError:
                 row = {}
             row = row if isinstance(row, dict) else {}
-            if row.get("step", step + 1) <= step:
+            last = evaluated if row.get("split") == "test" else step
+            if row.get("step", last + 1) <= last:
                 kept.append(line.decode())
             else:
                 changed, lost = True, row.get("seconds", lost)
@@ -135,7 +138,7 @@ class Tracker:
     """Writes and shows a run; everything here happens in the main process alone.
 
     Rows and pictures are written beside the thread that hands them over: tenths of a millisecond
-    each, and milliseconds, in which a GPU would wait.
+    for a row, ten milliseconds for a picture, in which a GPU would wait.
 
     Attributes:
         workdir: the run's folder.
@@ -187,11 +190,14 @@ class Tracker:
         self.wait()
         self._writing = self._writer.submit(self._write, row)
 
-    def wait(self) -> None:
-        """Waits until every row stands; raises the OSError of one that could not be written."""
+    def wait(self, drawn: bool = False) -> None:
+        """Waits until every row stands, and every picture where `drawn`; raises their OSError."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+        if drawn and self._drawing is not None:
+            drawing, self._drawing = self._drawing, None
+            drawing.result()
 
     def _write(self, row: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(row) + "\n")
@@ -216,15 +222,15 @@ class Tracker:
     def picture(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
         """An image, uint8 [height, width, 1 or 3], to TensorBoard; the last one to figures/.
 
-        Drawn beside the thread that hands it over, but for the last one. An OSError is raised here
-        or by the next one.
+        Waits for the picture before it, and for the last one.
+
+        Raises:
+            OSError: of what could not be drawn.
         """
-        drawing, self._drawing = self._drawing, None
-        if drawing is not None:
-            drawing.result()
+        self.wait(drawn=True)
         self._drawing = self._writer.submit(self._draw, name, image, step, last)
         if last:
-            self._drawing.result()
+            self.wait(drawn=True)
 
     def _draw(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
         if self._events is not None:

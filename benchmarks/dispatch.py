@@ -16,7 +16,7 @@ from aejax.train.setup import Setup
 class Dispatch:
     """`dispatch(state, steps, first=0) -> (state, window)`: the steps from `first` on.
 
-    The state counts its steps from there, however many it has made.
+    The state counts its steps from there, however many it has made: draws come again as well.
 
     Attributes:
         init: makes a fresh state.

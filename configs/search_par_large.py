@@ -12,7 +12,7 @@ which were not reached):
         --config.controls=par:4:4,ffffffff --config.run.data.source=text:FILE?length=512
 
 Without attention 360 nats a row. The supernet had learned after 1107 steps and kept three blocks of
-attention, two feed-forward blocks and nothing else, afiiiafa: 118.5 +- 5.3 nats for the parent's
+attention, two feed-forward blocks and nothing else, afiiiafa: 118.5 +- 5.3 nats, the parent's
 109.3 +- 3.3 (+9 +- 21, margin 2.16: not shown to be within it), 143 for the same blocks in random
 slots. On an H200, what search_par found with 64 bytes beside rules, 1000 updates, 5 minutes:
 

@@ -29,19 +29,25 @@ def metrics(tmp_path):
 
 def test_rows_after_the_step_are_cut_and_the_clock_of_the_last_is_told(metrics):
     before = metrics.read_text().splitlines(keepends=True)
-    assert cut_metrics(str(metrics.parent), 20) == 3.5
+    assert cut_metrics(str(metrics.parent), 20, 20) == 3.5
     assert metrics.read_text() == "".join(before[:3])
-    assert cut_metrics(str(metrics.parent), 19) == 2.75
+    assert cut_metrics(str(metrics.parent), 19, 19) == 2.75
     assert metrics.read_text() == before[0]
-    assert cut_metrics(str(metrics.parent), 0) == 1.5
+    assert cut_metrics(str(metrics.parent), 0, 0) == 1.5
     assert metrics.read_text() == ""
     assert os.listdir(metrics.parent) == ["metrics.jsonl"]
+
+
+def test_rows_of_an_evaluation_that_will_be_made_again_are_cut(metrics):
+    before = metrics.read_text().splitlines(keepends=True)
+    assert cut_metrics(str(metrics.parent), 20, 10) == 3.5
+    assert metrics.read_text() == "".join(before[:2])
 
 
 def test_a_file_of_which_nothing_is_cut_is_not_touched(metrics):
     before = (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns)
     for step in (30, 31, 1000):
-        assert cut_metrics(str(metrics.parent), step) is None
+        assert cut_metrics(str(metrics.parent), step, step) is None
     assert (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns) == before
 
 
@@ -49,13 +55,13 @@ def test_a_file_of_which_nothing_is_cut_is_not_touched(metrics):
 def test_a_line_that_was_half_written_is_cut(metrics, half):
     before = metrics.read_text()
     metrics.write_text(before + half)
-    assert cut_metrics(str(metrics.parent), 30) is None
+    assert cut_metrics(str(metrics.parent), 30, 30) is None
     assert metrics.read_text() == before
 
 
 def test_a_half_written_line_does_not_hide_the_clock_of_the_rows_before_it(metrics):
     metrics.write_text(metrics.read_text() + '{"step": 40, "seco')
-    assert cut_metrics(str(metrics.parent), 20) == 3.5
+    assert cut_metrics(str(metrics.parent), 20, 20) == 3.5
     assert metrics.read_text().count("\n") == 3
 
 
@@ -63,12 +69,12 @@ def test_a_half_written_line_does_not_hide_the_clock_of_the_rows_before_it(metri
 def test_a_line_that_is_no_row_is_cut(metrics, damaged):
     before = metrics.read_text()
     metrics.write_text(before + damaged + line(40, 9.0))
-    assert cut_metrics(str(metrics.parent), 30) == 9.0
+    assert cut_metrics(str(metrics.parent), 30, 30) == 9.0
     assert metrics.read_text() == before
 
 
 def test_without_a_file_nothing_is_cut_and_none_is_made(tmp_path):
-    assert cut_metrics(str(tmp_path), 10) is None
+    assert cut_metrics(str(tmp_path), 10, 10) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,6 +256,26 @@ def test_the_last_picture_is_a_file_large_enough_to_look_at(tmp_path, channels, 
     read = np.asarray(Image.open(tmp_path / "figures" / "reconstruction.png"))
     wanted = image.repeat(factor, axis=0).repeat(factor, axis=1)
     assert np.array_equal(read, wanted.squeeze(-1) if channels == 1 else wanted)
+
+
+def test_a_picture_that_could_not_be_drawn_is_told_when_pictures_are_waited_for(
+    tmp_path, monkeypatch
+):
+    made = tracker(tmp_path, tensorboard=True)
+    image = np.zeros((4, 4, 1), np.uint8)
+
+    def full(*arguments, **more):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(made._events, "add_image", full)
+    made.picture("reconstruction", image, 10, last=False)
+    made.row({"step": 11, "split": "train", "loss": 0.5})
+    made.wait()
+    for told in (made.wait, lambda drawn: made.picture("reconstruction", image, 20, last=False)):
+        with pytest.raises(OSError, match="no space left"):
+            told(drawn=True)
+        made.picture("reconstruction", image, 10, last=False)
+    made.close()
 
 
 class Screen(io.StringIO):

@@ -19,6 +19,7 @@ from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, fitted
 from aejax.loading import Model, choose, load
 from aejax.train import checkpoint
+from aejax.train.start import ended
 
 FORMAT = 1
 # Every autoencoder can do these.
@@ -226,7 +227,7 @@ def _is_last(workdir: str, step: int) -> bool:
         progress = checkpoint.manifest(workdir, step)["progress"]
     except checkpoint.DamagedError:
         return False
-    return progress["stopped_early"] or progress["step"] >= (progress["total"] or float("inf"))
+    return progress["total"] is not None and ended(progress, progress["total"])
 
 
 def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:

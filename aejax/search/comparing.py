@@ -173,10 +173,12 @@ def _predicted(found: dict[str, Any]) -> Iterator[str]:
 
 
 def chosen(layouts: dict[str, Any]) -> Any:
-    """The layout that trials, else replacement, else the supernet found; never the parent but for
-    want of another.
+    """The layout of the trials; else that of replacement, else of the supernet, that is not the
+    parent; else the parent.
     """
-    found = [layouts[name] for name in ("trials", "replacement", "supernet") if name in layouts]
+    if "trials" in layouts:
+        return layouts["trials"]
+    found = [layouts[name] for name in ("replacement", "supernet") if name in layouts]
     return next((one for one in found if one != layouts["parent"]), layouts["parent"])
 
 

@@ -51,8 +51,9 @@ def notes(found: dict[str, Any]) -> list[str]:
             f" {found['parent']}, tuned as long, has {own['parent_loss']:.4g} nats a row"
         )
     if own := found.get("trials"):
-        counts = " and ".join(str(len(each)) for each in own["rounds"])
-        out.append(f"trials: {own['layout']}, the best of {counts} layouts in three rounds")
+        first, *later = (str(len(each)) for each in own["rounds"])
+        went = f", of which {' and '.join(later)} went on" if later else ""
+        out.append(f"trials: {own['layout']}, the best of {first} layouts{went}")
     return out + comparing.notes(found)
 
 

@@ -131,7 +131,9 @@ def _found(job: Job) -> dict[str, Any]:
         out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
-    if settings.trials:
+    if settings.trials and settings.method != "none" and len(layouts) == 1:
+        job.say("nothing was found: no layouts are tried")
+    elif settings.trials:
         out["trials"] = trials.best(job, comparing.chosen(layouts))
         layouts["trials"] = _read(out["trials"]["layout"])
     layouts |= {text: settings.layout(text) for text in settings.controls}

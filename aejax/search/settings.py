@@ -96,7 +96,7 @@ class Search:
         margin: nats a row by which a cheaper layout may be worse.
         held: share of the training split, its end, that blocks never learn from: architecture
             weights do, and layouts are chosen by it.
-        judged: how many of these rows layouts are chosen by.
+        judged: how many of these rows layouts are chosen by (trials go by all of them).
         trials: how many layouts of the blocks that were found are trained for real, to keep the
             best of them (trials.py); 0 for none.
         controls: layouts to train beside those found, as par:5:4 or ffff; ENCODER|DECODER where
@@ -199,6 +199,8 @@ def check_search(settings: Search) -> None:
     for name, least in (("judged", 1), ("trials", 0), ("random", 0), ("seeds", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"config.{name}={getattr(settings, name)}: must be at least {least}")
+    if settings.trials == 1:
+        raise InputError("config.trials=1: must be 0 or at least 2")
     if settings.replacement.distil and getattr(run.model.bottleneck, "samples", 1) > 1:
         raise InputError(
             f"config.replacement.distil={settings.replacement.distil}: must be 0 with"

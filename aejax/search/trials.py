@@ -6,10 +6,12 @@ what scores by shared weights should be held against. In three rounds layouts tr
 
     for half of the duration with one seed, to the end of it, and to the end with two seeds more,
 
-and after each the third with the lowest losses goes on, on the rows that layouts are chosen by. A
-run that goes on is the same run, longer.
+and after each the third with the lowest losses goes on, until one is left; losses are those of all
+rows that are held to choose. What goes on in the second round is the same run, longer (a schedule
+of the learning rate, if there is one, is then stretched, for all alike).
 """
 
+import functools
 import math
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 from aejax.config import steps_of
 from aejax.search.job import Job
 from aejax.search.space import Layout, Space
+from aejax.train.loop import NotFinite
 
 # Tries for each layout that is drawn.
 _DRAWS = 1000
@@ -43,10 +46,10 @@ def rearranged(space: Space, layout: Layout, count: int, seed: int) -> list[Layo
     """
     letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
     draw = np.random.RandomState(seed)
+    each = [candidates for _, _, candidates in space.searched]
     known, out = {network(layout)}, []
     for _ in range(_DRAWS * count):
         dealt = [letters[place] for place in draw.permutation(len(letters))]
-        each = [candidates for _, _, candidates in space.searched]
         if all(one in candidates for one, candidates in zip(dealt, each, strict=True)):
             choices = [candidates.index(one) for one, candidates in zip(dealt, each, strict=True)]
             made = space.layout(choices)
@@ -62,32 +65,44 @@ def best(job: Job, layout: Layout) -> dict[str, Any]:
     """The best of this layout and others of its blocks, `settings.trials` in all.
 
     Returns:
-        layout: the best one's letters; rounds: of each, {layout: mean loss, in nats a row}.
+        layout: the best one's letters; rounds: of each round, {layout: mean loss, nats a row}.
     """
     settings, rows = job.settings, len(job.learning)
     seed, duration = settings.run.seed, settings.run.duration
     whole = steps_of("run.duration", duration, settings.run.batch_size, rows)
     left = [layout, *rearranged(settings.space(), layout, settings.trials - 1, seed)]
+    if len(left) < settings.trials:
+        job.say(f"config.trials={settings.trials}: {len(left)} different ones were found")
     rounds = []
     for number, (share, seeds) in enumerate(_ROUNDS, 1):
-        steps, tried = math.ceil(share * whole), list(left)
-
-        def losses(steps: int = steps, seeds: int = seeds, tried: list = tried) -> dict[str, float]:
-            job.say(f"trying {len(tried)} layouts: {steps} steps, {seeds} seed(s)")
-            return {str(each): _loss(job, each, steps, seeds) for each in tried}
-
+        if number > 1 and len(left) == 1:
+            break
         # Written before any of its runs goes on: their losses are those of this round then.
-        found = job.kept(f"trials-{number}.json", losses)
+        make = functools.partial(_round, job, left, math.ceil(share * whole), seeds)
+        found = job.kept(f"trials-{number}.json", make)
         rounds.append(found)
-        left = sorted(tried, key=lambda each: found[str(each)])[: math.ceil(len(tried) / _KEEP)]
+        left = sorted(left, key=lambda each: found[str(each)])[: math.ceil(len(left) / _KEEP)]
     return {"layout": str(left[0]), "rounds": rounds}
 
 
-def _loss(job: Job, layout: Layout, steps: int, seeds: int) -> float:
-    """The mean loss over seeds after so many steps, on the rows that layouts are chosen by."""
-    losses = []
-    for seed in range(job.settings.run.seed, job.settings.run.seed + seeds):
-        config = job.config(job.model(layout), f"{steps} steps", seed)
-        name = f"trials/{layout}-{seed}".replace("|", "-")
-        losses.append(job.train(name, config, (job.learning, job.judging)).metrics["nll"])
-    return float(np.mean(losses))
+def _round(job: Job, layouts: list[Layout], steps: int, seeds: int) -> dict[str, float]:
+    """The mean loss of each layout over seeds, after so many steps."""
+    job.say(f"trying {len(layouts)} layouts: {steps} steps, {seeds} seed(s)")
+    first = job.settings.run.seed
+    return {
+        str(layout): float(
+            np.mean([_loss(job, layout, steps, seed) for seed in range(first, first + seeds)])
+        )
+        for layout in layouts
+    }
+
+
+def _loss(job: Job, layout: Layout, steps: int, seed: int) -> float:
+    """The loss on all rows that are held to choose; infinite where it becomes no number."""
+    config = job.config(job.model(layout), f"{steps} steps", seed)
+    name = f"trials/{layout}-{seed}".replace("|", "-")
+    try:
+        return job.train(name, config, (job.learning, job.judging)).metrics["nll"]
+    except NotFinite as error:
+        job.say(f"{layout}: {error}")
+        return math.inf

@@ -24,7 +24,7 @@ from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
 from aejax.train.profile import Trace
 from aejax.train.setup import Setup, setup
-from aejax.train.start import fresh_progress, newest, parts, start
+from aejax.train.start import ended, fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
 from aejax.train.validation import Validation
 from aejax.train.watchdog import Watchdog
@@ -100,8 +100,8 @@ def train(
     except Stopped:
         return Outcome("stopped", 0, {}, None, ledger.summary())
     if found is not None and _complete(found[1], made.total, config.evaluation.patience):
-        if not quiet:
-            _tell(lines)
+        for line in lines if not quiet else ():
+            print(line, file=sys.stderr)
         done = found[1]
         summary = Ledger.of(done["ledger"]).summary()
         return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
@@ -125,7 +125,7 @@ def _train(
     if cluster.is_main():
         checkpoint.sweep(workdir)
         folder.write(workdir, made.run())
-        lost_at = cut_metrics(workdir, first)
+        lost_at = cut_metrics(workdir, first, found[1]["evaluated"] if found else 0)
         if found is not None:
             ledger.add(found[1]["ledger"], lost_at)
     tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet, cluster.is_main())
@@ -137,21 +137,15 @@ def _train(
     finally:
         loop.watchdog.stop()
         loop.saver.settle()
-        loop.close_feed()
+        if hasattr(loop, "feed"):
+            loop.feed.close()
         tracker.close()
 
 
 def _complete(progress: dict[str, Any], total: int, patience: int) -> bool:
     # Patience may have changed since: what it says now counts.
     progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
-    # One that was stopped in its last evaluation has that left to do.
-    done = progress["step"] > total or progress["step"] == total == progress["evaluated"]
-    return done or progress["stopped_early"]
-
-
-def _tell(lines: list[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
+    return ended(progress, total)
 
 
 class _Loop:
@@ -173,6 +167,7 @@ class _Loop:
         self.step = 0
         self.trace = Trace(made.profile, workdir, self.look, tracker.say)
         self.saved: int | None = None  # the last step that was handed to the saver
+        self.evaluated = 0  # the last step that was evaluated before that
         self.saved_at = cluster.clock()
         self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
         self.seconds_a_step: float | None = None
@@ -192,6 +187,7 @@ class _Loop:
             self.trace.end()
         if hasattr(self, "state"):
             self.look()
+            self.tracker.wait(drawn=True)
             self.save()
             with self.ledger.counting("checkpoints"):
                 self.saver.wait()
@@ -199,10 +195,6 @@ class _Loop:
         return Outcome(
             status, self.step, progress["metrics"], progress["best"], self.ledger.summary()
         )
-
-    def close_feed(self) -> None:
-        if hasattr(self, "feed"):
-            self.feed.close()
 
     def begin(self, found: tuple[int, dict] | None) -> None:
         """Makes or restores the state, sends the data over and compiles, side by side."""
@@ -219,7 +211,7 @@ class _Loop:
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
         if begun.restored:
-            self.saved = self.step
+            self.saved, self.evaluated = self.step, self.progress["evaluated"]
             say(f"going on at step {self.step} of {made.total}")
             before = self.progress["total"]
             if before != made.total:
@@ -373,16 +365,21 @@ class _Loop:
                 self.tracker.say(f"{patience} evaluations without a better {metric}: stopping")
 
     def save(self) -> None:
-        """Starts to save this step, unless that has been done; its losses are known finite."""
-        if self.saved == self.step:
+        """Starts to save this step; where it stands, notes an evaluation made since."""
+        there = self.saved == self.step
+        if there and self.evaluated == self.progress["evaluated"]:
             return
         with self.ledger.counting("checkpoints"):
             if not self.finite:
                 raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
             self.progress["step"] = self.step
             self.progress["ledger"] = self.ledger.to_dict()
-            self.saver.save(self.step, parts(self.state), self.progress)
+            if there:
+                self.saver.amend(self.step, self.progress)
+            else:
+                self.saver.save(self.step, parts(self.state), self.progress)
             self.saved, self.saved_at = self.step, cluster.clock()
+            self.evaluated = self.progress["evaluated"]
 
     def not_finite(self, what: str, values: dict[str, float]) -> str:
         """The message of a run whose numbers went wrong."""

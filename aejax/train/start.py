@@ -46,6 +46,13 @@ def fresh_progress() -> dict[str, Any]:
     }
 
 
+def ended(progress: dict[str, Any], total: int) -> bool:
+    """Whether all steps are made and evaluated, or none are to be made by early stopping."""
+    # One that was stopped in its last evaluation has that left to do.
+    made = progress["step"] > total or progress["step"] == total == progress["evaluated"]
+    return made or progress["stopped_early"]
+
+
 def parts(state: TrainState) -> dict[str, Any]:
     """What a checkpoint is made of; an evaluation reads no more than it needs."""
     return {

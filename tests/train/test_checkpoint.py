@@ -154,11 +154,11 @@ def _half(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, jnp.float16)
 
 
-@pytest.mark.parametrize("copied", [2**26, 0])
+@pytest.mark.parametrize("at_most", [2**26, 0])
 def test_what_is_saved_is_the_state_at_the_call_though_buffers_are_donated_after(
-    tmp_path, monkeypatch, copied
+    tmp_path, monkeypatch, at_most
 ):
-    monkeypatch.setattr(checkpoint, "_COPIED_BYTES", copied)
+    monkeypatch.setattr(checkpoint, "_COPIED_BYTES", at_most)
     saver = Saver(str(tmp_path), keep=9, say=print)
     bump = jax.jit(lambda tree: jax.tree.map(lambda a: a + 1, tree), donate_argnums=0)
     tree = {"w": jnp.zeros((300, 300)), "n": jnp.zeros((), jnp.int32)}

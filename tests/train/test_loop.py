@@ -1,6 +1,7 @@
 """The loop: what is due when, one program, nothing implicit, and how runs end."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -196,7 +197,7 @@ class Asks:
 @pytest.mark.parametrize("where", ["compilation", "evaluation", "last evaluation"])
 def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch, where):
     config = small(duration="100 steps")
-    train(config, str(tmp_path / "straight"), quiet=True)
+    straight = train(config, str(tmp_path / "straight"), quiet=True)
     stop = Asks()
     if where == "compilation":
         compiling = Setup.compile
@@ -224,8 +225,18 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
     assert (checkpoint.steps(workdir) or [0])[-1] == outcome.step
     monkeypatch.undo()
     again = train(config, workdir, quiet=True)
-    assert again.status == "done" and set(again.metrics) >= {"loss", "nll"}
+    assert again.status == "done" and again.metrics == straight.metrics
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
+    # What was evaluated is known from then on.
+    assert checkpoint.manifest(workdir, 100)["progress"]["evaluated"] == 100
+    assert checkpoint.verify(workdir, 100)["progress"]["metrics"] == straight.metrics
+    third = train(config, workdir, quiet=True)
+    assert (third.status, third.metrics) == ("complete", straight.metrics)
+    assert rows(tmp_path / "straight") == rows(tmp_path / "stopped")
+    assert all(
+        name.isdigit() or name[:-5].isdigit()
+        for name in os.listdir(folder.path(workdir, "checkpoints"))
+    )
 
 
 HANGS = """
