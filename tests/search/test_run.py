@@ -196,11 +196,21 @@ def test_trials_keep_the_best_layout_of_the_blocks_that_were_found(tmp_path):
         encoder_space=("afi",), controls=(), method="none", seeds=0, trials=9, latency=False
     )
     own.run.model.coder.encoder_layout = "aaff"
-    found = search(own, str(tmp_path / "whole"), quiet=True, devices=DEVICES)
-    assert found is not None
+    for attempt in itertools.count(1):
+        left = iter(range(25 * attempt))
+        found = search(
+            own,
+            str(tmp_path / "whole"),
+            stop=lambda left=left: next(left, None) is None,
+            quiet=True,
+            devices=DEVICES,
+        )
+        if found is not None:
+            break
+    assert attempt > 1
     first, second = found["trials"]["rounds"]
     # There are six orders of aaff; a third of them goes on, and of those one is left.
-    assert len(first) == 6 and all(sorted(layout) == sorted("aaff|f") for layout in first)
+    assert len(first) == 6 and all(sorted(layout) == sorted("aaff|if") for layout in first)
     assert set(second) == set(sorted(first, key=first.__getitem__)[:2])
     best = min(second, key=second.__getitem__)
     assert found["layouts"]["trials"] == found["trials"]["layout"] == best
@@ -211,18 +221,6 @@ def test_trials_keep_the_best_layout_of_the_blocks_that_were_found(tmp_path):
             rows = [row for row in map(json.loads, file) if row["split"] == "test"]
         assert {row["step"]: row["nll"] for row in rows} == {6: first[layout], 12: loss}
     assert f"trials: {best}, the best of 6 layouts, of which 2 went on" in report.text(found)
-    for attempt in itertools.count(1):
-        left = iter(range(3 + 2 * attempt))
-        again = search(
-            own,
-            str(tmp_path / "stopped"),
-            stop=lambda left=left: next(left, None) is None,
-            quiet=True,
-            devices=DEVICES,
-        )
-        if again is not None:
-            break
-    assert attempt > 3 and again["trials"] == found["trials"]
 
 
 def test_nothing_is_tried_where_nothing_was_found(tmp_path):
