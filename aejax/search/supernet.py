@@ -154,15 +154,24 @@ class SupernetModule(nnx.Module):
 
         turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
 
-        def of_architecture(weights: list[jax.Array]) -> jax.Array:
-            judging = Batch(batch.x[:, 1], index=batch.index)
-            copy = spaces.mixed(spaces.frozen(self.model), noise(weights))
-            price = settings.cost_weight * self._price(weights)
-            return copy.loss(judging, context)[0] + price
+        judging = Batch(batch.x[:, 1], index=batch.index)
+        still = spaces.frozen(self.model)
 
-        searched = jax.lax.cond(
-            begun & turn, of_architecture, lambda weights: jnp.zeros(()), logits
+        def of_architecture(weights: list[jax.Array]) -> jax.Array:
+            price = settings.cost_weight * self._price(weights)
+            return spaces.mixed(still, noise(weights)).loss(judging, context)[0] + price
+
+        # Its gradient is made in the branch: what a branch keeps for a later one is written in
+        # every step, also where it is not taken.
+        here = jax.lax.stop_gradient(logits)
+        value, slope = jax.lax.cond(
+            begun & turn,
+            jax.value_and_grad(of_architecture),
+            lambda weights: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, weights)),
+            here,
         )
+        away = jax.tree.map(jnp.subtract, logits, here)
+        searched = value + sum(jnp.vdot(*each) for each in zip(slope, away, strict=True))
         for slot, ((stack, number, letters), each) in enumerate(
             zip(settings.space.searched, logits, strict=True)
         ):
