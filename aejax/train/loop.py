@@ -6,6 +6,7 @@ metrics.jsonl up to its step, and a run that is killed anywhere goes on to the s
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -136,6 +137,7 @@ def _train(
         return loop.run(found)
     finally:
         loop.watchdog.stop()
+        loop.launcher.shutdown()
         loop.saver.settle()
         if hasattr(loop, "feed"):
             loop.feed.close()
@@ -169,12 +171,16 @@ class _Loop:
         self.saved: int | None = None  # the last step that was handed to the saver
         self.evaluated = 0  # the last step that was evaluated before that
         self.saved_at = cluster.clock()
-        self.pending: tuple[int, int, Any] | None = None  # the dispatch that is not looked at yet
+        self.launcher = ThreadPoolExecutor(1)
+        self.pending: tuple[int, int, Future[Any]] | None = None  # the dispatch not looked at yet
         self.seconds_a_step: float | None = None
         self.watchdog = Watchdog(made.config.watchdog_minutes)
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
-        self.numbers: dict[Any, Any] = {}
+        # A number on the devices, sent once: an implicit transfer would wait for the host.
+        self.number = functools.lru_cache(10_000, typed=True)(
+            lambda value: place(np.asarray(value), made.replicated)
+        )
 
     def run(self, found: tuple[int, dict] | None) -> Outcome:
         status = "stopped"
@@ -268,18 +274,23 @@ class _Loop:
             if self.pending is None:
                 self.seen_at = cluster.clock()
             n = min(self.boundary(), block.last, self.step + self.limit) - self.step
-            self.state, window = self.dispatch_steps(
-                self.state,
-                self.feed.data,
-                block.arrays,
+            numbers = (
                 self.number(np.int32(block.first)),
                 self.number(np.int32(n)),
                 self.number(np.bool_(self.step % self.config.log_every == 0)),
             )
+            window = self.launcher.submit(self.launch, block.arrays, *numbers)
+            if jax.process_count() > 1:  # all of them start their programs in the same order
+                window.result()
             before, self.pending = self.pending, (self.step, self.step + n, window)
             self.step += n
             if before is not None:
                 self.look_at(*before)
+
+    def launch(self, block: Any, *numbers: jax.Array) -> Any:
+        """Runs in a thread: a GPU's loop of a traced length blocks the host while it runs."""
+        self.state, window = self.dispatch_steps(self.state, self.feed.data, block, *numbers)
+        return window
 
     def boundary(self) -> int:
         """The next step at which something is due."""
@@ -287,15 +298,6 @@ class _Loop:
         steps = [self.step - self.step % n + n for n in every if n]
         steps += [step for step in self.setup.profile or () if step > self.step]
         return min(self.setup.total, *steps)
-
-    def number(self, value: Any) -> jax.Array:
-        """A number on the devices, sent once: an implicit transfer would wait for the host."""
-        key = (value.dtype, value.item())
-        if key not in self.numbers:
-            if len(self.numbers) > 10_000:
-                self.numbers.clear()
-            self.numbers[key] = place(np.asarray(value), self.setup.replicated)
-        return self.numbers[key]
 
     def look(self) -> None:
         """Waits for the devices, looks at the last dispatch, waits until its row stands."""
@@ -305,9 +307,9 @@ class _Loop:
                 self.look_at(*pending)
             self.tracker.wait()
 
-    def look_at(self, first: int, last: int, window: Any) -> None:
+    def look_at(self, first: int, last: int, launched: Future[Any]) -> None:
         """Waits for a dispatch; checks its losses; writes a row where its window ends."""
-        window = jax.device_get(window)
+        window = jax.device_get(launched.result())
         self.finite = bool(window["finite"])
         now = cluster.clock()
         self.seconds_a_step = (now - self.seen_at) / (last - first)

@@ -80,22 +80,27 @@ def test_restored_arrays_are_bitwise_equal_on_any_number_of_devices(tmp_path):
 def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program(
     tmp_path, monkeypatch
 ):
-    compiled, thread = [], threading.current_thread()
+    compiled, threads = [], set()
 
     def listen(name, *_, **__):
         # Other threads compile beside the first steps what evaluations need.
-        if "backend_compile" in name and threading.current_thread() is thread:
+        if "backend_compile" in name and threading.current_thread() in threads:
             compiled.append(name)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    steps = loop._Loop.steps
 
-    def guarded(self):
-        compiled.clear()
-        with jax.transfer_guard("disallow"):
-            return steps(self)
+    def guard(name):
+        run = getattr(loop._Loop, name)
 
-    monkeypatch.setattr(loop._Loop, "steps", guarded)
+        def guarded(self, *arguments):
+            threads.add(threading.current_thread())
+            with jax.transfer_guard("disallow"):
+                return run(self, *arguments)
+
+        monkeypatch.setattr(loop._Loop, name, guarded)
+
+    guard("steps")
+    guard("launch")
     counts = []
     for number in (40, 150):
         config = small(duration=f"{number} steps", evaluation=Evaluation(every="20 steps"))
@@ -103,6 +108,24 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
         counts.append(len(compiled))
     # All was compiled before, once: dispatches of any number of steps, evaluations and saves.
     assert counts == [0, 0]
+
+
+def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, monkeypatch):
+    seen, looked, launch, look_at = [], threading.Event(), loop._Loop.launch, loop._Loop.look_at
+
+    def blocks(self, *arguments):
+        # The second goes on once the first was looked at.
+        seen.append(len(seen) != 1 or looked.wait(60))
+        return launch(self, *arguments)
+
+    def looks(self, *arguments):
+        look_at(self, *arguments)
+        looked.set()
+
+    monkeypatch.setattr(loop._Loop, "launch", blocks)
+    monkeypatch.setattr(loop._Loop, "look_at", looks)
+    train(small(duration="20 steps"), str(tmp_path), quiet=True)
+    assert len(seen) >= 2 and all(seen)
 
 
 def test_the_state_is_donated():
