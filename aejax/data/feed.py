@@ -48,8 +48,8 @@ class Resident:
     """A split on every device.
 
     Attributes:
-        data: {"x": [N, elements], "label": [N], "length": [N]} on the devices; beside them what an
-            objective knows ("beside").
+        data: {"x": [N, elements], "label": [N], "length": [N]} on the devices; beside them the
+            run's key ("key") and what an objective knows ("beside").
         rows: N.
         seed: of the run.
         shape: (micro-batches, rows of each); their product is the batch size.

@@ -160,7 +160,7 @@ def _programs(
 
     def training(params, x, count):
         def loss(params, number):
-            keys = row_keys(0, number, jnp.arange(len(x), dtype=jnp.uint32))
+            keys = row_keys(jax.random.key(0), number, jnp.arange(len(x), dtype=jnp.uint32))
             context = Context(keys, number, lambda values: jnp.mean(values, axis=0))
             return module(params).loss(Batch(x, index=batch.index), context)[0]
 

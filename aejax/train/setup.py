@@ -86,6 +86,8 @@ class Setup:
         else:
             data, rows = feed.resident(self.train, self.replicated), len(self.train)
             opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
+        key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+        opened.data["key"] = feed.place(key, self.replicated)
         if self.beside is not None:
             put = functools.partial(feed.place, sharding=self.replicated)
             opened.data["beside"] = jax.tree.map(put, self.beside)
@@ -93,7 +95,8 @@ class Setup:
 
     def feed_shapes(self) -> tuple[Any, Any]:
         """What the feed gives to a step, described: the data set, and a block of steps."""
-        data: dict[str, Any] = {}
+        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        data: dict[str, Any] = {"key": sharding.with_sharding(key, self.replicated)}
         if self.beside is not None:
             data["beside"] = sharding.with_sharding(self.beside, self.replicated)
         if is_streaming(self.config, self.train):
@@ -209,7 +212,6 @@ def setup(
         take=Streaming.take if is_streaming(config, train) else feed.Resident.take,
         prepare=preparation,
         shape=shape,
-        seed=config.seed,
         ema=config.optimizer.ema,
         compute=config.compute,
         mesh=mesh if config.parallel == "pmap" else None,

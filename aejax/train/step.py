@@ -78,10 +78,9 @@ def cast(leaf: jax.Array, dtype: str) -> jax.Array:
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """fold_in(fold_in(key(seed), step), row) for each row of the global batch."""
-    key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+def row_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """fold_in(fold_in(key, step), row) for each row of the global batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), rows)
 
 
 def gradient(
@@ -178,7 +177,6 @@ class Step:
         take: (data, block, offset) -> Raw [micro-batches, rows, ...], from the feed's arrays.
         prepare: (raw [rows, ...], keys [rows]) -> x [rows, ...].
         shape: (micro-batches, rows of each).
-        seed: of the run.
         ema: decay of the average of the parameters, 0 for none.
         compute: type that the model computes in; parameters and moments stay float32.
         mesh: for the "pmap" style, whose gradient is a program of each device along "data";
@@ -190,7 +188,6 @@ class Step:
     take: Callable[[Any, Any, jax.Array], Raw]
     prepare: Callable[[jax.Array, jax.Array], jax.Array]
     shape: tuple[int, int]
-    seed: int
     ema: float
     compute: str = "float32"
     mesh: jax.sharding.Mesh | None = None
@@ -199,7 +196,8 @@ class Step:
     def __call__(self, state: TrainState, data: Any, block: Any, offset: jax.Array) -> TrainState:
         """Makes one update with the rows `offset` steps into the block."""
         rows = jnp.arange(self.shape[0] * self.shape[1], dtype=jnp.uint32)
-        keys = row_keys(self.seed, state.step, rows).reshape(self.shape)
+        key = jax.random.wrap_key_data(data["key"])
+        keys = row_keys(key, state.step, rows).reshape(self.shape)
         steps = jnp.broadcast_to(state.step, self.shape[:1])
         pieces = Piece(self.take(data, block, offset), keys, steps)
         model_state = {
@@ -266,7 +264,8 @@ def term_names(
 
     def names(graph, params, model_state):
         def terms(params, rows, other, x, mask, label, index):
-            keys = row_keys(0, jnp.zeros((), jnp.int32), jnp.arange(len(x), dtype=jnp.uint32))
+            numbers = jnp.arange(len(x), dtype=jnp.uint32)
+            keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
             length = None if mask is None else jnp.sum(mask, axis=1)
             piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda raw, keys: raw, beside=beside)
@@ -281,7 +280,8 @@ def term_names(
 def dispatch(step: Step) -> Callable:
     """(state, data, block, first, n, fresh) -> (state, window): n steps in one program.
 
-    `data` holds the feed's arrays, and under "beside" those of the loss's context, if any.
+    `data` holds the feed's arrays, under "key" the key data of the run's seed (a constant would
+    make a program of each seed), and under "beside" the arrays of the loss's context, if any.
 
     `first` is the step that the block begins with. `n` is traced: one compilation serves every
     number of steps, and the bits do not depend on how a run is cut. `fresh` empties the window

@@ -52,7 +52,7 @@ def test_forward_is_the_loss_and_training_descends_its_gradient(monkeypatch):
     graph, params, rest = nnx.split(module, nnx.Param, ...)
 
     def loss(params, number):
-        keys = step.row_keys(0, jnp.int32(number), jnp.arange(8, dtype=jnp.uint32))
+        keys = step.row_keys(jax.random.key(0), jnp.int32(number), jnp.arange(8, dtype=jnp.uint32))
         context = Context(keys, jnp.int32(number), lambda each: jnp.mean(each, axis=0))
         return nnx.merge(graph, params, rest).loss(batch, context)[0]
 

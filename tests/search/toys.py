@@ -64,7 +64,7 @@ def rows(count: int, seed: int = 0) -> np.ndarray:
 
 
 def context(count: int, step: int = 5) -> Context:
-    keys = row_keys(0, jnp.int32(step), jnp.arange(count, dtype=jnp.uint32))
+    keys = row_keys(jax.random.key(0), jnp.int32(step), jnp.arange(count, dtype=jnp.uint32))
     return Context(keys, jnp.int32(step), lambda values: jnp.mean(values, axis=0))
 
 
