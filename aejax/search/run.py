@@ -322,7 +322,7 @@ def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
     """Different networks of the blocks that the one found has, in other slots."""
     settings = job.settings
     found = comparing.chosen(layouts)
-    drawn = trials.rearranged(settings.space(), found, settings.random, settings.run.seed)
+    drawn = spaces.rearranged(settings.space(), found, settings.random, settings.run.seed)
     if len(drawn) < settings.random:
         job.say(f"config.random={settings.random}: {len(drawn)} different ones were found")
     return {f"random {number}": layout for number, layout in enumerate(drawn, 1)}

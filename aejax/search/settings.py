@@ -28,18 +28,19 @@ class SupernetSearch:
         cost_weight: nats a row that a block of price 1 costs.
         target: what all blocks together may cost before any of it counts (PLANER's hinge); 0: all
             counts.
-        share: of the steps, once it has learned, in which architecture weights move.
+        share: of the steps, once it has learned, in which architecture weights learn; in the others
+            blocks do.
         rate: how much faster they move than the blocks.
         warmup: least steps of the blocks alone.
         patient: wait until the loss is below `learned`; False begins after `warmup` whatever it is.
     """
 
-    duration: str = "2000 steps"
-    anneal: int = 600
+    duration: str = "3000 steps"
+    anneal: int = 900
     temperature: tuple[float, ...] = (1.0, 0.1)
     cost_weight: float = 2.0
     target: float = 0.0
-    share: float = 0.5
+    share: float = 1 / 3
     rate: float = 30.0
     warmup: int = 0
     patient: bool = True

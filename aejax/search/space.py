@@ -1,11 +1,11 @@
 """The slots that a search looks at, and one choice for each of them."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from aejax.models import Autoencoder
@@ -13,6 +13,8 @@ from aejax.nn.blocks import Choice
 from aejax.nn.layout import slots
 
 STACKS = ("encoder", "decoder")
+# Tries for each layout that is drawn.
+_DRAWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,37 @@ class Space:
         return _with(base, mixed["encoder"], mixed["decoder"])
 
 
+def network(layout: Layout) -> str:
+    """The layout without slots that hold nothing: where in a stack they stand is the same."""
+    return str(layout).replace("i", "")
+
+
+def rearranged(space: Space, layout: Layout, count: int, seed: int) -> list[Layout]:
+    """Different networks of the blocks that a layout has, in other slots; fewer if there are few.
+
+    Args:
+        space: the candidates of the slots.
+        layout: whose blocks are dealt out anew; it is none of those that come back.
+        count: how many.
+        seed: of the draws.
+    """
+    letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
+    draw = np.random.RandomState(seed)
+    each = [candidates for _, _, candidates in space.searched]
+    known, out = {network(layout)}, []
+    for _ in range(_DRAWS * count):
+        dealt = [letters[place] for place in draw.permutation(len(letters))]
+        if all(one in candidates for one, candidates in zip(dealt, each, strict=True)):
+            choices = [candidates.index(one) for one, candidates in zip(dealt, each, strict=True)]
+            made = space.layout(choices)
+            if network(made) not in known:
+                known.add(network(made))
+                out.append(made)
+        if len(out) == count:
+            break
+    return out
+
+
 def of(base: Autoencoder) -> Layout:
     """The layout of an autoencoder, letter by letter."""
     coder: Any = base.coder
@@ -131,10 +164,10 @@ def choosers(module: Any) -> list[Choice]:
     return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
 
 
-def copied(module: Any, change: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> Any:
-    """A copy of the module with changed arrays; setting something in it leaves the module alone."""
+def copied(module: Any) -> Any:
+    """A copy of the module: setting something in it leaves the module alone."""
     graph, state = nnx.split(module)
-    return nnx.merge(graph, jax.tree.map(change, nnx.to_pure_dict(state)))
+    return nnx.merge(graph, nnx.to_pure_dict(state))
 
 
 def mixed(module: Any, weights: list[jax.Array]) -> Any:
@@ -143,11 +176,6 @@ def mixed(module: Any, weights: list[jax.Array]) -> Any:
     for slot, weight in zip(choosers(copy), weights, strict=True):
         slot.mix.set_value(weight)
     return copy
-
-
-def frozen(module: Any) -> Any:
-    """A copy of the module through which no gradient reaches its parameters."""
-    return copied(module, jax.lax.stop_gradient)
 
 
 def chosen(space: Space, choices: list[int]) -> list[jax.Array]:

@@ -2,9 +2,9 @@
 
     x + sum over candidates b of m_b block_b(x),   m = softmax((a + g) / t),   g ~ Gumbel(0, 1)
 
-The blocks learn on one part of the rows and the architecture weights a on another, side by side.
-Blocks learn alone until the supernet has learned what it can: until the average of its loss is
-below `learned`. From then on the temperature t falls, and
+The blocks learn on one part of the rows and the architecture weights a on another, in turn: a step
+has the gradient of the one or the other. Blocks learn alone until the supernet has learned what it
+can: until the average of its loss is below `learned`. From then on the temperature t falls, and
 
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
@@ -54,7 +54,7 @@ class Supernet:
         warmup: steps before which it never begins.
         steps: over which the temperature falls.
         temperature: the first and the last.
-        share: of the steps in which architecture weights move.
+        share: of the steps that are the architecture weights', and not the blocks'.
         rate: how much faster they move.
         seed: of the Gumbel noise.
     """
@@ -146,39 +146,38 @@ class SupernetModule(nnx.Module):
         settings, logits = self.settings, self.logits()
         begun = self.learned_at[...] >= 0
         since = jnp.where(begun, step - self.learned_at[...], 0)
-        noise = self._noise(step, since)
-        stopped = [jax.lax.stop_gradient(each) for each in noise(logits)]
-        learning = Batch(batch.x[:, 0], index=batch.index)
-        loss, terms = spaces.mixed(self.model, stopped).loss(learning, context)
-        self._note(context.mean(jax.lax.stop_gradient(loss)[None]), step)
-
         turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
+        noise = self._noise(step, since)
+        graph, blocks, rest = nnx.split(self.model, nnx.Param, ...)
+        # What is averaged in a branch cannot leave it: there the rows at hand are all.
+        inside = dataclasses.replace(context, mean=lambda values: jnp.mean(values, axis=0))
 
-        judging = Batch(batch.x[:, 1], index=batch.index)
-        still = spaces.frozen(self.model)
+        def run(blocks: Any, weights: list[jax.Array], half: int):
+            module = spaces.mixed(nnx.merge(graph, blocks, rest), noise(weights))
+            return module.loss(Batch(batch.x[:, half], index=batch.index), inside)
 
-        def of_architecture(weights: list[jax.Array]) -> jax.Array:
-            price = settings.cost_weight * self._price(weights)
-            return spaces.mixed(still, noise(weights)).loss(judging, context)[0] + price
+        def of_blocks(blocks: Any, weights: list[jax.Array]):
+            gradient = jax.value_and_grad(lambda blocks: run(blocks, weights, 0), has_aux=True)
+            (loss, terms), slope = gradient(blocks)
+            return loss, terms, (slope, jax.tree.map(jnp.zeros_like, weights))
 
-        # Its gradient is made in the branch: what a branch keeps for a later one is written in
-        # every step, also where it is not taken.
-        here = jax.lax.stop_gradient(logits)
-        value, slope = jax.lax.cond(
-            begun & turn,
-            jax.value_and_grad(of_architecture),
-            lambda weights: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, weights)),
-            here,
-        )
-        away = jax.tree.map(jnp.subtract, logits, here)
-        searched = value + sum(jnp.vdot(*each) for each in zip(slope, away, strict=True))
-        for slot, ((stack, number, letters), each) in enumerate(
-            zip(settings.space.searched, logits, strict=True)
-        ):
-            del slot
+        def of_architecture(blocks: Any, weights: list[jax.Array]):
+            def priced(weights: list[jax.Array]):
+                loss, terms = run(blocks, weights, 1)
+                return loss + settings.cost_weight * self._price(weights), (loss, terms)
+
+            (_, (loss, terms)), slope = jax.value_and_grad(priced, has_aux=True)(weights)
+            return loss, terms, (jax.tree.map(jnp.zeros_like, blocks), slope)
+
+        # Gradients are made in the branches: what a branch keeps for a backward pass outside is
+        # written in every step, also where it is not taken.
+        here = jax.lax.stop_gradient((blocks, logits))
+        loss, terms, slopes = jax.lax.cond(begun & turn, of_architecture, of_blocks, *here)
+        self._note(context.mean(loss[None]), step)
+        for (stack, number, letters), each in zip(settings.space.searched, logits, strict=True):
             for letter, share in zip(letters, jax.nn.softmax(each), strict=True):
                 terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
-        return loss + searched, terms
+        return loss + _sloping((blocks, logits), here, slopes), terms
 
     def _noise(self, step: jax.Array, since: jax.Array):
         """weights -> Gumbel-softmax of them, with the same noise each time."""
@@ -214,6 +213,12 @@ class SupernetModule(nnx.Module):
         begins = low & (self.learned_at[...] < 0)
         self.average.set_value(average)
         self.learned_at.set_value(jnp.where(begins, step + 1, self.learned_at[...]))
+
+
+def _sloping(values: Any, here: Any, slopes: Any) -> jax.Array:
+    """0, with these slopes as the gradient by the values, which are `here`."""
+    away = jax.tree.map(jnp.subtract, values, here)
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, slopes, away)), jnp.zeros(()))
 
 
 @dataclasses.dataclass(frozen=True)

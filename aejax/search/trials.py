@@ -19,46 +19,13 @@ import numpy as np
 
 from aejax.config import steps_of
 from aejax.search.job import Job
-from aejax.search.space import Layout, Space
+from aejax.search.space import Layout, rearranged
 from aejax.train.loop import NotFinite
 
-# Tries for each layout that is drawn.
-_DRAWS = 1000
 # Of each round: the share of the duration that its runs have, and its seeds.
 _ROUNDS = ((0.5, 1), (1.0, 1), (1.0, 3))
 # One of so many goes on.
 _KEEP = 3
-
-
-def network(layout: Layout) -> str:
-    """The layout without slots that hold nothing: where in a stack they stand is the same."""
-    return str(layout).replace("i", "")
-
-
-def rearranged(space: Space, layout: Layout, count: int, seed: int) -> list[Layout]:
-    """Different networks of the blocks that a layout has, in other slots; fewer if there are few.
-
-    Args:
-        space: the candidates of the slots.
-        layout: whose blocks are dealt out anew; it is none of those that come back.
-        count: how many.
-        seed: of the draws.
-    """
-    letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
-    draw = np.random.RandomState(seed)
-    each = [candidates for _, _, candidates in space.searched]
-    known, out = {network(layout)}, []
-    for _ in range(_DRAWS * count):
-        dealt = [letters[place] for place in draw.permutation(len(letters))]
-        if all(one in candidates for one, candidates in zip(dealt, each, strict=True)):
-            choices = [candidates.index(one) for one, candidates in zip(dealt, each, strict=True)]
-            made = space.layout(choices)
-            if network(made) not in known:
-                known.add(network(made))
-                out.append(made)
-        if len(out) == count:
-            break
-    return out
 
 
 def best(job: Job, layout: Layout) -> dict[str, Any]:

@@ -53,12 +53,13 @@ def test_a_mixture_adds_each_candidate_by_its_weight():
     np.testing.assert_allclose(slot(x), expected, atol=1e-6)
 
 
-def gradients(module, pairs):
+def gradients(module, pairs, step: int = 5):
     graph, params, rest = split(module)
 
     def loss(params):
         copy = nnx.merge(graph, params, rest["rows"], rest["other"])
-        return copy.loss(Batch(jnp.asarray(pairs), index=jnp.arange(COUNT)), toys.context(COUNT))[0]
+        batch = Batch(jnp.asarray(pairs), index=jnp.arange(COUNT))
+        return copy.loss(batch, toys.context(COUNT, step))[0]
 
     return by_name(jax.grad(loss)(params))
 
@@ -69,20 +70,49 @@ def begun(settings):
     return module
 
 
-def test_blocks_learn_from_one_half_of_the_pairs_and_the_architecture_from_the_other():
+def other_half(number: int) -> np.ndarray:
+    """The pairs, with other rows in one of their halves."""
     other = PAIRS.copy()
-    other[:, 1] = toys.rows(COUNT, 7)
-    module = begun(toys.supernet())
-    before, after = gradients(module, PAIRS), gradients(module, other)
-    for name in before:
-        same = np.array_equal(before[name], after[name])
-        assert same != name.startswith("architecture"), name
-    other = PAIRS.copy()
-    other[:, 0] = toys.rows(COUNT, 7)
-    after = gradients(module, other)
-    for name in before:
-        if name.startswith("architecture"):
-            assert np.array_equal(before[name], after[name])
+    other[:, number] = toys.rows(COUNT, 7)
+    return other
+
+
+def test_blocks_learn_from_one_half_of_the_pairs_and_the_architecture_from_the_other_in_turn():
+    module = begun(toys.supernet(share=1 / 3))
+    for step in range(2, 8):
+        half = int((step - 2) % 3 == 2)
+        found = gradients(module, PAIRS, step)
+        own, others = (gradients(module, other_half(each), step) for each in (half, 1 - half))
+        for name, leaf in found.items():
+            moves = name.startswith("architecture") == bool(half)
+            assert np.any(leaf != 0) == moves, (step, name)
+            assert np.array_equal(leaf, others[name]), (step, name)
+            assert np.array_equal(leaf, own[name]) != moves, (step, name)
+
+
+def test_gradients_are_those_of_the_mixed_model_with_the_noise_of_the_step():
+    module = begun(toys.supernet(share=0.5, cost_weight=0.0))
+    for step, half in ((4, 0), (5, 1)):
+        found = gradients(module, PAIRS, step)
+        graph, params, rest = split(module)
+        key = jax.random.fold_in(jax.random.key(3), step)
+        heat = 0.1 ** ((step - 2) / 10)
+
+        def loss(params, half=half, step=step, graph=graph, rest=rest, key=key, heat=heat):
+            copy = nnx.merge(graph, params, rest["rows"], rest["other"])
+            weights = [
+                jax.nn.softmax(
+                    (each + jax.random.gumbel(jax.random.fold_in(key, n), each.shape)) / heat
+                )
+                for n, each in enumerate(copy.logits())
+            ]
+            batch = Batch(jnp.asarray(PAIRS[:, half]), index=jnp.arange(COUNT))
+            return spaces.mixed(copy.model, weights).loss(batch, toys.context(COUNT, step))[0]
+
+        exact = by_name(jax.grad(loss)(params))
+        for name, leaf in found.items():
+            if name.startswith("architecture") == bool(half):
+                np.testing.assert_allclose(leaf, exact[name], rtol=1e-4, atol=1e-6)
 
 
 def test_before_it_has_learned_blocks_alone_learn_and_nothing_costs():

@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 
 from aejax.search import trials
-from aejax.search.space import Layout, Space
+from aejax.search.space import Layout, Space, rearranged
 from aejax.train.loop import NotFinite
 
 SPACE = Space(("afi",) * 6, ("i",))
@@ -45,15 +45,15 @@ class Known:
 
 
 def test_rearranged_layouts_are_different_networks_of_the_same_blocks():
-    found = trials.rearranged(SPACE, FOUND, 20, seed=0)
+    found = rearranged(SPACE, FOUND, 20, seed=0)
     # Fifteen places for two of six, of which one is that of the layout itself.
     assert len({str(layout) for layout in found}) == 14 and FOUND not in found
     assert all(sorted(layout.encoder) == sorted(FOUND.encoder) for layout in found)
-    assert trials.rearranged(SPACE, FOUND, 5, seed=0) == found[:5]
+    assert rearranged(SPACE, FOUND, 5, seed=0) == found[:5]
 
 
 def test_the_better_third_goes_on_and_three_seeds_decide():
-    everything = [FOUND, *trials.rearranged(SPACE, FOUND, 11, seed=7)]
+    everything = [FOUND, *rearranged(SPACE, FOUND, 11, seed=7)]
     rank = {str(layout): number for number, layout in enumerate(everything)}
 
     # The first four are best after half of the steps, in reverse after all. Of the best two of
