@@ -53,15 +53,21 @@ def test_a_mixture_adds_each_candidate_by_its_weight():
     np.testing.assert_allclose(slot(x), expected, atol=1e-6)
 
 
-def gradients(module, pairs, step: int = 5):
+def gradients_of(module):
+    """(pairs, step) -> the gradient of the loss by each parameter."""
     graph, params, rest = split(module)
 
-    def loss(params):
+    def loss(params, pairs, step):
         copy = nnx.merge(graph, params, rest["rows"], rest["other"])
-        batch = Batch(jnp.asarray(pairs), index=jnp.arange(COUNT))
+        batch = Batch(pairs, index=jnp.arange(COUNT))
         return copy.loss(batch, toys.context(COUNT, step))[0]
 
-    return by_name(jax.grad(loss)(params))
+    compiled = jax.jit(jax.grad(loss))
+    return lambda pairs, step: by_name(compiled(params, jnp.asarray(pairs), step))
+
+
+def gradients(module, pairs, step: int = 5):
+    return gradients_of(module)(pairs, step)
 
 
 def begun(settings):
@@ -78,11 +84,11 @@ def other_half(number: int) -> np.ndarray:
 
 
 def test_blocks_learn_from_one_half_of_the_pairs_and_the_architecture_from_the_other_in_turn():
-    module = begun(toys.supernet(share=1 / 3))
+    each = gradients_of(begun(toys.supernet(share=1 / 3)))
     for step in range(2, 8):
         half = int((step - 2) % 3 == 2)
-        found = gradients(module, PAIRS, step)
-        own, others = (gradients(module, other_half(each), step) for each in (half, 1 - half))
+        found = each(PAIRS, step)
+        own, others = (each(other_half(number), step) for number in (half, 1 - half))
         for name, leaf in found.items():
             moves = name.startswith("architecture") == bool(half)
             assert np.any(leaf != 0) == moves, (step, name)
@@ -109,7 +115,7 @@ def test_gradients_are_those_of_the_mixed_model_with_the_noise_of_the_step():
             batch = Batch(jnp.asarray(PAIRS[:, half]), index=jnp.arange(COUNT))
             return spaces.mixed(copy.model, weights).loss(batch, toys.context(COUNT, step))[0]
 
-        exact = by_name(jax.grad(loss)(params))
+        exact = by_name(jax.jit(jax.grad(loss))(params))
         for name, leaf in found.items():
             if name.startswith("architecture") == bool(half):
                 np.testing.assert_allclose(leaf, exact[name], rtol=1e-4, atol=1e-6)
@@ -138,13 +144,14 @@ def test_the_price_is_linear_in_what_blocks_are_expected_to_cost():
 def test_the_search_begins_once_the_average_loss_is_low_and_not_before():
     module = toys.made(toys.supernet(learned=1e9, warmup=3), PAIRS)
     batch = Batch(jnp.asarray(PAIRS), index=jnp.arange(COUNT))
+    run = nnx.jit(lambda module, step: module.loss(batch, toys.context(COUNT, step))[0])
     for step in range(6):
-        module.loss(batch, toys.context(COUNT, step))
+        run(module, jnp.int32(step))
         assert int(module.learned_at[...]) == (4 if step >= 3 else -1)
     never = toys.made(toys.supernet(learned=0.5), PAIRS)
     losses = []
     for step in range(4):
-        never.loss(batch, toys.context(COUNT, step))
+        run(never, jnp.int32(step))
         losses.append(float(never.average[...]))
     assert int(never.learned_at[...]) == -1
     assert min(losses) > 0.5
