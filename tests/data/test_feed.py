@@ -1,5 +1,7 @@
 """The resident feed gives the order's rows, whatever block a step falls into."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,24 @@ def assert_right(raw: feed.Raw, step: int, shape=(2, 4)) -> None:
     assert np.array_equal(raw.x, X[index].reshape(*shape, -1))
     assert raw.label is not None and raw.label.dtype == np.int32
     assert np.array_equal(raw.label, LABEL[index])
+
+
+def test_the_next_block_is_on_its_way_before_it_is_asked_for(small_blocks, monkeypatch):
+    asked, drawn, draw = [], threading.Event(), order.examples
+
+    def examples(seed, rows, start, stop):
+        asked.append((start, stop))
+        if start == 40:
+            drawn.set()
+        return draw(seed, rows, start, stop)
+
+    monkeypatch.setattr(order, "examples", examples)
+    resident = opened(steps=10)
+    resident.at(0)
+    assert drawn.wait(60)
+    resident.at(5)
+    resident.close()
+    assert asked == [(0, 40), (40, 80)]
 
 
 @pytest.mark.parametrize("first", [0, 3, 17])
