@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aejax.nn.layout import ATTENTION
+from aejax.search.space import network
 
 # A task says something about attention where doing without is worse by so many deviations.
 _CLEARLY = 5.0
@@ -113,17 +114,30 @@ def notes(found: dict[str, Any]) -> list[str]:
         out += _against_rules(found, losses, own)
     if drawn:
         out.append(_against_random(found, losses, own, drawn))
-    scores = found.get("scores", {})
-    if len(drawn) >= _FEWEST and all(layout in scores for layout in drawn):
-        seen = correlation(
-            [scores[layout] for layout in drawn], np.array([losses[layout] for layout in drawn])
-        )
-        out.append(
-            f"rank correlation of replacement's scores with the losses of {len(drawn)} random"
-            f" layouts: {seen.value:.2f} (95 %: {seen.low:.2f} to {seen.high:.2f}); between two"
-            f" seeds: {seen.ceiling:.2f}"
-        )
+    for what, scores in _scores(found, drawn).items():
+        known = [layout for layout in drawn if layout in scores]
+        if len(known) >= _FEWEST:
+            seen = correlation(
+                [scores[layout] for layout in known], np.array([losses[layout] for layout in known])
+            )
+            out.append(
+                f"rank correlation of {what} with the losses of {len(known)} random layouts:"
+                f" {seen.value:.2f} (95 %: {seen.low:.2f} to {seen.high:.2f}); between two seeds:"
+                f" {seen.ceiling:.2f}"
+            )
     return [*out, *_predicted(found)]
+
+
+def _scores(found: dict[str, Any], drawn: list[str]) -> dict[str, dict[str, float]]:
+    """{what layouts were chosen by: {layout: its score}}."""
+    rounds = found.get("trials", {}).get("rounds", [{}])
+    tried = {network(layout): loss for layout, loss in rounds[0].items()}
+    return {
+        "replacement's scores": found.get("scores", {}),
+        "the first trials' losses": {
+            layout: tried[network(layout)] for layout in drawn if network(layout) in tried
+        },
+    }
 
 
 def _against_rules(found: dict[str, Any], losses: dict[str, np.ndarray], own: str) -> Iterator[str]:

@@ -105,8 +105,8 @@ class Space:
         return _with(base, mixed["encoder"], mixed["decoder"])
 
 
-def network(layout: Layout) -> str:
-    """The layout without slots that hold nothing: where in a stack they stand is the same."""
+def network(layout: Layout | str) -> str:
+    """A layout's letters but for slots that hold nothing: where these stand is the same."""
     return str(layout).replace("i", "")
 
 

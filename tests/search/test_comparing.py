@@ -80,12 +80,16 @@ def test_random_layouts_are_the_measure_of_choice_and_scores():
         own["layouts"][f"random {number + 1}"] = name
         own["again"][name] = {"nll": [2.0 + number, 2.0 + number + 0.01]}
         own.setdefault("scores", {})[name] = number**2
+        # A trial's slots that hold nothing may stand elsewhere; one of the layouts was not tried.
+        trials = own.setdefault("trials", {"rounds": [{}, {"afff": 1.0}]})
+        trials["rounds"][0] |= {f"i{name}": -number} if number else {}
         times = {"forward": 1.0, "training": 4.0 + 0.1 * number}
         predicted = {"forward": 1.05 + 0.02 * number, "training": 4.0}
         own["latency"][name] = {"measured": times, "predicted": predicted}
-    choice, score, forward, training = comparing.notes(own)[2:]
+    choice, score, trial, forward, training = comparing.notes(own)[2:]
     assert "-3.35" in choice and "the median of 6 random layouts of the same blocks" in choice
     assert "1.00 (95 %: 1.00 to 1.00); between two seeds: 1.00" in score
+    assert "the first trials' losses with the losses of 5 random layouts: -1.00 (" in trial
     assert "which take 1.00 to 1.12 of its time" in choice
     assert "10% of 3 of 6 layouts' forward times, 15.0% off" in forward
     assert "10% of 5 of 6 layouts' training times, 11.1% off" in training
