@@ -48,8 +48,8 @@ class SupernetSearch:
     def __post_init__(self):
         if len(self.temperature) != 2 or min(self.temperature) <= 0:
             raise ValueError(f"temperature={self.temperature}: must be two numbers above 0")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share}: must be above 0 and at most 1")
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share}: must be above 0 and below 1")
         if self.anneal < 1:
             raise ValueError(f"anneal={self.anneal}: must be at least 1")
         if self.target < 0:

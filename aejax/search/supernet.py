@@ -3,8 +3,9 @@
     x + sum over candidates b of m_b block_b(x),   m = softmax((a + g) / t),   g ~ Gumbel(0, 1)
 
 The blocks learn on one part of the rows and the architecture weights a on another, in turn: a step
-has the gradient of the one or the other. Blocks learn alone until the supernet has learned what it
-can: until the average of its loss is below `learned`. From then on the temperature t falls, and
+has the gradient of the one or the other (Adam's moments move both). Blocks learn alone until the
+supernet has learned what it can: until the average of its loss is below `learned`. From then on the
+temperature t falls, and
 
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
@@ -22,6 +23,7 @@ import numpy as np
 from flax import nnx
 
 from aejax.data.sources.base import Rows, Source, Spec
+from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
@@ -121,6 +123,7 @@ class SupernetModule(nnx.Module):
         self.settings = nnx.static(settings)
         row = jax.ShapeDtypeStruct((len(batch.x), *batch.x.shape[2:]), batch.x.dtype)
         self.model = settings.space.model(settings.model).init(rngs, Batch(row))  # pyright: ignore
+        self.rows = len(batch.x)
         self.architecture = nnx.List(
             Architecture(jnp.zeros(len(letters))) for _, _, letters in settings.space.searched
         )
@@ -149,8 +152,7 @@ class SupernetModule(nnx.Module):
         turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
         noise = self._noise(step, since)
         graph, blocks, rest = nnx.split(self.model, nnx.Param, ...)
-        # What is averaged in a branch cannot leave it: there the rows at hand are all.
-        inside = dataclasses.replace(context, mean=lambda values: jnp.mean(values, axis=0))
+        inside = dataclasses.replace(context, mean=self._mean)
 
         def run(blocks: Any, weights: list[jax.Array], half: int):
             module = spaces.mixed(nnx.merge(graph, blocks, rest), noise(weights))
@@ -178,6 +180,20 @@ class SupernetModule(nnx.Module):
             for letter, share in zip(letters, jax.nn.softmax(each), strict=True):
                 terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
         return loss + _sloping((blocks, logits), here, slopes), terms
+
+    def _mean(self, values: jax.Array) -> jax.Array:
+        """`Context.mean` inside a branch, which no other rows' values reach.
+
+        Raises:
+            InputError: the rows at hand are not the whole batch.
+        """
+        if len(values) < self.rows:
+            raise InputError(
+                "config.run.model averages over the batch (config.run.model.penalty=activity, or"
+                " free bits): a supernet then needs config.run.micro_batches=1 and"
+                " config.run.parallel=pjit"
+            )
+        return jnp.mean(values, axis=0)
 
     def _noise(self, step: jax.Array, since: jax.Array):
         """weights -> Gumbel-softmax of them, with the same noise each time."""

@@ -136,8 +136,8 @@ def _train(
             tracker.say(line)
         return loop.run(found)
     finally:
-        loop.watchdog.stop()
         loop.launcher.shutdown()
+        loop.watchdog.stop()
         loop.saver.settle()
         if hasattr(loop, "feed"):
             loop.feed.close()

@@ -5,17 +5,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
+from aejax.config import put
 from aejax.data.sources.base import Arrays
+from aejax.errors import InputError
 from aejax.models import Batch
 from aejax.models.batch import evaluation
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.supernet import Architecture, Pairs
-from aejax.train import checkpoint
+from aejax.train import checkpoint, loop
 from aejax.train.state import split
 from tests.search import toys
+from tests.train.processes import rows
 
 COUNT = 6
 PAIRS = np.stack([toys.rows(COUNT), toys.rows(COUNT, 1)], axis=1)
@@ -90,10 +94,10 @@ def test_blocks_learn_from_one_half_of_the_pairs_and_the_architecture_from_the_o
         found = each(PAIRS, step)
         own, others = (each(other_half(number), step) for number in (half, 1 - half))
         for name, leaf in found.items():
-            moves = name.startswith("architecture") == bool(half)
-            assert np.any(leaf != 0) == moves, (step, name)
+            learns = name.startswith("architecture") == bool(half)
+            assert np.any(leaf != 0) == learns, (step, name)
             assert np.array_equal(leaf, others[name]), (step, name)
-            assert np.array_equal(leaf, own[name]) != moves, (step, name)
+            assert np.array_equal(leaf, own[name]) != learns, (step, name)
 
 
 def test_gradients_are_those_of_the_mixed_model_with_the_noise_of_the_step():
@@ -190,3 +194,38 @@ def test_what_a_target_allows_costs_nothing():
     for name in linear:
         np.testing.assert_array_equal(above[name], linear[name])
         np.testing.assert_allclose(below[name], free[name], rtol=1e-5, atol=1e-6)
+
+
+WAYS = (
+    (1, {}),
+    (8, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}),
+    (4, {"parallel": "pmap", "micro_batches": 2, "data.feed": "streaming"}),
+)
+
+
+def test_a_supernet_learns_alike_on_any_devices(tmp_path):
+    """One and eight, in both styles, both feeds, in pieces; before it has learned and after."""
+    settings = toys.supernet(learned=1e9, share=1 / 3, warmup=6)
+    source = Arrays(toys.rows(64), None, None)
+    losses, weights = [], []
+    for devices, changes in WAYS:
+        config = toys.config(settings)
+        config.duration, config.log_every = "24 steps", 4
+        for name, value in changes.items():
+            put(config, name, value)
+        place, used = str(tmp_path / str(devices)), jax.devices()[:devices]
+        pairs = Pairs(source, source), Pairs(source, source)
+        loop.train(config, place, pairs, quiet=True, devices=used)
+        written = [row for row in rows(tmp_path / str(devices)) if row["split"] == "train"]
+        losses.append([row["loss"] for row in written])
+        weights.append([row["encoder_0_a"] for row in written])
+    np.testing.assert_allclose(losses, losses[:1] * 3, rtol=1e-4)
+    np.testing.assert_allclose(weights, weights[:1] * 3, rtol=1e-3)
+    assert weights[0][0] == pytest.approx(1 / 3) and abs(weights[0][-1] - 1 / 3) > 0.01
+
+
+def test_what_averages_over_the_batch_needs_it_whole():
+    module = toys.made(toys.supernet(), PAIRS)
+    assert module._mean(jnp.ones((COUNT, 2))).tolist() == [1.0, 1.0]
+    with pytest.raises(InputError, match="config.run.micro_batches=1"):
+        module._mean(jnp.ones((COUNT // 2, 2)))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aejax.data import order
+from aejax.data.feed import Resident
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Rows
 from aejax.data.streaming import Streaming
@@ -156,8 +157,9 @@ def test_streaming_and_resident_give_the_same_bits(tmp_path):
 
 def test_the_feed_is_chosen_by_size(tmp_path):
     config = small()
-    assert setup(config).open_feed().data
+    feed = setup(config).open_feed()
+    assert isinstance(feed, Resident) and "x" in feed.data
     config.data.resident_mib = 0
     feed = setup(config).open_feed()
-    assert isinstance(feed, Streaming) and not feed.data
+    assert isinstance(feed, Streaming) and "x" not in feed.data
     feed.close()
