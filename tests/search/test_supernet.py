@@ -205,7 +205,8 @@ WAYS = (
 
 def test_a_supernet_learns_alike_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; before it has learned and after."""
-    settings = toys.supernet(learned=1e9, share=1 / 3, warmup=6)
+    one = spaces.Space(("afi", "f", "w", "a"), ("i", "f"))
+    settings = toys.supernet(space=one, learned=1e9, share=1 / 3, warmup=6)
     source = Arrays(toys.rows(64), None, None)
     losses, weights = [], []
     for devices, changes in WAYS:
