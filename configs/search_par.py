@@ -5,10 +5,12 @@
 FILE may be compressed (.bz2). Of 6 MB of English Wikipedia (XML), 19 minutes on two slow cores:
 attention is needed (23.14 nats a row with four blocks, 45.32 with none), and no layout with less of
 it was shown to be within the margin of 0.27 (0.03 bits a hidden byte) of the parent: PAR's claim is
-not shown here. The supernet's, faafffia, has three blocks for four, +0.376 +- 0.15 (95 %, 3 seeds),
-and takes 13 % less time in training; replacement keeps the parent. With --config.trials=35 it is
-afafaffi, +0.23 +- 0.09 (6 seeds), in half an hour more, and better than the median of twenty random
-layouts of the same blocks by 0.27 +- 0.10. All of it: docs/search.md.
+not shown here. A supernet whose every second step had the gradients of blocks and architecture
+found faafffia, three blocks for four, +0.376 +- 0.15 (95 %, 3 seeds), 13 % less time in training;
+with the two in turn, as now, it finds fafifiaa, +0.88 +- 0.23, with two slots empty. Replacement
+keeps the parent. Trials of faafffia's blocks in other slots (--config.trials=35) end at afafaffi,
++0.23 +- 0.09 (6 seeds), which is better than the median of twenty random layouts of them by 0.27 +-
+0.10. All of it: docs/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare
