@@ -14,7 +14,9 @@ which were not reached):
 Without attention 360 nats a row. The supernet had learned after 1107 steps and kept three blocks of
 attention, two feed-forward blocks and nothing else, afiiiafa: 118.5 +- 5.3 nats, the parent's
 109.3 +- 3.3 (+9 +- 21, margin 2.16: not shown to be within it), 143 for the same blocks in random
-slots. On an H200, what search_par found with 64 bytes beside rules, 1000 updates, 5 minutes:
+slots. That supernet had the gradients of blocks and architecture in every second step; with the two
+in turn, as now, it was not run here. On an H200, what search_par found with 64 bytes (then) beside
+rules, 1000 updates, 5 minutes:
 
     python -m launch.search --config=search_par_large --config.method=none --config.random=0 \\
         --config.run.data.source=text:FILE?length=512 --config.run.duration="1000 steps" \\
