@@ -18,5 +18,5 @@ def get_config() -> Search:
     config.run.model.coder.encoder_layout = "wwwwww"
     config.run.model.coder.positions = "learned"
     config.encoder_space, config.shuffle = ("wfi",), False
-    config.supernet.duration, config.run.duration = "4000 steps", "3000 steps"
+    config.supernet.duration, config.run.duration = "3500 steps", "3000 steps"
     return config

@@ -49,7 +49,7 @@ def get_config() -> Search:
             evaluation=Evaluation(every=""),
         ),
         encoder_space=("afi",),
-        supernet=SupernetSearch(duration="2100 steps", anneal=900, cost_weight=0.3),
+        supernet=SupernetSearch(duration="1800 steps", anneal=1000, cost_weight=0.3),
         replacement=Replacement(imitation="300 steps", tuning="300 steps"),
         held=1 / 19,
         learned=36.0,

@@ -45,7 +45,7 @@ def get_config() -> Search:
         ),
         encoder_space=("lfi", "rfi", "sfi", "sfi", "sfi", "sfi"),
         shuffle=True,
-        supernet=SupernetSearch(duration="2800 steps", anneal=900, cost_weight=2.0),
+        supernet=SupernetSearch(duration="2400 steps", anneal=1000, cost_weight=2.0),
         replacement=Replacement(imitation="300 steps", tuning="300 steps"),
         learned=2.2,
         margin=1.0,

@@ -28,19 +28,18 @@ class SupernetSearch:
         cost_weight: nats a row that a block of price 1 costs.
         target: what all blocks together may cost before any of it counts (PLANER's hinge); 0: all
             counts.
-        share: of the steps, once it has learned, in which architecture weights learn; in the others
-            blocks do.
+        share: of the steps, once it has learned, in which architecture weights learn as well.
         rate: how much faster they move than the blocks.
         warmup: least steps of the blocks alone.
         patient: wait until the loss is below `learned`; False begins after `warmup` whatever it is.
     """
 
-    duration: str = "3000 steps"
-    anneal: int = 900
+    duration: str = "2500 steps"
+    anneal: int = 1000
     temperature: tuple[float, ...] = (1.0, 0.1)
     cost_weight: float = 2.0
     target: float = 0.0
-    share: float = 1 / 3
+    share: float = 0.3
     rate: float = 30.0
     warmup: int = 0
     patient: bool = True
@@ -48,8 +47,8 @@ class SupernetSearch:
     def __post_init__(self):
         if len(self.temperature) != 2 or min(self.temperature) <= 0:
             raise ValueError(f"temperature={self.temperature}: must be two numbers above 0")
-        if not 0 < self.share < 1:
-            raise ValueError(f"share={self.share}: must be above 0 and below 1")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share}: must be above 0 and at most 1")
         if self.anneal < 1:
             raise ValueError(f"anneal={self.anneal}: must be at least 1")
         if self.target < 0:

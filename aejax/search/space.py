@@ -1,6 +1,7 @@
 """The slots that a search looks at, and one choice for each of them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -164,10 +165,10 @@ def choosers(module: Any) -> list[Choice]:
     return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
 
 
-def copied(module: Any) -> Any:
-    """A copy of the module: setting something in it leaves the module alone."""
+def copied(module: Any, change: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> Any:
+    """A copy of the module with changed arrays; setting something in it leaves the module alone."""
     graph, state = nnx.split(module)
-    return nnx.merge(graph, nnx.to_pure_dict(state))
+    return nnx.merge(graph, jax.tree.map(change, nnx.to_pure_dict(state)))
 
 
 def mixed(module: Any, weights: list[jax.Array]) -> Any:
@@ -176,6 +177,11 @@ def mixed(module: Any, weights: list[jax.Array]) -> Any:
     for slot, weight in zip(choosers(copy), weights, strict=True):
         slot.mix.set_value(weight)
     return copy
+
+
+def frozen(module: Any) -> Any:
+    """A copy of the module through which no gradient reaches its parameters."""
+    return copied(module, jax.lax.stop_gradient)
 
 
 def chosen(space: Space, choices: list[int]) -> list[jax.Array]:

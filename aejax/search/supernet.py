@@ -2,10 +2,10 @@
 
     x + sum over candidates b of m_b block_b(x),   m = softmax((a + g) / t),   g ~ Gumbel(0, 1)
 
-The blocks learn on one part of the rows and the architecture weights a on another, in turn: a step
-has the gradient of the one or the other (Adam's moments move both). Blocks learn alone until the
-supernet has learned what it can: until the average of its loss is below `learned`. From then on the
-temperature t falls, and
+The blocks learn on one part of the rows and the architecture weights a on another. Blocks learn
+alone until the supernet has learned what it can: until the average of its loss is below `learned`.
+From then on they go on learning, a has a gradient in a share of the steps, the temperature t falls,
+and
 
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
@@ -56,7 +56,7 @@ class Supernet:
         warmup: steps before which it never begins.
         steps: over which the temperature falls.
         temperature: the first and the last.
-        share: of the steps that are the architecture weights', and not the blocks'.
+        share: of the steps in which architecture weights have a gradient as well.
         rate: how much faster they move.
         seed: of the Gumbel noise.
     """
@@ -151,35 +151,25 @@ class SupernetModule(nnx.Module):
         since = jnp.where(begun, step - self.learned_at[...], 0)
         turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
         noise = self._noise(step, since)
-        graph, blocks, rest = nnx.split(self.model, nnx.Param, ...)
+        learning, judging = (Batch(batch.x[:, half], index=batch.index) for half in (0, 1))
+        here = jax.lax.stop_gradient(logits)
+        loss, terms = spaces.mixed(self.model, noise(here)).loss(learning, context)
+        self._note(context.mean(jax.lax.stop_gradient(loss)[None]), step)
+        still = spaces.frozen(self.model)
         inside = dataclasses.replace(context, mean=self._mean)
 
-        def run(blocks: Any, weights: list[jax.Array], half: int):
-            module = spaces.mixed(nnx.merge(graph, blocks, rest), noise(weights))
-            return module.loss(Batch(batch.x[:, half], index=batch.index), inside)
+        def priced(weights: list[jax.Array]) -> jax.Array:
+            judged = spaces.mixed(still, noise(weights)).loss(judging, inside)[0]
+            return judged + settings.cost_weight * self._price(weights)
 
-        def of_blocks(blocks: Any, weights: list[jax.Array]):
-            gradient = jax.value_and_grad(lambda blocks: run(blocks, weights, 0), has_aux=True)
-            (loss, terms), slope = gradient(blocks)
-            return loss, terms, (slope, jax.tree.map(jnp.zeros_like, weights))
-
-        def of_architecture(blocks: Any, weights: list[jax.Array]):
-            def priced(weights: list[jax.Array]):
-                loss, terms = run(blocks, weights, 1)
-                return loss + settings.cost_weight * self._price(weights), (loss, terms)
-
-            (_, (loss, terms)), slope = jax.value_and_grad(priced, has_aux=True)(weights)
-            return loss, terms, (jax.tree.map(jnp.zeros_like, blocks), slope)
-
-        # Gradients are made in the branches: what a branch keeps for a backward pass outside is
+        # The gradient is made in the branch: what a branch keeps for a backward pass outside is
         # written in every step, also where it is not taken.
-        here = jax.lax.stop_gradient((blocks, logits))
-        loss, terms, slopes = jax.lax.cond(begun & turn, of_architecture, of_blocks, *here)
-        self._note(context.mean(loss[None]), step)
+        none = lambda weights: jax.tree.map(jnp.zeros_like, weights)  # noqa: E731
+        slopes = jax.lax.cond(begun & turn, jax.grad(priced), none, here)
         for (stack, number, letters), each in zip(settings.space.searched, logits, strict=True):
             for letter, share in zip(letters, jax.nn.softmax(each), strict=True):
                 terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
-        return loss + _sloping((blocks, logits), here, slopes), terms
+        return loss + _sloping(logits, here, slopes), terms
 
     def _mean(self, values: jax.Array) -> jax.Array:
         """`Context.mean` inside a branch, which no other rows' values reach.
