@@ -164,8 +164,12 @@ class SupernetModule(nnx.Module):
 
         # The gradient is made in the branch: what a branch keeps for a backward pass outside is
         # written in every step, also where it is not taken.
-        none = lambda weights: jax.tree.map(jnp.zeros_like, weights)  # noqa: E731
-        slopes = jax.lax.cond(begun & turn, jax.grad(priced), none, here)
+        slopes = jax.lax.cond(
+            begun & turn,
+            jax.grad(priced),
+            lambda weights: jax.tree.map(jnp.zeros_like, weights),
+            here,
+        )
         for (stack, number, letters), each in zip(settings.space.searched, logits, strict=True):
             for letter, share in zip(letters, jax.nn.softmax(each), strict=True):
                 terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
