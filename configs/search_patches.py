@@ -6,8 +6,8 @@ FOLDER holds MNIST's or Fashion-MNIST's four IDX files. On MNIST, half an hour o
 attention is needed (74.6 nats a row with four blocks of it, 103.5 with none: 20
 deviations); the supernet leaves one block (afifffff, +.7 +- 11 nats, 95 %, 3 seeds, 15 % less
 time), replacement three (afafafff, -1.4 +- 3.3). Seeds differ by 2 to 7 nats, so nothing is shown
-within the margin of 1. That supernet had the gradients of blocks and architecture in every second
-step; with the two in turn, as now, it was not run. All of it: docs/search.md.
+within the margin of 1. That supernet's architecture had a gradient in every second step; with three
+of ten, as now, it was not run. All of it: docs/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation
