@@ -32,6 +32,8 @@ _SHARED_BYTES = 2**24
 # A state up to this is copied where it lies, so that a training of one process need not wait until
 # Orbax has begun: ten milliseconds, in which small models make hundreds of steps.
 _COPIED_BYTES = 2**26
+# Orbax tells its saves apart by one number of the process: those of runs side by side take turns.
+_TURN = threading.Lock()
 Arrays = dict[str, jax.Array]
 
 
@@ -214,8 +216,7 @@ class Saver:
 
         def finish():
             try:
-                commit = _begin(root, joined) if begun is None else begun
-                commit.result()
+                _commit(_begin(root, joined) if begun is None else begun)
                 if is_main():
                     _write_manifest(self.workdir, step, described, progress)
                     _prune(self.workdir, self.keep, best)
@@ -266,12 +267,25 @@ def _copied(arrays: Arrays) -> Arrays:
 
 
 def _begin(root: str, arrays: Arrays) -> Any:
-    """Orbax's save, begun: the arrays may be donated, `result()` waits for the commit."""
+    """Orbax's save, begun in its turn: the arrays may be donated; `_commit` must follow."""
     orbax = library()
     context = orbax.Context()
     context.array.saving.min_slice_bytes_for_replica_parallel = _SHARED_BYTES
-    with context:
-        return orbax.save_checkpointables_async(root, {_ITEM: arrays})
+    _TURN.acquire()
+    try:
+        with context:
+            return orbax.save_checkpointables_async(root, {_ITEM: arrays})
+    except BaseException:
+        _TURN.release()
+        raise
+
+
+def _commit(begun: Any) -> None:
+    """Waits until a save stands, and ends its turn."""
+    try:
+        begun.result()
+    finally:
+        _TURN.release()
 
 
 def sweep(workdir: str) -> None:

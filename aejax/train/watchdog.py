@@ -3,6 +3,8 @@
 import faulthandler
 import math
 import sys
+import threading
+from typing import ClassVar
 
 from aejax import cluster
 
@@ -11,7 +13,13 @@ _SECONDS = 1.0
 
 
 class Watchdog:
-    """Ends the process once it has not been wound up for so many minutes; never with 0."""
+    """Ends the process once it has not been wound up for so many minutes; never with 0.
+
+    Runs side by side have one each; the process's only timer stands at the first one's end.
+    """
+
+    _ends: ClassVar[dict["Watchdog", float]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, minutes: float):
         self._seconds, self._wound_at = 60 * minutes, -math.inf
@@ -20,10 +28,20 @@ class Watchdog:
         """It counts from here, or from a moment ago."""
         now = cluster.clock()
         if self._seconds and now - self._wound_at > min(_SECONDS, self._seconds / 10):
-            faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.__stderr__ or 2)
             self._wound_at = now
+            with self._lock:
+                self._ends[self] = now + self._seconds
+                self._set()
 
     def stop(self) -> None:
         """It counts no longer, until it is wound up again."""
-        faulthandler.cancel_dump_traceback_later()
         self._wound_at = -math.inf
+        with self._lock:
+            self._ends.pop(self, None)
+            self._set()
+
+    def _set(self) -> None:
+        if not self._ends:
+            return faulthandler.cancel_dump_traceback_later()
+        left = max(min(self._ends.values()) - cluster.clock(), 0.001)
+        faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)

@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -198,3 +200,26 @@ def test_a_save_that_fails_is_told_and_the_exit_code_says_so(tmp_path):
     code, _, err = run(tmp_path, *flags)
     assert code == 0, err
     assert checkpoint.steps(str(tmp_path))[-1] == 60
+
+
+@pytest.mark.parametrize("at_most", [2**26, 0])
+def test_runs_side_by_side_save_whole_checkpoints(tmp_path, monkeypatch, at_most):
+    """Orbax's own saves, begun together in one process, get in each other's way."""
+    monkeypatch.setattr(checkpoint, "_COPIED_BYTES", at_most)
+    begin = threading.Barrier(4)
+
+    def save(number: int) -> None:
+        workdir = str(tmp_path / str(number))
+        saver = Saver(workdir, keep=1, say=print)
+        for step in range(1, 6):
+            begin.wait(60)
+            saver.save(step, {"params": {"w": jnp.full(100, 10.0 * number + step)}}, {})
+            saver.wait()
+        checkpoint.verify(workdir, 5)
+        read = checkpoint.load(
+            workdir, 5, {"params": {"w": jax.ShapeDtypeStruct((100,), "float32")}}
+        )
+        np.testing.assert_array_equal(read["params"]["w"], 10.0 * number + 5)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, range(4)))
