@@ -104,6 +104,16 @@ class Ledger:
         )
 
 
+def show(text: str) -> None:
+    """A line for people, above the bars of all runs."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:  # in one piece: a run beside this one may show a line as well
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)
+
+
 def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
     """Cuts metrics.jsonl back to rows of steps up to `step`, and half-written lines.
 
@@ -147,6 +157,7 @@ class Tracker:
         tensorboard: whether to write event files.
         quiet: show nothing.
         main: whether this is the process that writes and shows; the others do neither.
+        label: stands before each line and the bar, of a run that is one of several.
     """
 
     workdir: str
@@ -155,6 +166,7 @@ class Tracker:
     tensorboard: bool
     quiet: bool = False
     main: bool = True
+    label: str = ""
 
     def __post_init__(self):
         self.quiet = self.quiet or not self.main
@@ -175,15 +187,18 @@ class Tracker:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=self.total, initial=self.first, unit="step", dynamic_ncols=True, smoothing=0.1
+                desc=self.label,
+                total=self.total,
+                initial=self.first,
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.1,
             )
 
     def say(self, text: str) -> None:
         """A line for people."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        elif not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+        if not self.quiet:
+            show(f"{self.label}: {text}" if self.label else text)
 
     def row(self, row: dict[str, Any]) -> None:
         """One row of metrics.jsonl, flushed, and its numbers to TensorBoard; see `wait`."""

@@ -68,6 +68,7 @@ def train(
     devices: sharding.Devices | None = None,
     given: Callable[[], dict[str, np.ndarray]] | None = None,
     objective: Any = None,
+    label: str = "",
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -82,6 +83,7 @@ def train(
         devices: those to train on; None for all.
         given: makes the parameters, by name, that a new run begins with in place of fresh ones.
         objective: what trains in place of `config.model`: another loss of the same parameters.
+        label: stands before each line that is shown, of a run that is one of several.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.
@@ -108,7 +110,7 @@ def train(
         return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
     made = dataclasses.replace(made, given=given)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
-        return _train(made, workdir, found, lines, ledger, stop, quiet)
+        return _train(made, workdir, found, lines, ledger, stop, quiet, label)
 
 
 def _train(
@@ -119,6 +121,7 @@ def _train(
     ledger: Ledger,
     stop: Callable[[], bool],
     quiet: bool,
+    label: str,
 ) -> Outcome:
     """Trains a run that is not complete, in a folder that is this process's own."""
     config = made.config
@@ -129,7 +132,8 @@ def _train(
         lost_at = cut_metrics(workdir, first, found[1]["evaluated"] if found else 0)
         if found is not None:
             ledger.add(found[1]["ledger"], lost_at)
-    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet, cluster.is_main())
+    main = cluster.is_main()
+    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet, main, label)
     loop = _Loop(made, workdir, tracker, ledger, stop)
     try:
         for line in lines:
