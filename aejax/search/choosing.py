@@ -16,7 +16,8 @@ from aejax.nn.layout import ATTENTION
 from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
 
-_AT_A_TIME = 500
+# Few enough for what a block gives to stay in a CPU's cache.
+_AT_A_TIME = 50
 
 
 @dataclasses.dataclass

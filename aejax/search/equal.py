@@ -19,16 +19,18 @@ _NEAR, _TRIES = 0.03, 5
 def arms(job: Job, layouts: dict[str, Layout], what: str) -> dict[str, Any]:
     """Layouts found, with feed-forward blocks as wide as makes them the parent's equals."""
     found = {layouts[name] for name in ("supernet", "replacement", "trials") if name in layouts}
-    out = {}
+    widths, models = {}, {}
+    # All widths first: they may be timed, and nothing trains beside that.
     for layout in sorted(found - {layouts["parent"]}, key=str):
         name = f"width-{what}-{layout}".replace("|", "-")
         one = job.kept(
             f"{name}.json", lambda layout=layout: _width(job, layouts["parent"], layout, what)
         )
         if wide := one["feed_forward"]:
-            model = spaces.with_width(job.model(layout), wide)
-            out[str(layout)] = {**one, **job.trained(f"{layout}-f{wide}", model)}
-    return out
+            widths[str(layout)] = one
+            models[f"{layout}-f{wide}"] = spaces.with_width(job.model(layout), wide)
+    trained = job.trained(models).values()
+    return {layout: {**widths[layout], **one} for layout, one in zip(widths, trained, strict=True)}
 
 
 def _width(job: Job, parent: Layout, layout: Layout, what: str) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import files
+from aejax import files, tracking
 from aejax.config import Config
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Source
@@ -28,6 +29,8 @@ from aejax.train.state import split
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
+# More at once would hold as many copies of the data.
+_AT_ONCE = 4
 
 
 class Stopped(Exception):
@@ -67,6 +70,7 @@ class Job:
         test: rows that layouts are reported on.
         preparation: raw rows -> x.
         rest: stop, quiet and devices, for every run.
+        failed: something beside has failed; what still runs is saved and stops.
     """
 
     settings: Search
@@ -76,13 +80,14 @@ class Job:
     test: Source
     preparation: Preparation
     rest: dict[str, Any]
+    failed: bool = False
 
     def path(self, *names: str) -> str:
         return os.path.join(self.workdir, *names)
 
     def say(self, line: str) -> None:
         if not self.rest["quiet"]:
-            print(line, file=sys.stderr, flush=True)
+            tracking.show(line)
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -93,10 +98,36 @@ class Job:
     def train(self, name: str, config: Config, sources: Any = None, **more: Any) -> Any:
         """A run in a sub-folder, to its end; `more` as in `aejax.train.loop.train`."""
         sources = sources or (self.learning, self.test)
-        outcome = loop.train(config, self.path(name), sources, **more, **self.rest)
+        rest = {**self.rest, "stop": lambda: self.failed or self.rest["stop"](), "label": name}
+        outcome = loop.train(config, self.path(name), sources, **more, **rest)
         if outcome.status == "stopped":
             raise Stopped
         return outcome
+
+    def each(self, make: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """`make` of each item, in their order; side by side where runs can be.
+
+        On one CPU they can: a small model's step fills one core. Programs that span devices must
+        start in one order on all of them, and a GPU's memory is for one run.
+        """
+        devices = self.rest["devices"] or jax.devices()
+        if len(devices) > 1 or devices[0].platform != "cpu":
+            return [make(item) for item in items]
+
+        def watched(item: Any) -> Any:
+            try:
+                return make(item)
+            except Exception:
+                self.failed = True
+                raise
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
+            made = [pool.submit(watched, item) for item in items]
+            wait(made)
+        if errors := [error for one in made if (error := one.exception())]:
+            # That others were stopped is no news beside what failed.
+            raise min(errors, key=lambda error: isinstance(error, Stopped))
+        return [one.result() for one in made]
 
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
         run = self.settings.run
@@ -120,15 +151,28 @@ class Job:
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path(name))
 
-    def trained(self, name: str, model: Autoencoder) -> dict[str, Any]:
-        """A model trained from nothing, each seed; its metrics on the test split, by name."""
-        settings, runs = self.settings, []
-        for number in range(settings.seeds):
-            seed = settings.run.seed + _OTHER_SEEDS + number
-            self.say(f"{name}, seed {seed}")
-            folder = f"again/{name}-{seed}".replace("|", "-")
-            runs.append(self.train(folder, self.config(model, settings.run.duration, seed)).metrics)
-        return {key: [run[key] for run in runs] for key in runs[0]}
+    def trained(self, models: dict[str, Autoencoder]) -> dict[str, dict[str, Any]]:
+        """Models by name, each trained from nothing with each seed.
+
+        Returns:
+            Of each its metrics on the test split, by name, one number a seed.
+        """
+        settings = self.settings
+        first = settings.run.seed + _OTHER_SEEDS
+        seeds = range(first, first + settings.seeds)
+
+        def run(one: tuple[int, str]) -> dict[str, float]:
+            seed, name = one
+            config = self.config(models[name], settings.run.duration, seed)
+            return self.train(f"again/{name}-{seed}".replace("|", "-"), config).metrics
+
+        # Different models side by side: each is compiled once then, and kept for its other seeds.
+        found = self.each(run, itertools.product(seeds, models))
+        out = {}
+        for number, name in enumerate(models):
+            runs = found[number :: len(models)]
+            out[name] = {key: [one[key] for one in runs] for key in runs[0]}
+        return out
 
     def parameters(self, model: Autoencoder) -> int:
         """How many a model has."""

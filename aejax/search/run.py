@@ -123,12 +123,15 @@ def _found(job: Job) -> dict[str, Any]:
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
     out: dict[str, Any] = {"parent": str(settings.parent()), "margin": settings.margin}
-    if settings.method in ("both", "supernet"):
-        out["supernet"] = job.kept("supernet.json", lambda: _supernet(job, prices))
-        if not out["supernet"][COLLAPSED]:
-            layouts["supernet"] = _read(out["supernet"]["layout"])
-    if settings.method in ("both", "replacement"):
-        out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
+    methods = {"supernet": _supernet, "replacement": _replacement}
+    asked = [name for name in methods if settings.method in ("both", name)]
+    found = job.each(
+        lambda name: job.kept(f"{name}.json", lambda: methods[name](job, prices)), asked
+    )
+    out |= zip(asked, found, strict=True)
+    if "supernet" in out and not out["supernet"][COLLAPSED]:
+        layouts["supernet"] = _read(out["supernet"]["layout"])
+    if "replacement" in out:
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
     if settings.trials and settings.method != "none" and len(layouts) == 1:
@@ -235,10 +238,10 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     each = [np.array([prices[letter] for letter in letters]) for _, _, letters in space.searched]
     tuned = functools.partial(_tuned, job, library, scores, each, judge, whole.module)
     tried = [choosing.cheapest(scores, each, budget) for budget in choosing.budgets(each, chosen)]
-    front = [tuned(list(one)) for one in dict.fromkeys(tuple(one) for one in tried if one)]
-    # What the layouts are held against had as many steps more as they had.
-    reference = tuned(chosen)
-    front += [reference] if reference not in front else []
+    # The parent too: what the layouts are held against has as many steps more as they have.
+    some = dict.fromkeys(tuple(one) for one in (*tried, chosen) if one)
+    front = job.each(tuned, [list(one) for one in some])
+    reference = next(one for one in front if one["choices"] == list(chosen))
     best = next(one for one in front if one["loss"] <= reference["loss"] + settings.margin)
     rows = job.rows[:_SIMILAR]
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
@@ -330,12 +333,11 @@ def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
 
 def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout trained from nothing, each seed; its metrics on the test split, by name."""
-    out: dict[str, Any] = {}
-    for layout in dict.fromkeys(layouts.values()):
-        model = job.model(layout)
-        out[str(layout)] = job.trained(str(layout), model)
-        out[str(layout)]["parameters"] = job.parameters(model)
-    return out
+    models = {str(layout): job.model(layout) for layout in layouts.values()}
+    return {
+        text: {**one, "parameters": job.parameters(models[text])}
+        for text, one in job.trained(models).items()
+    }
 
 
 def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ of the learning rate, if there is one, is then stretched, for all alike).
 """
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -56,12 +57,10 @@ def _round(job: Job, layouts: list[Layout], steps: int, seeds: int) -> dict[str,
     """The mean loss of each layout over seeds, after so many steps."""
     job.say(f"trying {len(layouts)} layouts: {steps} steps, {seeds} seed(s)")
     first = job.settings.run.seed
-    return {
-        str(layout): float(
-            np.mean([_loss(job, layout, steps, seed) for seed in range(first, first + seeds)])
-        )
-        for layout in layouts
-    }
+    each = itertools.product(layouts, range(first, first + seeds))
+    losses = job.each(lambda one: _loss(job, one[0], steps, one[1]), each)
+    means = np.reshape(losses, (len(layouts), seeds)).mean(1)
+    return {str(layout): float(mean) for layout, mean in zip(layouts, means, strict=True)}
 
 
 def _loss(job: Job, layout: Layout, steps: int, seed: int) -> float:

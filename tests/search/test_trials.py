@@ -30,6 +30,9 @@ class Known:
         del name
         return make()
 
+    def each(self, make, items):
+        return [make(item) for item in items]
+
     def model(self, layout):
         return layout
 

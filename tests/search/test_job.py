@@ -1,0 +1,88 @@
+"""Runs of a search, side by side and one after another."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from aejax.search import Search
+from aejax.search.job import Job
+from aejax.train import checkpoint, loop
+from aejax.train.setup import setup
+from tests.search import toys
+from tests.train.processes import assert_same_bits
+
+
+def job(workdir, devices: int, **changes) -> Job:
+    own = Search(run=toys.config(), encoder_space=("af", "f", "w", "a"), **changes)
+    made = setup(own.run)
+    rest = {"stop": lambda: False, "quiet": True, "devices": jax.devices()[:devices]}
+    sources = made.train, made.train, made.test
+    return Job(own, str(workdir), *sources, made.preparation, rest)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
+    made = job(tmp_path / "beside", 1, seeds=2)
+    model = made.settings.run.model
+    found = made.trained({"afwa": model})["afwa"]
+    for number, seed in enumerate((1000, 1001)):
+        config = made.config(model, made.settings.run.duration, seed)
+        alone, sources = tmp_path / f"afwa-{seed}", (made.learning, made.test)
+        outcome = loop.train(config, str(alone), sources, quiet=True, devices=jax.devices()[:1])
+        assert_same_bits(tmp_path / "beside" / "again" / alone.name, alone, 12)
+        assert {key: value[number] for key, value in found.items()} == outcome.metrics
+
+
+def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeypatch):
+    def train(job, name, config):
+        return SimpleNamespace(metrics={"nll": name})
+
+    monkeypatch.setattr(Job, "train", train)
+    made = job(tmp_path, 1, seeds=3)
+    assert made.trained({"one": toys.autoencoder(), "two": toys.autoencoder()}) == {
+        name: {"nll": [f"again/{name}-{seed}" for seed in (1000, 1001, 1002)]}
+        for name in ("one", "two")
+    }
+
+
+def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_path, two_cores):
+    both = threading.Barrier(2, timeout=60)
+
+    def make(item: int) -> int:
+        both.wait()
+        return 10 * item
+
+    assert job(tmp_path, 1).each(make, range(4)) == [0, 10, 20, 30]
+
+
+def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
+    gpu = job(tmp_path, 1)
+    gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
+    for made in (job(tmp_path, 2), gpu):
+        ran = made.each(lambda item: (item, threading.current_thread()), range(3))
+        assert ran == [(item, threading.current_thread()) for item in range(3)]
+
+
+def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
+    made = job(tmp_path, 1, seeds=1)
+    whole = made.config(made.settings.run.model, "1000000 steps")
+    begun = tmp_path / "whole" / "metrics.jsonl"
+
+    def make(item: int) -> None:
+        if item != 1:
+            made.train("whole" if item == 0 else f"later-{item}", whole)
+        while not begun.exists() or not begun.read_text():
+            time.sleep(0.01)
+        raise loop.NotFinite("run 1")
+
+    with pytest.raises(loop.NotFinite, match="run 1"):
+        made.each(make, range(4))
+    assert checkpoint.steps(str(tmp_path / "whole"))
+    assert not [one for one in tmp_path.glob("later-*") if checkpoint.steps(str(one))]
