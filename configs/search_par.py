@@ -45,7 +45,7 @@ def get_config() -> Search:
             optimizer=Adam(learning_rate=3e-3),
             batch_size=32,
             duration="800 steps",
-            evaluation=Evaluation(every=""),
+            evaluation=Evaluation(every="", batch_size=32),  # scores that stay in a CPU's cache
         ),
         encoder_space=("afi",),
         supernet=SupernetSearch(duration="1800 steps", anneal=1000, cost_weight=0.3),
