@@ -123,15 +123,12 @@ def _found(job: Job) -> dict[str, Any]:
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
     out: dict[str, Any] = {"parent": str(settings.parent()), "margin": settings.margin}
-    methods = {"supernet": _supernet, "replacement": _replacement}
-    asked = [name for name in methods if settings.method in ("both", name)]
-    found = job.each(
-        lambda name: job.kept(f"{name}.json", lambda: methods[name](job, prices)), asked
-    )
-    out |= zip(asked, found, strict=True)
-    if "supernet" in out and not out["supernet"][COLLAPSED]:
-        layouts["supernet"] = _read(out["supernet"]["layout"])
-    if "replacement" in out:
+    if settings.method in ("both", "supernet"):
+        out["supernet"] = job.kept("supernet.json", lambda: _supernet(job, prices))
+        if not out["supernet"][COLLAPSED]:
+            layouts["supernet"] = _read(out["supernet"]["layout"])
+    if settings.method in ("both", "replacement"):
+        out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
     if settings.trials and settings.method != "none" and len(layouts) == 1:
