@@ -90,14 +90,25 @@ class Job:
             tracking.show(line)
 
     @functools.cached_property
+    def judged(self) -> Part:
+        """Rows that layouts are judged by."""
+        return Part(self.judging, 0, min(self.settings.judged, len(self.judging)))
+
+    @functools.cached_property
     def rows(self) -> np.ndarray:
-        """Prepared rows that layouts are judged by."""
-        count = min(self.settings.judged, len(self.judging))
-        return np.asarray(self.preparation(jnp.asarray(self.judging[np.arange(count)].x)))
+        """The same, prepared."""
+        return np.asarray(self.preparation(jnp.asarray(self.judged[:].x)))
 
     def train(self, name: str, config: Config, sources: Any = None, **more: Any) -> Any:
-        """A run in a sub-folder, to its end; `more` as in `aejax.train.loop.train`."""
-        sources = sources or (self.learning, self.test)
+        """A run in a sub-folder, to its end, evaluated on the rows that layouts are judged by.
+
+        Args:
+            name: of the folder.
+            config: of the run.
+            sources: rows to learn from and to be evaluated on, in place of these.
+            more: as in `aejax.train.loop.train`.
+        """
+        sources = sources or (self.learning, self.judged)
         rest = {**self.rest, "stop": lambda: self.failed or self.rest["stop"](), "label": name}
         outcome = loop.train(config, self.path(name), sources, **more, **rest)
         if outcome.status == "stopped":
@@ -164,7 +175,8 @@ class Job:
         def run(one: tuple[int, str]) -> dict[str, float]:
             seed, name = one
             config = self.config(models[name], settings.run.duration, seed)
-            return self.train(f"again/{name}-{seed}".replace("|", "-"), config).metrics
+            folder = f"again/{name}-{seed}".replace("|", "-")
+            return self.train(folder, config, (self.learning, self.test)).metrics
 
         # Different models side by side: each is compiled once then, and kept for its other seeds.
         found = self.each(run, itertools.product(seeds, models))

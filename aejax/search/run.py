@@ -186,7 +186,7 @@ def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     settings, space = job.settings, job.settings.space()
     model = Supernet.of(settings, prices)
     job.say(f"supernet of {len(space.searched)} slots")
-    sources = Pairs(job.learning, job.judging), Pairs(job.test, job.test)
+    sources = Pairs(job.learning, job.judging), Pairs(job.judged, job.judged)
     job.train("supernet", job.config(model, settings.supernet.duration), sources)
     module = loading.load(job.path("supernet"), say=job.say, model=model).module
     judge = Judge(module.model, space, job.rows)
@@ -285,22 +285,19 @@ def _tuned(
     model = spaces.with_layout(settings.run.model, layout)
     given = imitation.grafted(library, space, layout)
     config, weight = job.config(model, settings.replacement.tuning), settings.replacement.distil
+    objective = None
     # The parent itself goes on as it learned: held against what it is, it would stand still.
     if weight and layout != settings.parent():
         teacher = distilling.Teacher(parent, config.compute)
         objective = distilling.Distilled(model, teacher, weight)
-        job.train(name, config, given=lambda: given, objective=objective)
-    else:
-        job.train(name, config, given=lambda: given)
-    tuned = loading.load(job.path(name), say=job.say).module
-    fixed = spaces.Space(tuple(layout.encoder), tuple(layout.decoder))
+    outcome = job.train(name, config, given=lambda: given, objective=objective)
     return {
         "layout": str(layout),
         "choices": choices,
         "price": float(sum(each[choice] for each, choice in zip(prices, choices, strict=True))),
         "score": float(sum(each[choice] for each, choice in zip(scores, choices, strict=True))),
         "grafted_loss": judge(choices),
-        "loss": Judge(tuned, fixed, job.rows)([]),
+        "loss": outcome.metrics["loss"],
     }
 
 

@@ -41,7 +41,8 @@ def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path,
 
 
 def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeypatch):
-    def train(job, name, config):
+    def train(job, name, config, sources):
+        assert sources == (job.learning, job.test)
         return SimpleNamespace(metrics={"nll": name})
 
     monkeypatch.setattr(Job, "train", train)
