@@ -188,6 +188,7 @@ class Tracker:
 
             self._bar = tqdm(
                 desc=self.label,
+                leave=not self.label,  # its last line stays; bars of others move up
                 total=self.total,
                 initial=self.first,
                 unit="step",
@@ -285,6 +286,7 @@ class Tracker:
         self._writer.shutdown()
         if self._bar is not None:
             self._bar.close()
+            print("\r", end="", file=sys.stderr, flush=True)  # where it was wiped away
         if self._events is not None:
             self._events.close()
         self._metrics.close()
