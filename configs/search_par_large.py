@@ -16,6 +16,7 @@ parent (+21 +- 7, margin 2.16) and than the same blocks in random slots (123.0 +
 search while its blocks still learn fast. PAR's rule: 115.3 +- 6.7. All of it: docs/search.md.
 """
 
+from aejax.config import Evaluation
 from aejax.search import Search
 from configs import search_par
 
@@ -28,6 +29,7 @@ def get_config() -> Search:
     config.run.compute, config.run.batch_size = "bfloat16", 64
     config.run.duration = "1500 steps"
     config.run.optimizer.learning_rate = 1e-3
+    config.run.evaluation = Evaluation(every="")  # a GPU takes more rows at a time
     config.method = "supernet"
     # A row has eight times as many bytes.
     config.learned, config.margin = 8 * config.learned, 8 * config.margin

@@ -80,7 +80,7 @@ class Job:
     test: Source
     preparation: Preparation
     rest: dict[str, Any]
-    failed: bool = False
+    failed: bool = dataclasses.field(default=False, init=False)
 
     def path(self, *names: str) -> str:
         return os.path.join(self.workdir, *names)

@@ -238,7 +238,7 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     # The parent too: what the layouts are held against has as many steps more as they have.
     some = dict.fromkeys(tuple(one) for one in (*tried, chosen) if one)
     front = job.each(tuned, [list(one) for one in some])
-    reference = next(one for one in front if one["choices"] == list(chosen))
+    reference = next(one for one in front if one["choices"] == chosen)
     best = next(one for one in front if one["loss"] <= reference["loss"] + settings.margin)
     rows = job.rows[:_SIMILAR]
     batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))

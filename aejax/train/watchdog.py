@@ -41,7 +41,8 @@ class Watchdog:
             self._set()
 
     def _set(self) -> None:
-        if not self._ends:
-            return faulthandler.cancel_dump_traceback_later()
-        left = max(min(self._ends.values()) - cluster.clock(), 0.001)
-        faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)
+        if self._ends:
+            left = max(min(self._ends.values()) - cluster.clock(), 0.001)
+            faulthandler.dump_traceback_later(left, exit=True, file=sys.__stderr__ or 2)
+        else:
+            faulthandler.cancel_dump_traceback_later()

@@ -7,14 +7,18 @@ import os
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aejax import files, folder, loading
 from aejax.errors import InputError
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
+from aejax.search.choosing import Judge
 from aejax.search.run import search
+from aejax.search.space import Layout, Space
 from aejax.train import loop
+from aejax.train.setup import setup
 from tests.search import toys
 
 DEVICES = jax.devices()[:1]
@@ -109,6 +113,19 @@ def test_what_is_kept(whole):
     assert text.count("data:image/png;base64,") == 3 and "afwa|if" in text
     assert "<script" not in text and "http" not in text
     assert report.text(found).count("\n") >= 4
+
+
+def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(whole):
+    place, found = whole
+    own, made = settings(), setup(settings().run, devices=DEVICES)
+    first = len(made.train) - round(own.held * len(made.train))
+    chosen = made.train[np.arange(first, first + own.judged)].x
+    rows = np.asarray(made.preparation(jnp.asarray(chosen)))
+    for one in found["replacement"]["front"]:
+        layout = Layout(*one["layout"].split("|"))
+        module = loading.load(os.path.join(place, "front", str(layout).replace("|", "-"))).module
+        judge = Judge(module, Space(tuple(layout.encoder), tuple(layout.decoder)), rows)
+        assert judge([]) == pytest.approx(one["loss"], rel=1e-5)
 
 
 def test_other_settings_in_the_same_folder_are_refused(whole):
