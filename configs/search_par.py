@@ -54,7 +54,7 @@ def get_config() -> Search:
         held=1 / 19,
         learned=36.0,
         margin=0.27,
-        controls=("par:4:4", "sandwich:2:4", "ffffffff"),
+        controls=("par:4:4", "ffffffff"),
         random=1,
         seeds=3,
         latency=True,
