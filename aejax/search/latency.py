@@ -3,8 +3,7 @@
 Blocks timed by themselves promise more than a whole model saves. A letter's latency here is that of
 the whole model with this block in every searched slot, less that with none, by the number of slots.
 All layouts are timed in turn, many rounds, and the lower quartile of each is taken: what disturbs a
-machine adds to most, and a few come while a shared core is faster than it lasts (sums of blocks
-then told the times of other layouts to 9 %, seven times of seven; medians to 12, the least to 23).
+machine adds to most, and on a shared one a few are faster than it lasts.
 Training steps are timed many to a dispatch, as they run in the trainer, but without the optimizer:
 with one to a dispatch half of the time went into memory that the system hands out anew for each.
 """

@@ -213,18 +213,18 @@ def test_trials_keep_the_best_layout_of_the_blocks_that_were_found(tmp_path):
         encoder_space=("afi",), controls=(), method="none", seeds=0, trials=9, latency=False
     )
     own.run.model.coder.encoder_layout = "aaff"
-    for attempt in itertools.count(1):
-        left = iter(range(60 * attempt if attempt < 4 else 10**9))
-        found = search(
-            own,
-            str(tmp_path / "whole"),
-            stop=lambda left=left: next(left, None) is None,
-            quiet=True,
-            devices=DEVICES,
-        )
-        if found is not None:
-            break
-    assert attempt > 1
+    whole = tmp_path / "whole"
+
+    def until(stop):
+        return search(own, str(whole), stop=stop, quiet=True, devices=DEVICES)
+
+    # Stopped in the first round, once a run of it has saved, and when the second begins.
+    assert until(lambda: any(whole.glob("trials/*/checkpoints/*.json"))) is None
+    assert not (whole / "trials-1.json").exists()
+    assert until((whole / "trials-1.json").exists) is None
+    assert not (whole / "trials-2.json").exists()
+    found = until(lambda: False)
+    assert found is not None
     first, second = found["trials"]["rounds"]
     # There are six orders of aaff; a third of them goes on, and of those one is left.
     assert len(first) == 6 and all(sorted(layout) == sorted("aaff|if") for layout in first)
@@ -233,8 +233,8 @@ def test_trials_keep_the_best_layout_of_the_blocks_that_were_found(tmp_path):
     assert found["layouts"]["trials"] == found["trials"]["layout"] == best
     # Half of the twelve steps, then all, by the rows that layouts are chosen by.
     for layout, loss in second.items():
-        name = str(tmp_path / "whole" / "trials" / f"{layout}-0".replace("|", "-"))
-        with open(os.path.join(name, "metrics.jsonl")) as file:
+        name = f"{layout}-0".replace("|", "-")
+        with open(whole / "trials" / name / "metrics.jsonl") as file:
             rows = [row for row in map(json.loads, file) if row["split"] == "test"]
         assert {row["step"]: row["nll"] for row in rows} == {6: first[layout], 12: loss}
     assert f"trials: {best}, the best of 6 layouts, of which 2 went on" in report.text(found)
