@@ -21,6 +21,7 @@ from flax import nnx
 
 from aejax.models.batch import Context
 from aejax.models.likelihood import Gaussian
+from aejax.nn.embedding import embedded
 from aejax.nn.product import product
 from aejax.nn.recurrence import CELLS, State, keep, recurrence
 
@@ -133,9 +134,8 @@ class Steps(nnx.Module):
         seen = ~jnp.isnan(x)
         if self.table is None:
             return jnp.where(seen, x, 0.0).astype(dtype)
-        # A product, not a lookup: its gradient is one too, and needs no scatter.
         symbol = jnp.where(seen, x, -1.0).astype(jnp.int32)[..., 0]
-        return product(jax.nn.one_hot(symbol, self.symbols, dtype=dtype), self.table[...])
+        return embedded(self.table[...].astype(dtype), symbol)
 
 
 def _timed(x: jax.Array, like: tuple[int, ...], length: int) -> jax.Array:

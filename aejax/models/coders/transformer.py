@@ -24,6 +24,7 @@ from flax import nnx
 from aejax.models.batch import Context
 from aejax.nn import activation
 from aejax.nn.blocks import Blocks, Stack, angles
+from aejax.nn.embedding import embedded
 from aejax.nn.layout import ATTENTION, slots
 from aejax.nn.product import product
 from aejax.nn.tokens import Cut, cut
@@ -245,9 +246,9 @@ class TransformerEncoder(nnx.Module):
             if unseen is not None:
                 x = jnp.where(unseen, nothing, x)
         if self.settings.symbols:
-            # A product, not a lookup: its gradient is one too, and needs no scatter.
-            x = jax.nn.one_hot(x[..., 0].astype(jnp.int32), self.settings.symbols, dtype=dtype)
-        tokens = product(x.astype(dtype), self.table[...])
+            tokens = embedded(self.table[...], x[..., 0].astype(jnp.int32))
+        else:
+            tokens = product(x.astype(dtype), self.table[...])
         if gone is not None:
             whole = jnp.all(gone, axis=-1, keepdims=True)
             tokens = jnp.where(whole, self.hidden[...], tokens)
