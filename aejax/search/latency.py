@@ -11,6 +11,7 @@ with one to a dispatch half of the time went into memory that the system hands o
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -91,7 +92,8 @@ def of_models(
     models: Sequence[Autoencoder], rows: np.ndarray, compute: str, rounds: int = _ROUNDS
 ) -> list[Latency]:
     """Times models in turn; arguments as `measure`."""
-    programs = [_programs(model, rows, compute) for model in models]
+    with ThreadPoolExecutor() as pool:  # to compile takes as long as to time
+        programs = list(pool.map(lambda model: _programs(model, rows, compute), models))
     counts = [
         [
             max(least, int(_SECONDS / max(_seconds(run, 1), 1e-9)))
