@@ -24,7 +24,7 @@ from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout
 from aejax.train import loop
-from aejax.train.setup import abstract_batch
+from aejax.train.setup import Setup, abstract_batch, setup
 from aejax.train.state import split
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
@@ -171,14 +171,18 @@ class Job:
         settings = self.settings
         first = settings.run.seed + _OTHER_SEEDS
         seeds = range(first, first + settings.seeds)
+        sources = (self.learning, self.test)
+        alike: dict[str, Setup] = {}
 
         def run(one: tuple[int, str]) -> dict[str, float]:
             seed, name = one
             config = self.config(models[name], settings.run.duration, seed)
+            if name not in alike:
+                alike[name] = setup(config, sources, devices=self.rest["devices"])
             folder = f"again/{name}-{seed}".replace("|", "-")
-            return self.train(folder, config, (self.learning, self.test)).metrics
+            return self.train(folder, config, sources, alike=alike[name]).metrics
 
-        # Different models side by side: each is compiled once then, and kept for its other seeds.
+        # Different models side by side: each is compiled once then, for all of its seeds.
         found = self.each(run, itertools.product(seeds, models))
         out = {}
         for number, name in enumerate(models):

@@ -24,7 +24,7 @@ from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
 from aejax.train.profile import Trace
-from aejax.train.setup import Setup, setup
+from aejax.train.setup import Setup, seeded, setup
 from aejax.train.start import ended, fresh_progress, newest, parts, start
 from aejax.train.state import TrainState
 from aejax.train.validation import Validation
@@ -69,6 +69,7 @@ def train(
     given: Callable[[], dict[str, np.ndarray]] | None = None,
     objective: Any = None,
     label: str = "",
+    alike: Setup | None = None,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -84,6 +85,7 @@ def train(
         given: makes the parameters, by name, that a new run begins with in place of fresh ones.
         objective: what trains in place of `config.model`: another loss of the same parameters.
         label: stands before each line that is shown, of a run that is one of several.
+        alike: a run that differs in its seed alone, whose sources, devices and programs serve here.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.
@@ -96,7 +98,9 @@ def train(
         made, found = cluster.interruptible(
             stop if jax.process_count() == 1 else cluster.never,
             lambda: (
-                setup(config, sources, workdir, download, devices, objective),
+                seeded(alike, config, workdir)
+                if alike is not None
+                else setup(config, sources, workdir, download, devices, objective),
                 newest(workdir, lines.append),
             ),
         )

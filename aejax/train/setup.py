@@ -24,7 +24,7 @@ from aejax.models.penalties import Contractive
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, program
 from aejax.train.step import Step, dispatch, term_names
-from aejax.train.validation import Validation
+from aejax.train.validation import Judged, Validation
 
 Feed = feed.Resident | Streaming
 
@@ -42,6 +42,8 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
+        dispatch: many of them (`aejax.train.step.dispatch`).
+        judged: what an evaluation computes.
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
@@ -57,6 +59,8 @@ class Setup:
     total: int
     program: Program
     step: Step
+    dispatch: Callable
+    judged: Judged
     state: TrainState
     every: dict[str, int]
     profile: tuple[int, int] | None
@@ -124,9 +128,8 @@ class Setup:
     def validation(self) -> Validation:
         """Puts the test split on the devices and compiles its evaluation."""
         return Validation(
-            self.program,
+            self.judged,
             self.state,
-            self.preparation,
             self.test,
             self.mesh,
             self.config.evaluation.batch_size,
@@ -139,7 +142,7 @@ class Setup:
         flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         outputs = (shardings, self.replicated)
-        run = jax.jit(dispatch(self.step), donate_argnums=0, out_shardings=outputs)
+        run = jax.jit(self.dispatch, donate_argnums=0, out_shardings=outputs)
         return run.lower(self.state, source.data, source.abstract(), number, number, flag).compile()
 
 
@@ -226,11 +229,31 @@ def setup(
         total,
         built,
         step,
+        dispatch(step),
+        Judged.of(built, preparation),
         state,
         every,
         profile_window(config),
         beside=beside,
     )
+
+
+def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
+    """A run that differs from another in its seed alone: what was compiled for one serves both.
+
+    Args:
+        alike: the other one.
+        config: this run's settings.
+        workdir: as in `setup`.
+
+    Raises:
+        InputError: the folder holds a run with other settings.
+        ValueError: more than the seed differs.
+    """
+    if dataclasses.replace(config, seed=alike.config.seed) != alike.config:
+        raise ValueError("a run that is alike differs in more than its seed")
+    _statistics(config, alike.train, workdir)
+    return dataclasses.replace(alike, config=config)
 
 
 def check_kernel(config: Config, platform: str, tensor: int) -> None:

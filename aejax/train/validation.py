@@ -1,9 +1,10 @@
 """Evaluation of a model's own loss on a split: exact on any number of devices."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +23,38 @@ from aejax.train.state import Program, TrainState, Tree
 _PICTURES = 10
 
 
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What an evaluation computes, as pure functions.
+
+    Attributes:
+        add: (params, model_state, data, raw, mask, sums) -> the sums with one batch more.
+        reconstruct: (params, model_state, raw images) -> x and its reconstruction; None of a model
+            that has no decoder.
+    """
+
+    add: Callable
+    reconstruct: Callable | None
+
+    @classmethod
+    def of(cls, program: Program, preparation: Preparation) -> Self:
+        """Those of a model, whose x the preparation makes of raw rows."""
+        model = program.merge(program.abstract.params, program.abstract.model_state)
+        return cls(
+            functools.partial(_add, program, preparation),
+            functools.partial(_reconstructed, program, preparation)
+            if hasattr(model, "decode")
+            else None,
+        )
+
+
 class Validation:
     """The loss and its terms on one split, which lies on every device or is read batch by batch."""
 
     def __init__(
         self,
-        program: Program,
+        judged: Judged,
         state: TrainState,
-        preparation: Preparation,
         source: Source,
         mesh: jax.sharding.Mesh,
         batch_size: int,
@@ -38,9 +63,8 @@ class Validation:
         """Puts the split on the devices, unless it is streaming, and compiles.
 
         Args:
-            program: the model.
+            judged: what is computed.
             state: abstract, saying where each array lies.
-            preparation: raw rows -> x.
             source: the split.
             mesh: of the devices; rows of a batch are dealt out over it.
             batch_size: rows at a time, rounded up to what the devices divide.
@@ -53,15 +77,19 @@ class Validation:
         whole = sharding.replicated(mesh)
         self._data = None if streaming else feed.resident(source, whole)
         self._sent = [] if streaming else [self._send(i) for i in range(len(self._index))]
-        add = functools.partial(_add, program, preparation)
         inputs = (state.params, state.model_state, self._data, *self._batch(0))
         sums = jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(add, *inputs, None)
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(judged.add, *inputs, None)
         )
         self._zeros = jax.tree.map(lambda zero: feed.place(zero, whole), sums)
-        jitted = jax.jit(add, out_shardings=whole)
+        jitted = jax.jit(judged.add, out_shardings=whole)
         self._add = jitted.lower(*inputs, self._zeros).compile()
-        self._reconstruct = _reconstruction(program, state, preparation, source, whole)
+        self._reconstruct = None
+        if judged.reconstruct is not None and pictures.is_image(source.spec.shape):
+            self._images = feed.place(source[slice(0, _PICTURES)].x, whole)
+            jitted = jax.jit(judged.reconstruct, out_shardings=whole)
+            some = (state.params, state.model_state, self._images)
+            self._reconstruct = jitted.lower(*some).compile()
 
     def _send(self, number: int) -> tuple[Raw, jax.Array]:
         """One batch on the devices: rows (where they lie there already, their index) and mask."""
@@ -113,29 +141,8 @@ class Validation:
         """Test images above their reconstructions, or None where rows are no images."""
         if self._reconstruct is None:
             return None
-        return pictures.pairs(*jax.device_get(self._reconstruct(params, model_state)))
-
-
-def _reconstruction(
-    program: Program,
-    state: TrainState,
-    preparation: Preparation,
-    source: Source,
-    whole: jax.sharding.Sharding,
-):
-    """(params, model_state) -> x and its reconstruction, of the first few images, or None."""
-    model = program.merge(state.params, state.model_state)
-    if not pictures.is_image(source.spec.shape) or not hasattr(model, "decode"):
-        return None
-    raw = source[slice(0, _PICTURES)].x
-
-    def reconstruct(params, model_state):
-        model = program.merge(params, model_state)
-        x = preparation(jnp.asarray(raw))
-        return preparation.undo(x), preparation.undo(model.decode(model.encode(x)))
-
-    jitted = jax.jit(reconstruct, out_shardings=whole)
-    return jitted.lower(state.params, state.model_state).compile()
+        pair = self._reconstruct(params, model_state, self._images)
+        return pictures.pairs(*jax.device_get(pair))
 
 
 def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
@@ -148,3 +155,9 @@ def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) 
     new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
     new["rows"] = count
     return new if sums is None else jax.tree.map(jnp.add, sums, new)
+
+
+def _reconstructed(program, preparation, params, model_state, raw) -> tuple[jax.Array, jax.Array]:
+    model = program.merge(params, model_state)
+    x = preparation(raw)
+    return preparation.undo(x), preparation.undo(model.decode(model.encode(x)))

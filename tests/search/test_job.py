@@ -40,9 +40,29 @@ def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path,
         assert {key: value[number] for key, value in found.items()} == outcome.metrics
 
 
+def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
+    compiled, counts, train = [], [], loop.train
+
+    def listen(name, *_, **__):
+        if "backend_compile" in name:
+            compiled.append(name)
+
+    def counted(*arguments, **options):
+        compiled.clear()
+        outcome = train(*arguments, **options)
+        counts.append(len(compiled))
+        return outcome
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    monkeypatch.setattr(loop, "train", counted)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    job(tmp_path, 1, seeds=3).trained({"afwa": toys.autoencoder()})
+    assert counts == [3, 0, 0]  # the first state, the steps, the evaluation
+
+
 def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeypatch):
-    def train(job, name, config, sources):
-        assert sources == (job.learning, job.test)
+    def train(job, name, config, sources, alike):
+        assert sources == (job.learning, job.test) == (alike.train, alike.test)
         return SimpleNamespace(metrics={"nll": name})
 
     monkeypatch.setattr(Job, "train", train)

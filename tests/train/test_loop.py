@@ -17,13 +17,11 @@ from aejax.config import Checkpoint, Evaluation, Mesh
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.models.corruption import Masking
 from aejax.train import checkpoint, loop
 from aejax.train.loop import NotFinite, train
 from aejax.train.optimizer import Adam, Sgd
 from aejax.train.setup import Setup, setup
 from aejax.train.start import start
-from aejax.train.step import dispatch
 from aejax.train.validation import Validation
 from tests.train.processes import ROOT, assert_same_bits, rows
 from tests.train.runs import FailsAt, Watched, small
@@ -139,18 +137,6 @@ def test_the_state_is_donated():
     size = sum(4 * int(np.prod(shape)) for shape in shard)
     # The learning rate alone is written anew in each step, so that its old place is not needed.
     assert compiled.memory_analysis().alias_size_in_bytes >= size - 4
-
-
-def test_seeds_share_one_program():
-    programs = []
-    for seed in (1, 2):
-        made = setup(small(model=Autoencoder(corruption=Masking()), seed=seed))
-        feed = made.open_feed()
-        lowered = jax.jit(dispatch(made.step)).lower(
-            made.state, feed.data, feed.abstract(), 0, 1, True
-        )
-        programs.append(lowered.as_text())
-    assert programs[0] == programs[1] and "threefry" in programs[0]
 
 
 def test_a_loss_that_is_not_finite_names_the_steps_and_the_last_good_checkpoint(tmp_path):

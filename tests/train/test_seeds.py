@@ -1,0 +1,33 @@
+"""Runs that differ in their seeds alone."""
+
+import jax
+import pytest
+
+from aejax.errors import InputError
+from aejax.models import Autoencoder
+from aejax.models.corruption import Masking
+from aejax.train.loop import train
+from aejax.train.setup import seeded, setup
+from aejax.train.step import dispatch
+from tests.train.runs import small
+
+
+def test_seeds_share_one_program():
+    programs = []
+    for seed in (1, 2):
+        made = setup(small(model=Autoencoder(corruption=Masking()), seed=seed))
+        feed = made.open_feed()
+        lowered = jax.jit(dispatch(made.step)).lower(
+            made.state, feed.data, feed.abstract(), 0, 1, True
+        )
+        programs.append(lowered.as_text())
+    assert programs[0] == programs[1] and "threefry" in programs[0]
+
+
+def test_what_a_run_is_alike_differs_in_its_seed_alone(tmp_path):
+    made = setup(small())
+    with pytest.raises(ValueError, match="more than its seed"):
+        seeded(made, small(seed=1, batch_size=32))
+    train(small(seed=1, duration="10 steps"), str(tmp_path), quiet=True)
+    with pytest.raises(InputError, match="holds a run with other settings.*config.seed: 1 -> 2"):
+        seeded(made, small(seed=2), str(tmp_path))
