@@ -16,13 +16,13 @@ def embedded(table: jax.Array, symbol: jax.Array) -> jax.Array:
 
 
 def _forward(table, symbol):
-    return embedded(table, symbol), (symbol, len(table))
+    return embedded(table, symbol), (symbol, table)
 
 
 def _backward(kept, gradient):
-    symbol, symbols = kept
+    symbol, table = kept
     flat = gradient.reshape(-1, gradient.shape[-1])
-    of = jax.nn.one_hot(symbol.reshape(-1), symbols, dtype=gradient.dtype)
+    of = jax.nn.one_hot(symbol.reshape(-1), len(table), dtype=gradient.dtype)
     return of.T @ flat, None
 
 

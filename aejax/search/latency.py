@@ -9,6 +9,7 @@ with one to a dispatch half of the time went into memory that the system hands o
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,9 @@ def of_models(
     models: Sequence[Autoencoder], rows: np.ndarray, compute: str, rounds: int = _ROUNDS
 ) -> list[Latency]:
     """Times models in turn; arguments as `measure`."""
-    with ThreadPoolExecutor() as pool:  # to compile takes as long as to time
+    # A GPU's compiler times kernels, which nothing may run beside.
+    at_once = os.cpu_count() if jax.default_backend() == "cpu" else 1
+    with ThreadPoolExecutor(at_once) as pool:
         programs = list(pool.map(lambda model: _programs(model, rows, compute), models))
     counts = [
         [
