@@ -160,6 +160,13 @@ def before_backend(deterministic: bool, compilation_cache: str) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()
 
 
+def cores() -> int:
+    """CPU cores that this process may use: what Slurm or taskset left it of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def clock() -> float:
     """Seconds since some moment; never goes backwards."""
     return time.monotonic()

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import files, tracking
+from aejax import cluster, files, tracking
 from aejax.config import Config
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Source
@@ -132,7 +132,7 @@ class Job:
                 self.failed = True
                 raise
 
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
+        with ThreadPoolExecutor(min(cluster.cores(), _AT_ONCE)) as pool:
             made = [pool.submit(watched, item) for item in items]
             wait(made)
         if errors := [error for one in made if (error := one.exception())]:

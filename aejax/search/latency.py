@@ -9,7 +9,6 @@ with one to a dispatch half of the time went into memory that the system hands o
 """
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from aejax import cluster
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
@@ -94,7 +94,7 @@ def of_models(
 ) -> list[Latency]:
     """Times models in turn; arguments as `measure`."""
     # A GPU's compiler times kernels, which nothing may run beside.
-    at_once = os.cpu_count() if jax.default_backend() == "cpu" else 1
+    at_once = cluster.cores() if jax.default_backend() == "cpu" else 1
     with ThreadPoolExecutor(at_once) as pool:
         programs = list(pool.map(lambda model: _programs(model, rows, compute), models))
     counts = [

@@ -25,7 +25,7 @@ def job(workdir, devices: int, **changes) -> Job:
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("aejax.cluster.cores", lambda: 2)
 
 
 def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
@@ -55,7 +55,7 @@ def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     monkeypatch.setattr(loop, "train", counted)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("aejax.cluster.cores", lambda: 1)
     job(tmp_path, 1, seeds=3).trained({"afwa": toys.autoencoder()})
     assert counts == [3, 0, 0]  # the first state, the steps, the evaluation
 
