@@ -6,12 +6,12 @@ FILE may be compressed (.bz2). Of 6 MB of English Wikipedia (XML), 19 minutes on
 attention is needed (23.14 nats a row with four blocks, 45.32 with none), and no layout with less of
 it was shown to be within the margin of 0.27 (0.03 bits a hidden byte) of the parent: PAR's claim is
 not shown here. The supernet finds aaffifaf, three blocks for four, +0.31 +- 0.29 (95 %, 3 seeds),
-20 % less time in training; with seeds 1 and 2 (--config.run.seed) it finds worse ones, and better
-ones than those with the architecture learning in every second step (--config.supernet.share=0.5
---config.supernet.anneal=600), which costs more. Replacement keeps the parent. Trials of the blocks that the supernet
-found in other slots (--config.method=supernet --config.trials=35) end at afafaff, +0.23 +- 0.09 (6
-seeds), which is better than the median of twenty random layouts of them by 0.27 +- 0.10, and than
-PAR's rule by 0.25 +- 0.13. All of it: docs/search.md.
+20 % less time in training. With seeds 1 and 2 (--config.run.seed) it finds worse ones; better ones
+are found where the architecture learns in every second step, which takes longer
+(--config.supernet.share=0.5 --config.supernet.anneal=600). Replacement keeps the parent. Trials of
+the blocks that the supernet found in other slots (--config.method=supernet --config.trials=35) end
+at afafaff, +0.23 +- 0.09 (6 seeds), which is better than the median of twenty random layouts of
+them by 0.27 +- 0.10, and than PAR's rule by 0.25 +- 0.13. All of it: docs/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare
