@@ -42,7 +42,8 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
-        dispatch: many of them (`aejax.train.step.dispatch`).
+        dispatch: many of them (`aejax.train.step.dispatch`); kept, like `judged`, because JAX knows
+            by the function itself what it has compiled.
         judged: what an evaluation computes.
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.

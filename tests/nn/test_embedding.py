@@ -28,17 +28,6 @@ def test_the_gradient_adds_up_what_each_symbol_was_given():
     assert "scatter" not in gradient.lower(TABLE).compile().as_text()
 
 
-def test_one_step_after_the_other_has_the_gradient_of_all_at_once():
-    def stepwise(table):
-        def step(total, symbol):
-            return total + jnp.sum(jnp.sin(embedded(table, symbol))), None
-
-        return jax.lax.scan(step, 0.0, SYMBOL)[0]
-
-    at_once = jax.grad(lambda table: jnp.sum(jnp.sin(embedded(table, SYMBOL))))(TABLE)
-    np.testing.assert_allclose(jax.grad(stepwise)(TABLE), at_once, rtol=1e-5, atol=1e-6)
-
-
 def test_in_sixteen_bits_rows_and_gradient_keep_their_type():
     table = TABLE.astype(jnp.bfloat16)
     found, back = jax.vjp(lambda table: embedded(table, SYMBOL), table)
