@@ -34,7 +34,7 @@ _LENGTH = flags.DEFINE_integer("length", 64, "Symbols of a row.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each is run.", lower_bound=1)
 
 BAR = 1.0
-# Each call begins before the first step of the search: six of 20 have both gradients.
+# Each call begins before the first step of the search: ten of 20 have both gradients.
 _ROWS, _STEPS, _NEVER = 1024, 20, 10**9
 
 

@@ -50,7 +50,7 @@ def get_config() -> Search:
             evaluation=Evaluation(every="", batch_size=32),  # scores that stay in a CPU's cache
         ),
         encoder_space=("afi",),
-        supernet=SupernetSearch(duration="1400 steps", anneal=1000, cost_weight=0.3),
+        supernet=SupernetSearch(duration="1400 steps", anneal=600, share=0.5, cost_weight=0.3),
         replacement=Replacement(imitation="300 steps", tuning="300 steps"),
         held=1 / 19,
         learned=36.0,

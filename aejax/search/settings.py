@@ -28,7 +28,8 @@ class SupernetSearch:
         cost_weight: nats a row that a block of price 1 costs.
         target: what all blocks together may cost before any of it counts (PLANER's hinge); 0: all
             counts.
-        share: of the steps, once it has learned, in which architecture weights learn as well.
+        share: of the steps, once it has learned, in which architecture weights learn as well, by
+            every second row, from the first of those that a device sees at once.
         rate: how much faster they move than the blocks.
         warmup: least steps of the blocks alone.
         patient: wait until the loss is below `learned`; False begins after `warmup` whatever it is.

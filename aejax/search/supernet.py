@@ -4,17 +4,18 @@
 
 The blocks learn on one part of the rows and the architecture weights a on another. Blocks learn
 alone until the supernet has learned what it can: until the average of its loss is below `learned`.
-From then on they go on learning, a has a gradient in a share of the steps, the temperature t falls,
-and
+From then on they go on learning, the temperature t falls, and in a share of the steps a descends
 
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
-is what a descends: without a price attention never hurts, and stays everywhere (DARTS-like searches
+by every second row of its part: all rows share one draw of g, and half of them do as well (measured
+in docs/search.md). Without a price attention never hurts, and stays everywhere (DARTS-like searches
 need one: PLANER, Latifi et al. 2022, adds the latency above a target). Architecture weights are
 kept divided by `rate`, which makes Adam move them that many times faster than the blocks.
 """
 
 import dataclasses
+import functools
 from typing import Any, Self
 
 import jax
@@ -152,11 +153,13 @@ class SupernetModule(nnx.Module):
         turn = jnp.floor((since + 1) * settings.share) > jnp.floor(since * settings.share)
         noise = self._noise(step, since)
         learning, judging = (Batch(batch.x[:, half], index=batch.index) for half in (0, 1))
+        judging, keys = jax.tree.map(lambda leaf: leaf[::2], (judging, context.keys))
+        mean = functools.partial(self._mean, len(batch.x))
         here = jax.lax.stop_gradient(logits)
         loss, terms = spaces.mixed(self.model, noise(here)).loss(learning, context)
         self._note(context.mean(jax.lax.stop_gradient(loss)[None]), step)
         still = spaces.frozen(self.model)
-        inside = dataclasses.replace(context, mean=self._mean)
+        inside = dataclasses.replace(context, keys=keys, mean=mean)
 
         def priced(weights: list[jax.Array]) -> jax.Array:
             judged = spaces.mixed(still, noise(weights)).loss(judging, inside)[0]
@@ -175,13 +178,13 @@ class SupernetModule(nnx.Module):
                 terms[f"{stack}_{number}_{letter}"] = jax.lax.stop_gradient(share)
         return loss + _sloping(logits, here, slopes), terms
 
-    def _mean(self, values: jax.Array) -> jax.Array:
-        """`Context.mean` inside a branch, which no other rows' values reach.
+    def _mean(self, rows: int, values: jax.Array) -> jax.Array:
+        """`Context.mean` inside a branch, which no values of other than these rows reach.
 
         Raises:
             InputError: the rows at hand are not the whole batch.
         """
-        if len(values) < self.rows:
+        if rows < self.rows:
             raise InputError(
                 "config.run.model averages over the batch (config.run.model.penalty=activity, or"
                 " free bits): a supernet then needs config.run.micro_batches=1 and"
