@@ -2,8 +2,9 @@
 
     python -m launch.search --config=search_copy --config.run.seed=S
 
-Seeds 10 to 19: the supernet and replacement end with one block of attention, 10 times of 10 each;
-trained again from nothing, all 20 layouts find every hidden symbol. Two minutes a seed on one core.
+The supernet (seeds 30 to 39) and replacement (seeds 10 to 19) end with one block of attention, 10
+times of 10 each; trained again from nothing, all layouts find every hidden symbol. Two minutes a
+seed on one core.
 """
 
 from aejax.search import Search

@@ -2,9 +2,9 @@
 
 python -m launch.search --config=search_plant --config.run.seed=0
 
-Seeds 10 to 19: the supernet and replacement end with exactly the two slots that are needed, 10
-times of 10 each; by chance 1 in 15. Settings were found with seeds 0 to 8. Two to three minutes a
-seed; --config.seeds=0 leaves out the training of what was found.
+The supernet (seeds 30 to 39) and replacement (seeds 10 to 19) end with exactly the two slots that
+are needed, 10 times of 10 each; by chance 1 in 15. Settings were found with seeds 0 to 8. Two to
+three minutes a seed; --config.seeds=0 leaves out the training of what was found.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare
