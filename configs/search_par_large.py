@@ -10,10 +10,12 @@ The search itself, on an H200:
     python -m launch.search --config=search_par_large --config.random=1 \\
         --config.controls=par:4:4,ffffffff --config.run.data.source=text:FILE?length=512
 
-Without attention 360 nats a row, the parent 109.3 +- 3.3. The supernet kept two blocks of attention
-and three feed-forward ones, fifiiafa: 39 % less time in training, 130.5 +- 1.6 nats, worse than the
-parent (+21 +- 7, margin 2.16) and than the same blocks in random slots (123.0 +- 1.4): it begins to
-search while its blocks still learn fast. PAR's rule: 115.3 +- 6.7. All of it: docs/search.md.
+Without attention 360 nats a row, the parent 109.3 +- 3.3. A supernet whose architecture learned in
+three of ten steps, by all rows, kept two blocks of attention and three feed-forward ones, fifiiafa:
+39 % less time in training, 130.5 +- 1.6 nats, worse than the parent (+21 +- 7, margin 2.16) and
+than the same blocks in random slots (123.0 +- 1.4): it begins to search while its blocks still
+learn fast. PAR's rule: 115.3 +- 6.7. What the supernet finds as it is now was not seen on a GPU.
+All of it: docs/search.md.
 """
 
 from aejax.config import Evaluation
