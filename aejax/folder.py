@@ -25,12 +25,15 @@ class Run:
         spec: of the raw rows that it was trained on.
         statistics: of the training split, for `data.prepare`.
         rows: of the training split.
+        fingerprints: {"train": of the training split, "test": of the test split}
+            (`aejax.data.fingerprint`); empty where the run was begun by a version without them.
     """
 
     config: Config
     spec: Spec
     statistics: dict[str, Any]
     rows: int
+    fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def path(workdir: str, *names: str) -> str:
@@ -72,6 +75,7 @@ def write(workdir: str, run: Run) -> None:
             **dataclasses.asdict(run.spec),
             "rows": run.rows,
             "statistics": run.statistics,
+            "fingerprints": run.fingerprints,
         },
     }
     files.write(path(workdir, "config.json"), json.dumps(data, indent=1) + "\n")
@@ -88,19 +92,13 @@ def read(workdir: str, model: Any = None) -> Run:
         InputError: no run there, a damaged file, another format, or unknown settings.
     """
     name = path(workdir, "config.json")
+    data = _load(workdir)
     try:
-        with open(name) as file:
-            data = json.load(file)
-        if data["format"] != FORMAT:
-            raise InputError(
-                f"{name}: format {data['format']}; this version of aejax reads format {FORMAT}"
-            )
         settings, rows = data["config"], dict(data["data"])
         statistics, count = rows.pop("statistics"), rows.pop("rows")
+        fingerprints = dict(rows.pop("fingerprints", {}))
         spec = Spec(**{**rows, "shape": tuple(rows["shape"])})
-    except FileNotFoundError:
-        raise InputError(f"--workdir={workdir}: holds no run (no {name})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     try:
         if model is not None and isinstance(settings, dict):
@@ -110,25 +108,60 @@ def read(workdir: str, model: Any = None) -> Run:
         raise InputError(f"{name}: {error}") from None
     if model is not None:
         config.model = model
-    return Run(config, spec, statistics, count)
+    return Run(config, spec, statistics, count, fingerprints)
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """Settings that may not change in an existing folder, as "name: old -> new"."""
-    before, after = _flat(kinds.to_dict(old)), _flat(kinds.to_dict(new))
+def _load(workdir: str) -> dict[str, Any]:
+    """What config.json holds, as plain JSON values of this format.
+
+    Raises:
+        InputError: no run there, a damaged file, or another format.
+    """
+    name = path(workdir, "config.json")
+    try:
+        with open(name, encoding="utf-8") as file:
+            data = json.load(file)
+        if data["format"] != FORMAT:
+            raise InputError(
+                f"{name}: format {data['format']}; this version of aejax reads format {FORMAT}"
+            )
+    except FileNotFoundError:
+        raise InputError(f"--workdir={workdir}: holds no run (no {name})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
+    return data
+
+
+def read_to_resume(workdir: str, config: Config) -> Run | None:
+    """What config.json holds, for a run that goes on with these settings; None where there is none.
+
+    Settings are compared with the file itself, so that a model that no table of kinds lists is
+    compared too.
+
+    Raises:
+        InputError: what `read` refuses, or settings outside `config.MAY_CHANGE` that differ; each
+            is named with both values.
+    """
+    if not exists(workdir):
+        return None
+    run = read(workdir, model=config.model)
+    if changed := differences(_load(workdir)["config"], config):
+        raise InputError(
+            f"--workdir={workdir} holds a run with other settings ({'; '.join(changed)}):"
+            " use another folder, or the old values"
+        )
+    return run
+
+
+def differences(stored: Any, config: Config) -> list[str]:
+    """Settings that may not change in an existing folder and did, as "name: old -> new".
+
+    Args:
+        stored: the settings in config.json, as plain JSON values.
+        config: the settings of now.
+    """
     return [
-        f"config.{name}: {before.get(name)!r} -> {after.get(name)!r}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-        and not any(name == free or name.startswith(free + ".") for free in MAY_CHANGE)
+        f"config.{name}: {old!r} -> {new!r}"
+        for name, old, new in sorted(kinds.differences(stored, config), key=lambda one: one[0])
+        if not any(name == free or name.startswith(free + ".") for free in MAY_CHANGE)
     ]
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out

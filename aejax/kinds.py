@@ -6,6 +6,7 @@ registered by import, and reading a file imports nothing and runs nothing from i
 
 import dataclasses
 import difflib
+import json
 import math
 import typing
 from collections.abc import Iterator
@@ -52,18 +53,18 @@ def make(setting: str, kinds: dict[str, Any], name: str, fields: dict[str, Any])
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """A dataclass of settings as plain JSON values, each part with its kind."""
-    out: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if kinds := kinds_of(field):
-            name = kind_name(kinds, value)
-            inner = to_dict(value) if dataclasses.is_dataclass(value) else {}
-            out[field.name] = {"kind": name, **inner}
-        elif dataclasses.is_dataclass(value):
-            out[field.name] = to_dict(value)
-        else:
-            out[field.name] = list(value) if isinstance(value, tuple) else value
-    return out
+    fields = dataclasses.fields(settings)
+    return {field.name: _as_json(field, getattr(settings, field.name)) for field in fields}
+
+
+def _as_json(field: dataclasses.Field, value: Any) -> Any:
+    """The value of one field as plain JSON values."""
+    if kinds := kinds_of(field):
+        inner = to_dict(value) if dataclasses.is_dataclass(value) else {}
+        return {"kind": kind_name(kinds, value), **inner}
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_dict(cls: type, data: Any, setting: str = "config") -> Any:
@@ -134,6 +135,45 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclas
             yield name, value, field
         if dataclasses.is_dataclass(value):
             yield from leaves(value, name + ".")
+
+
+def differences(stored: Any, settings: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, stored value, present value) of each setting that is not as it was stored.
+
+    A setting that was not stored yet had its default. Parts that no table lists are compared too,
+    by the name of their class and by their fields; a part of another kind is one difference.
+
+    Args:
+        stored: what `to_dict` gave, back from JSON.
+        settings: of now.
+        name: of both.
+    """
+    if not isinstance(stored, dict):
+        yield name, stored, to_dict(settings)
+        return
+    start = f"{name}." if name else ""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for key in stored.keys() - fields.keys() - {"kind"}:
+        yield start + key, stored[key], None
+    for key, field in fields.items():
+        value, old = getattr(settings, key), stored.get(key, dataclasses.MISSING)
+        now = json.loads(json.dumps(_as_json(field, value)))
+        if old is dataclasses.MISSING:
+            old = json.loads(json.dumps(_as_json(field, _default(field))))
+        kind = now.get("kind") if kinds_of(field) else None
+        if kind and (not isinstance(old, dict) or old.get("kind") != kind):
+            yield f"{start}{key}", old.get("kind") if isinstance(old, dict) else old, kind
+        elif dataclasses.is_dataclass(value):
+            yield from differences(old, value, start + key)
+        elif old != now:
+            yield start + key, old, now
+
+
+def _default(field: dataclasses.Field) -> Any:
+    """The default of a field, or None where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def near(name: str, known: typing.Iterable[str]) -> str:

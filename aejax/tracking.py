@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -114,6 +115,16 @@ def show(text: str) -> None:
         print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
+def _plain(value: Any) -> Any:
+    """A value as strict JSON knows it: null for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
     """Cuts metrics.jsonl back to rows of steps up to `step`, and half-written lines.
 
@@ -171,7 +182,7 @@ class Tracker:
     def __post_init__(self):
         self.quiet = self.quiet or not self.main
         name = folder.path(self.workdir, "metrics.jsonl") if self.main else os.devnull
-        self._metrics = open(name, "a")  # noqa: SIM115 - closed by `close`
+        self._metrics = open(name, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._drawing: Future[None] | None = None
@@ -216,8 +227,14 @@ class Tracker:
             drawing.result()
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._metrics.write(json.dumps(row) + "\n")
-        self._metrics.flush()
+        line = json.dumps({name: _plain(value) for name, value in row.items()}) + "\n"
+        size = os.fstat(self._metrics.fileno()).st_size
+        try:
+            _write_all(self._metrics.fileno(), line.encode())
+        except OSError as error:
+            with contextlib.suppress(OSError):  # no half of a line stays behind
+                os.ftruncate(self._metrics.fileno(), size)
+            raise OSError(error.errno, f"{error.strerror}: a row of metrics.jsonl") from None
         if self._events is not None:
             from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore - made by protoc
 

@@ -39,6 +39,11 @@ flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a job of several processes.")
 flags.DEFINE_integer("processes", 1, "How many processes the job has.")
 flags.DEFINE_integer("process", 0, "The number of this one.")
+flags.DEFINE_bool(
+    "accept_changed_data",
+    False,
+    "Go on though the rows are not those that the run began with; its statistics stay.",
+)
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
 
@@ -61,7 +66,14 @@ def main(argv: list[str]) -> int | None:
         print(report(config, flags.FLAGS.download))
         return None
     try:
-        outcome = train(config, workdir, stop=stop, started=_STARTED, download=flags.FLAGS.download)
+        outcome = train(
+            config,
+            workdir,
+            stop=stop,
+            started=_STARTED,
+            download=flags.FLAGS.download,
+            accept_changed_data=flags.FLAGS.accept_changed_data,
+        )
     except (NotFinite, OSError) as error:
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)

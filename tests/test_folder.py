@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ def preset(name: str) -> Config:
 
 
 def run_of(config: Config) -> folder.Run:
-    return folder.Run(config, SPEC, {"mean": [0.25, 0.1], "low": -1.5}, 1437)
+    fingerprints = {"train": "0a", "test": "1b"}
+    return folder.Run(config, SPEC, {"mean": [0.25, 0.1], "low": -1.5}, 1437, fingerprints)
 
 
 def message(function, *args, **kwargs) -> str:
@@ -128,17 +130,78 @@ def changed(value: Any, options: dict[str, Any] | None) -> Any:
     return value + ("x" if isinstance(value, str) else 1)
 
 
-def test_only_what_may_change_may_change_in_a_folder():
-    config = preset("linear")
-    seen = set()
-    for name, value, field in kinds.leaves(config):
-        other = kinds.from_dict(Config, kinds.to_dict(config))
-        put(other, name, changed(value, kinds.kinds_of(field)))
-        found = folder.differences(config, other)
-        free = [part for part in MAY_CHANGE if name == part or name.startswith(part + ".")]
-        assert not found if free else any(line.startswith(f"config.{name}") for line in found), name
-        seen.update(free)
-    assert seen == set(MAY_CHANGE)
+def with_every_kind() -> Iterator[Config]:
+    """Settings among which every kind of every part stands."""
+    left, seen = [Config()], set()
+    while left:
+        config = left.pop()
+        yield config
+        for name, _, field in kinds.leaves(config):
+            for kind, cls in (kinds.kinds_of(field) or {}).items():
+                if cls is not None and (name, kind) not in seen:
+                    seen.add((name, kind))
+                    other = kinds.from_dict(Config, kinds.to_dict(config))
+                    put(other, name, kinds.make(name, kinds.kinds_of(field), kind, {}))
+                    left.append(other)
+
+
+def test_every_setting_may_change_or_is_refused(tmp_path):
+    free, refused = set(), set()
+    for config in with_every_kind():
+        folder.write(str(tmp_path), run_of(config))
+        before = (tmp_path / "config.json").read_bytes()
+        for setting, value, field in kinds.leaves(config):
+            other = kinds.from_dict(Config, kinds.to_dict(config))
+            new = changed(value, kinds.kinds_of(field))
+            put(other, setting, new)
+            parts = [
+                part for part in MAY_CHANGE if setting == part or setting.startswith(part + ".")
+            ]
+            if parts:
+                assert folder.read_to_resume(str(tmp_path), other) == run_of(config), setting
+                free.update(parts)
+                continue
+            text = message(folder.read_to_resume, str(tmp_path), other)
+            if kinds.kinds_of(field) is None:
+                old, new = (
+                    list(each) if isinstance(each, tuple) else each for each in (value, new)
+                )
+                assert f"config.{setting}: {old!r} -> {new!r}" in text
+            else:
+                assert f"config.{setting}: '" in text
+            refused.add(setting)
+        assert (tmp_path / "config.json").read_bytes() == before
+    assert free == set(MAY_CHANGE)
+    assert {"model.bottleneck.beta", "model.likelihood", "pretrain.corruption.rate"} <= refused
+
+
+def test_a_model_that_no_table_lists_is_compared_too(tmp_path):
+    @dataclasses.dataclass
+    class Mine:
+        size: int = 3
+
+    @dataclasses.dataclass
+    class Other:
+        size: int = 3
+
+    folder.write(str(tmp_path), run_of(Config(model=Mine(4))))
+    assert folder.read_to_resume(str(tmp_path), Config(model=Mine(4))) is not None
+    text = message(folder.read_to_resume, str(tmp_path), Config(model=Mine(5)))
+    assert "(config.model.size: 4 -> 5)" in text
+    text = message(folder.read_to_resume, str(tmp_path), Config(model=Other(4)))
+    assert "(config.model: 'custom:Mine' -> 'custom:Other')" in text
+
+
+def test_a_setting_that_was_not_stored_had_its_default():
+    """A folder of an earlier version goes on, unless the new setting is given."""
+    stored = kinds.to_dict(Config())
+    del stored["batch_size"], stored["data"]["prepare"]
+    assert folder.differences(stored, Config()) == []
+    other = Config()
+    other.data.prepare.flip = True
+    assert folder.differences(stored, other) == ["config.data.prepare.flip: False -> True"]
+    stored["gone"] = 3
+    assert folder.differences(stored, Config()) == ["config.gone: 3 -> None"]
 
 
 def test_how_long_how_it_is_watched_and_where_it_runs_may_change():
@@ -158,7 +221,7 @@ def test_how_long_how_it_is_watched_and_where_it_runs_may_change():
         "watchdog_minutes",
     ):
         put(other, name, changed(get(config, name), None))
-    assert folder.differences(config, other) == []
+    assert folder.differences(kinds.to_dict(config), other) == []
 
 
 def test_what_trains_and_on_what_may_never_change():
@@ -166,17 +229,19 @@ def test_what_trains_and_on_what_may_never_change():
         config, other = Config(), Config()
         put(other, name, changed(get(config, name), None))
         old, new = get(config, name), get(other, name)
-        assert folder.differences(config, other) == [f"config.{name}: {old!r} -> {new!r}"]
-    found = folder.differences(Config(), Config(optimizer=Adadelta()))
-    assert "config.optimizer.kind: 'adam' -> 'adadelta'" in found
-    assert folder.differences(Config(), Config()) == []
+        assert folder.differences(kinds.to_dict(config), other) == [
+            f"config.{name}: {old!r} -> {new!r}"
+        ]
+    found = folder.differences(kinds.to_dict(Config()), Config(optimizer=Adadelta()))
+    assert found == ["config.optimizer: 'adam' -> 'adadelta'"]
+    assert folder.differences(kinds.to_dict(Config()), Config()) == []
 
 
 def test_json_does_not_make_settings_differ(tmp_path):
     config = preset("linear")
     config.model.coder.hidden = (64, 32)
     folder.write(str(tmp_path), run_of(config))
-    assert folder.differences(folder.read(str(tmp_path)).config, config) == []
+    assert folder.read_to_resume(str(tmp_path), config) == run_of(config)
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,29 @@ def test_a_row_that_cannot_be_written_is_told(tmp_path):
     made.row({"step": 1, "split": "train", "loss": 1.0})
     with pytest.raises(OSError, match="No space left"):
         made.row({"step": 2, "split": "train", "loss": 1.0})
-    with pytest.raises(OSError, match="No space left"):
-        made.close()
+    made.close()  # nothing is left that could be written later, behind a row that is lost
+
+
+def test_a_row_that_does_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
+    made = tracker(tmp_path)
+    made.row({"step": 1, "split": "train", "loss": float("inf")})
+    made.wait()
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    assert json.loads(whole) == {"step": 1, "split": "train", "loss": None}  # as JSON knows it
+    write, room = os.write, [20]
+
+    def full(file: int, data: bytes) -> int:
+        if not room:
+            raise OSError(28, "No space left on device")
+        return write(file, data[: room.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        made.row({"step": 2, "split": "train", "loss": 1.0})
+        with pytest.raises(OSError, match="No space left on device: a row of metrics.jsonl"):
+            made.wait()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+    made.close()
 
 
 def events(tmp_path) -> list:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from aejax.data.fingerprint import combined, fingerprint
 from aejax.data.sources.base import Rows, Source, Spec
 from aejax.loading import Model
 
@@ -34,6 +35,11 @@ class Codes:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def fingerprint(self) -> str:
+        """Of the raw rows and the encoder: codes differ in their last bits between devices."""
+        leaves = jax.tree.leaves(nnx.state(self.model.module))
+        return combined(fingerprint(self.source), *map(np.asarray, leaves))
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         rows = self.source[index]

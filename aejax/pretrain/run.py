@@ -8,6 +8,7 @@ run itself has a checkpoint the stages are not looked at any more.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 from aejax import cluster, folder, loading
 from aejax.cluster import Stopped
 from aejax.config import Config
+from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source
 from aejax.pretrain.codes import Codes, local
 from aejax.pretrain.greedy import in_interval
@@ -39,15 +41,24 @@ def train(
     quiet: bool = False,
     download: bool = False,
     devices: sharding.Devices | None = None,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder and the stages before it.
 
-    Args, and what is raised: those of `aejax.train.loop.train`, which does all the training.
+    Args, and what is raised: those of `aejax.train.loop.train`, which does all the training. A run
+    that is given its sources has "arrays" for `config.data.source` in its config.json.
 
     Returns:
         How the run ended; where it was stopped before it began, how the stage did.
     """
-    options: Any = {"stop": stop, "quiet": quiet, "devices": devices}
+    if sources is not None:
+        config = _from_arrays(config)
+    options: Any = {
+        "stop": stop,
+        "quiet": quiet,
+        "devices": devices,
+        "accept_changed_data": accept_changed_data,
+    }
     whole = functools.partial(loop.train, config, workdir, sources, download=download, **options)
     if config.pretrain is None or checkpoint.steps(workdir):
         return whole(started=started)
@@ -55,7 +66,14 @@ def train(
     try:
         made = cluster.interruptible(
             stop if jax.process_count() == 1 else cluster.never,
-            lambda: setup(config, sources, workdir, download, devices),
+            lambda: setup(
+                config,
+                sources,
+                workdir,
+                download,
+                devices,
+                accept_changed_data=accept_changed_data,
+            ),
         )
     except Stopped:
         return Outcome("stopped", 0, {}, None, ledger.summary())
@@ -67,6 +85,11 @@ def train(
     if isinstance(modules, Outcome):
         return modules
     return whole(given=functools.partial(_unrolled, made, modules))
+
+
+def _from_arrays(config: Config) -> Config:
+    """The settings of a run whose rows no source can open again."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=ARRAYS))
 
 
 def _unrolled(made: Setup, modules: list[Any]) -> dict[str, np.ndarray]:
@@ -85,6 +108,8 @@ def _stages(made: Setup, workdir: str, started: float | None, options: dict) -> 
         place = os.path.join(workdir, f"stage{number}")
         size = stage.model.latent_dim
         say(f"stage {number} of {len(settings)}: {sources[0].spec.shape} to {size}, {place}")
+        if number > 1:
+            stage = _from_arrays(stage)
         outcome = loop.train(stage, place, sources, started=started, **options)
         started = None  # the ledger of the first one holds the start-up
         if outcome.status == "stopped":

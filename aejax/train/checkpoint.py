@@ -2,9 +2,12 @@
 
 checkpoints/STEP is what Orbax commits, checkpoints/STEP.json its manifest: the sha256 of every
 file, the arrays' shapes and types, and the run's progress. A step counts once its manifest stands,
-and is verified before it is read, since Orbax keeps no checksum of array data.
+and is verified before it is read, since Orbax keeps no checksum of array data. STEP.unfinished
+stands while a step is being written or deleted: what a killed process left of it may be removed. A
+step without a manifest and without this mark has lost its manifest: it is named, and kept.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +15,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,7 +28,10 @@ from aejax.train.sharding import flatten
 
 FORMAT = 1
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax's own name for it
-_PRUNED = ".pruned"
+_UNFINISHED = ".unfinished"
+# Saves that may fail one after the other before the run ends: a full disk may be emptied meanwhile.
+_TRIES = 3
+_REMOVALS = 100
 _ITEM = "state"
 # Devices that hold the same array share the writing of large ones alone: each slice is a program
 # to compile (30 of them, 0.6 s, for the dense autoencoder on 8 devices).
@@ -32,7 +39,8 @@ _SHARED_BYTES = 2**24
 # A state up to this is copied where it lies, so that a training of one process need not wait until
 # Orbax has begun: ten milliseconds, in which small models make hundreds of steps.
 _COPIED_BYTES = 2**26
-# Orbax tells its saves apart by one number of the process: those of runs side by side take turns.
+# Orbax tells what it does apart by one number of the process, and a load beside a save has broken
+# the save: runs side by side take turns.
 _TURN = threading.Lock()
 Arrays = dict[str, jax.Array]
 
@@ -61,6 +69,19 @@ def steps(workdir: str) -> list[int]:
     except FileNotFoundError:
         return []
     return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))
+
+
+def lost(workdir: str) -> list[int]:
+    """Steps that Orbax committed and whose manifest is missing, rising; see this file's head."""
+    try:
+        names = set(os.listdir(folder.path(workdir, "checkpoints")))
+    except FileNotFoundError:
+        return []
+    return sorted(
+        int(name)
+        for name in names
+        if re.fullmatch(r"\d+", name) and not {name + ".json", name + _UNFINISHED} & names
+    )
 
 
 def manifest(workdir: str, step: int) -> dict[str, Any]:
@@ -107,6 +128,9 @@ def verify(workdir: str, step: int) -> dict[str, Any]:
 
 def newest_good(workdir: str, say: Callable[[str], None]) -> int | None:
     """The newest step that is whole; names each damaged one that it passes over."""
+    for step in lost(workdir):
+        root = _path(workdir, step)
+        say(f"checkpoint {root} has lost its manifest {root}.json; passed over, and kept")
     for step in reversed(steps(workdir)):
         try:
             verify(workdir, step)
@@ -150,7 +174,7 @@ def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         orbax = library()
         context = orbax.Context()
         context.pytree.loading.partial_load = True  # the other parts stay on the disk
-        with context:
+        with _TURN, context:
             read = orbax.load_checkpointables(_path(workdir, step), {_ITEM: targets})[_ITEM]
     return {
         part: unflatten(tree, {name: read[f"{part}/{name}"] for name in wanted[part]})
@@ -185,6 +209,8 @@ class Saver:
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _step: int | None = None
+    _failed: int = 0  # saves in a row
+    _reason: str = ""  # of the last of them
 
     def save(self, step: int, parts: dict[str, Any], progress: dict[str, Any]) -> None:
         """Starts to save {"params": tree, ...}; returns once the arrays may be donated.
@@ -193,9 +219,18 @@ class Saver:
         """
         self.settle()
         root = _path(self.workdir, step)
+        self._step = step
         if is_main():
-            os.makedirs(os.path.dirname(root), exist_ok=True)
-            _make_way(self.workdir, step)
+            try:
+                os.makedirs(os.path.dirname(root), exist_ok=True)
+                sweep(self.workdir)  # a save that failed may have gone on writing for a moment
+                _make_way(self.workdir, step)
+            except OSError as error:
+                if jax.process_count() > 1:  # the others would wait for this one
+                    raise
+                self._error = error
+                self.settle()
+                return
         arrays = {part: flatten(tree) for part, tree in parts.items()}
         described = {
             part: {name: _describe(array) for name, array in tree.items()}
@@ -222,8 +257,9 @@ class Saver:
                     _prune(self.workdir, self.keep, best)
             except BaseException as error:  # noqa: BLE001 - told at the next poll
                 self._error = error
+                if is_main():
+                    _discard(self.workdir, step)
 
-        self._step = step
         self._thread = threading.Thread(target=finish)
         self._thread.start()
 
@@ -235,22 +271,31 @@ class Saver:
             _write(self.workdir, step, {**data, "progress": json.loads(json.dumps(progress))})
 
     def poll(self) -> None:
-        """Says so if a save has failed meanwhile; the run goes on, and tries again when due."""
+        """Says so if a save has failed meanwhile; the run goes on, and tries again when due.
+
+        Raises:
+            OSError: three saves in a row have failed.
+        """
         if self._thread is not None and not self._thread.is_alive():
             self.settle()
+        if self._failed >= _TRIES:
+            raise OSError(f"{_TRIES} saves in a row failed, the last because {self._reason}")
 
     def wait(self) -> None:
         """Waits until the running save stands; raises its error."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+        if thread is not None or self._error is not None:
+            self._failed = 0 if self._error is None else self._failed + 1
+        self._thread, self._error, error = None, None, self._error
         if error is not None:
             good = steps(self.workdir)
-            raise OSError(
+            self._reason = (
                 f"saving step {self._step} failed: {' '.join(str(error).split())[:300]};"
                 f" the newest checkpoint is {f'step {good[-1]}' if good else 'none'}"
-            ) from error
+            )
+            raise OSError(self._reason) from error
 
     def settle(self) -> None:
         """Waits until the running save stands or has failed; only says so if it failed."""
@@ -291,14 +336,18 @@ def _commit(begun: Any) -> None:
 def sweep(workdir: str) -> None:
     """Removes what killed processes left half-written or half-deleted."""
     parent = folder.path(workdir, "checkpoints")
-    for name in os.listdir(parent) if os.path.isdir(parent) else ():
-        if re.fullmatch(rf"\d+({re.escape(_PRUNED)}|{re.escape(_HALF_WRITTEN)}.*)", name):
+    names = os.listdir(parent) if os.path.isdir(parent) else ()
+    for name in names:
+        if re.fullmatch(rf"\d+{re.escape(_HALF_WRITTEN)}.*", name):
             shutil.rmtree(os.path.join(parent, name))
+    for name in names:
+        if re.fullmatch(rf"\d+{re.escape(_UNFINISHED)}", name):
+            _discard(workdir, int(name.removesuffix(_UNFINISHED)))
 
 
 def set_aside(workdir: str, after: int, say: Callable[[str], None]) -> None:
     """Renames damaged steps above `after` to STEP.damaged, so that their names are free again."""
-    for step in steps(workdir):
+    for step in sorted({*steps(workdir), *lost(workdir)}):
         if step > after:
             say(f"checkpoint of step {step} is set aside as {_rename(workdir, step)}")
 
@@ -315,14 +364,30 @@ def _rename(workdir: str, step: int) -> str:
 
 
 def _make_way(workdir: str, step: int) -> None:
-    """Removes what a killed save of this step left; one with a manifest is kept aside."""
+    """Marks a step as unfinished; what stands under its name is kept aside."""
     root = _path(workdir, step)
-    if os.path.exists(root + ".json"):
+    if os.path.exists(root) or os.path.exists(root + ".json"):
         _rename(workdir, step)
+    with open(root + _UNFINISHED, "w"):
+        pass
+
+
+def _discard(workdir: str, step: int) -> None:
+    """Removes what stands of an unfinished step, then its mark; one with a manifest stays."""
+    root = _path(workdir, step)
     parent, base = os.path.split(root)
-    for name in os.listdir(parent):
-        if name == base or name.startswith(base + _HALF_WRITTEN):
-            shutil.rmtree(os.path.join(parent, name))
+    if not os.path.exists(root + ".json"):
+        for _ in range(_REMOVALS):  # other arrays of a save that failed may still be written
+            names = [
+                n for n in os.listdir(parent) if n == base or n.startswith(base + _HALF_WRITTEN)
+            ]
+            if not names:
+                break
+            for name in names:
+                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+            time.sleep(0.01)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(root + _UNFINISHED)
 
 
 def _write_manifest(workdir: str, step: int, arrays: dict, progress: dict) -> None:
@@ -338,6 +403,7 @@ def _write_manifest(workdir: str, step: int, arrays: dict, progress: dict) -> No
         },
     }
     _write(workdir, step, data)
+    os.remove(root + _UNFINISHED)
 
 
 def _write(workdir: str, step: int, manifest: dict[str, Any]) -> None:
@@ -350,9 +416,11 @@ def _prune(workdir: str, keep: int, best: int | None) -> None:
     for step in steps(workdir)[:-keep]:
         if step != best:
             root = _path(workdir, step)
+            # `sweep` ends it if this is killed here; a disk may be too full even for the mark.
+            with contextlib.suppress(OSError), open(root + _UNFINISHED, "w"):
+                pass
             os.remove(root + ".json")
-            os.replace(root, root + _PRUNED)  # so that `sweep` knows it if this is killed here
-            shutil.rmtree(root + _PRUNED)
+            _discard(workdir, step)
 
 
 def _path(workdir: str, step: int) -> str:

@@ -70,6 +70,7 @@ def train(
     objective: Any = None,
     label: str = "",
     alike: Setup | None = None,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder.
 
@@ -86,6 +87,7 @@ def train(
         objective: what trains in place of `config.model`: another loss of the same parameters.
         label: stands before each line that is shown, of a run that is one of several.
         alike: a run that differs in its seed alone, whose sources, devices and programs serve here.
+        accept_changed_data: as in `aejax.train.setup.setup`.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.
@@ -100,7 +102,9 @@ def train(
             lambda: (
                 seeded(alike, config, workdir)
                 if alike is not None
-                else setup(config, sources, workdir, download, devices, objective),
+                else setup(
+                    config, sources, workdir, download, devices, objective, accept_changed_data
+                ),
                 newest(workdir, lines.append),
             ),
         )
@@ -132,7 +136,6 @@ def _train(
     first = found[0] if found else 0
     if cluster.is_main():
         checkpoint.sweep(workdir)
-        folder.write(workdir, made.run())
         lost_at = cut_metrics(workdir, first, found[1]["evaluated"] if found else 0)
         if found is not None:
             ledger.add(found[1]["ledger"], lost_at)
@@ -147,6 +150,8 @@ def _train(
         loop.launcher.shutdown()
         loop.watchdog.stop()
         loop.saver.settle()
+        if cluster.is_main():
+            checkpoint.sweep(workdir)
         if hasattr(loop, "feed"):
             loop.feed.close()
         tracker.close()
@@ -231,8 +236,10 @@ class _Loop:
             if before != made.total:
                 say(f"the run is now {made.total} steps long, not {before}: schedules follow")
         self.progress["total"] = made.total
-        self.tracker.settings(self.config)
         self.dispatch_steps = cluster.interruptible(self.interrupt, steps.result)
+        if cluster.is_main():  # from here on the run is known to start
+            folder.write(self.workdir, made.run())
+        self.tracker.settings(self.config)
         self.ledger.enter("other")
 
     def steps(self) -> str:
@@ -351,12 +358,13 @@ class _Loop:
             validation = cluster.interruptible(self.interrupt, self.validation.result)
         with self.ledger.counting("evaluation"):
             metrics = validation(params, self.state.model_state, self.interrupt)
-            if not all(math.isfinite(value) for value in metrics.values()):
-                raise NotFinite(self.not_finite(f"the evaluation at step {self.step}", metrics))
             image = validation.picture(params, self.state.model_state)
+        if not self.finite:
+            raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
         progress, value = self.progress, metrics[self.config.evaluation.metric]
-        progress["evaluated"], progress["metrics"] = self.step, metrics
-        if progress["best"] is None or value < progress["best"]["value"]:
+        progress["evaluated"] = self.step
+        progress["metrics"] = {name: each for name, each in metrics.items() if math.isfinite(each)}
+        if math.isfinite(value) and (progress["best"] is None or value < progress["best"]["value"]):
             progress["best"], progress["stale"] = {"step": self.step, "value": value}, 0
         else:
             progress["stale"] += 1
@@ -370,6 +378,11 @@ class _Loop:
                 self.tracker.picture("reconstruction", image, self.step, last)
             shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
             self.tracker.say(f"step {self.step}  test: {shown}")
+            if len(progress["metrics"]) < len(metrics):
+                self.tracker.say(
+                    f"the evaluation at step {self.step} is not finite, the parameters are: the"
+                    " training goes on"
+                )
             if progress["stopped_early"]:
                 metric = self.config.evaluation.metric
                 self.tracker.say(f"{patience} evaluations without a better {metric}: stopping")

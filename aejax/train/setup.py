@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import folder
-from aejax.config import Config, check, profile_window, steps_of
+from aejax.config import Config, check, get, profile_window, steps_of
 from aejax.data import feed, prepare
+from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
-from aejax.data.sources import open_source
+from aejax.data.sources import ARRAYS, open_source
 from aejax.data.sources.base import Source, Spec
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
@@ -48,6 +49,7 @@ class Setup:
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
+        fingerprints: of both splits, by which the folder knows its data again.
         given: makes the parameters, by name, that the run begins with in place of fresh ones.
         beside: arrays that the objective knows and that are no part of the state, or None.
     """
@@ -65,13 +67,14 @@ class Setup:
     state: TrainState
     every: dict[str, int]
     profile: tuple[int, int] | None
+    fingerprints: dict[str, str]
     given: Callable[[], dict[str, np.ndarray]] | None = None
     beside: Any = None
 
     def run(self) -> folder.Run:
         """What the run's config.json holds."""
-        prepared = self.preparation
-        return folder.Run(self.config, prepared.spec, prepared.statistics, len(self.train))
+        spec, statistics = self.preparation.spec, self.preparation.statistics
+        return folder.Run(self.config, spec, statistics, len(self.train), self.fingerprints)
 
     @functools.cached_property
     def replicated(self) -> jax.sharding.Sharding:
@@ -154,6 +157,7 @@ def setup(
     download: bool = False,
     devices: sharding.Devices | None = None,
     objective: Any = None,
+    accept_changed_data: bool = False,
 ) -> Setup:
     """Opens the data, lays out the devices and builds the model's functions; computes nothing.
 
@@ -166,18 +170,17 @@ def setup(
         objective: what trains in place of the settings' model: another loss of the same parameters.
             Arrays in its `beside`, where it has that, are an argument of each step and stand in
             the loss's context; they are not saved.
+        accept_changed_data: go on, with the old statistics, though the rows are others than those
+            that the folder's run was trained on.
 
     Raises:
         InputError: whatever can be wrong in settings, data, devices or the folder.
     """
     check(config)
+    old = None if workdir is None else folder.read_to_resume(workdir, config)
     mesh = sharding.mesh(config, devices or jax.devices())
     train, test = sources or open_sources(config, download)
-    if train.spec != test.spec:
-        raise InputError(
-            f"config.data.test={config.data.test}: its rows are {test.spec}, those of"
-            f" config.data.train={config.data.train} are {train.spec}"
-        )
+    _check_alike(config, train, test)
     if config.batch_size > len(train):
         raise InputError(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
@@ -188,7 +191,10 @@ def setup(
     if symbols := getattr(config.model, "symbols", 0):
         for source in (train, test):
             prepare.check_symbols(config.data.prepare, source, symbols)
-    statistics = _statistics(config, train, workdir)
+    fingerprints = {"train": fingerprint(train), "test": fingerprint(test)}
+    if old is not None:
+        _check_data(old, config, train, fingerprints, workdir or "", accept_changed_data)
+    statistics = old.statistics if old else prepare.statistics(config.data.prepare, train)
     preparation = Preparation(config.data.prepare, train.spec, statistics)
     steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))
     total = steps("duration", config.duration)
@@ -207,6 +213,8 @@ def setup(
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
+    if train.spec.labelled and not test.spec.labelled:
+        _check_unlabelled(config, built, batch)
     own = getattr(config.model, "rules", ())
     shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules, own)
     state = sharding.with_sharding(built.abstract, shardings)
@@ -235,6 +243,7 @@ def setup(
         state,
         every,
         profile_window(config),
+        fingerprints,
         beside=beside,
     )
 
@@ -253,7 +262,8 @@ def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
     """
     if dataclasses.replace(config, seed=alike.config.seed) != alike.config:
         raise ValueError("a run that is alike differs in more than its seed")
-    _statistics(config, alike.train, workdir)
+    if workdir is not None and (old := folder.read_to_resume(workdir, config)):
+        _check_data(old, config, alike.train, alike.fingerprints, workdir, False)
     return dataclasses.replace(alike, config=config)
 
 
@@ -324,18 +334,67 @@ def _check_metric(config: Config, built: Program, batch: Batch) -> None:
         )
 
 
-def _statistics(config: Config, train: Source, workdir: str | None) -> dict[str, Any]:
-    if workdir is None or not folder.exists(workdir):
-        return prepare.statistics(config.data.prepare, train)
-    old = folder.read(workdir, model=config.model)
-    if changed := folder.differences(old.config, config):
+def _check_unlabelled(config: Config, built: Program, batch: Batch) -> None:
+    """Refuses a test split without labels where the model's loss needs them."""
+    state = built.abstract
+
+    def loss(params, model_state, batch):
+        return built.merge(params, model_state).loss(batch)
+
+    try:
+        jax.eval_shape(loss, state.params, state.model_state, batch._replace(label=None))
+    except Exception:  # whatever a loss raises that meets None
         raise InputError(
-            f"--workdir={workdir} holds a run with other settings ({'; '.join(changed)}):"
-            " use another folder, or the old values"
-        )
-    if (old.spec, old.rows) != (train.spec, len(train)):
+            f"config.data.test={config.data.test}: has no labels, which the loss of config.model"
+            f" needs; those of config.data.train={config.data.train} have some"
+        ) from None
+
+
+def _check_alike(config: Config, train: Source, test: Source) -> None:
+    """Refuses a test split whose rows are not like those of the training split.
+
+    Labels may be missing in one of them: only what needs them asks for them.
+    """
+    if not _alike(train.spec, test.spec):
         raise InputError(
-            f"--workdir={workdir} was trained on {old.rows} rows of {old.spec};"
-            f" config.data.source={config.data.source} now has {len(train)} of {train.spec}"
+            f"config.data.test={config.data.test}: {test.spec.describe()}; accepted: rows like"
+            f" those of config.data.train={config.data.train}, {train.spec.describe()}"
         )
-    return old.statistics
+
+
+def _alike(one: Spec, other: Spec) -> bool:
+    """Whether one model takes both kinds of rows."""
+    return dataclasses.replace(one, labelled=False) == dataclasses.replace(other, labelled=False)
+
+
+def _check_data(
+    old: folder.Run,
+    config: Config,
+    train: Source,
+    fingerprints: dict[str, str],
+    workdir: str,
+    accept_changed_data: bool,
+) -> None:
+    """Refuses rows that are not those that the folder's run was trained and evaluated on."""
+    there, here = old.config.data.source, config.data.source
+    now = f"config.data.source={here}{'' if there == here else f' (it was {there})'}"
+    if not _alike(old.spec, train.spec):
+        raise InputError(
+            f"--workdir={workdir} was trained on {old.spec.describe()}; {now} has"
+            f" {train.spec.describe()}"
+        )
+    known = old.fingerprints
+    # A run that was begun by a version without fingerprints: number and name of its rows must do.
+    changed = [name for name in known if known[name] != fingerprints[name]]
+    if not known and (old.rows != len(train) or here not in (there, ARRAYS)):
+        changed = ["train"]
+    if changed and not accept_changed_data:
+        splits = " and ".join(
+            f"config.data.{name}={get(config, f'data.{name}')}" for name in changed
+        )
+        raise InputError(
+            f"--workdir={workdir} was trained on other data: the rows of {splits} in {now} are not"
+            f" those that the run began with ({old.rows} in training then, {len(train)} now);"
+            " accepted: the old rows, or --accept_changed_data to go on with these and the old"
+            " statistics"
+        )

@@ -67,16 +67,16 @@ def newest(workdir: str, say: Callable[[str], None]) -> tuple[int, dict[str, Any
     """The newest good step of a folder and its progress.
 
     Raises:
-        InputError: checkpoints stand there, and every one is damaged.
+        InputError: checkpoints stand there, and none of them is whole.
     """
-    there = checkpoint.steps(workdir)
     step = checkpoint.newest_good(workdir, say)
     if step is not None:
         return step, checkpoint.manifest(workdir, step)["progress"]
-    if there:
+    if bad := sorted({*checkpoint.steps(workdir), *checkpoint.lost(workdir)}):
         raise InputError(
-            f"--workdir={workdir}: all {len(there)} checkpoints are damaged (steps"
-            f" {', '.join(map(str, there))}); move its folder checkpoints away to start afresh"
+            f"--workdir={workdir}: all {len(bad)} checkpoints are damaged or have lost their"
+            f" manifest (steps {', '.join(map(str, bad))}); move its folder checkpoints away to"
+            " start afresh"
         )
     return None
 

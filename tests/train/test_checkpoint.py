@@ -108,28 +108,59 @@ def test_all_checkpoints_damaged_is_refused_and_nothing_is_touched(copied):
     for step in (50, 100, 150):
         flip_a_bit(next(p for p in files_of(copied, step) if "/d/" in str(p)), random.Random(2))
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"all 3 checkpoints are damaged \(steps 50, 100, 150\)"):
+    with pytest.raises(InputError, match=r"all 3 checkpoints are damaged .*steps 50, 100, 150\)"):
         train(small(), str(copied), quiet=True)
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
-def test_a_step_without_manifest_does_not_count_and_is_written_again(finished, copied):
+def test_a_save_that_was_killed_does_not_count_and_is_made_again(finished, copied):
     os.remove(copied / "checkpoints" / "000000150.json")  # killed after Orbax's commit
+    (copied / "checkpoints" / "000000150.unfinished").touch()
     stale = copied / "checkpoints" / "000000100.orbax-checkpoint-tmp-7"
     stale.mkdir()
-    assert checkpoint.newest_good(str(copied), print) == 100
+    said: list[str] = []
+    assert checkpoint.newest_good(str(copied), said.append) == 100 and not said
     train(small(), str(copied), quiet=True)
     assert_same_bits(finished, copied, 150)
+    names = {path.name for path in (copied / "checkpoints").iterdir()}
+    numbers = {f"{step:09d}{end}" for step in (50, 100, 150) for end in ("", ".json")}
+    assert names == numbers
+
+
+def test_a_step_that_lost_its_manifest_is_named_and_set_aside(finished, copied):
+    os.remove(copied / "checkpoints" / "000000150.json")
+    files = {path: path.read_bytes() for path in files_of(copied, 150)}
+    said: list[str] = []
+    assert checkpoint.newest_good(str(copied), said.append) == 100
+    assert len(said) == 1 and "000000150 has lost its manifest" in said[0]
+    train(small(), str(copied), quiet=True)
+    assert_same_bits(finished, copied, 150)
+    aside = copied / "checkpoints" / "000000150.damaged"
+    for path, content in files.items():
+        assert (aside / path.relative_to(copied / "checkpoints")).read_bytes() == content
+
+
+def test_checkpoints_that_all_lost_their_manifests_are_refused_and_nothing_is_touched(copied):
+    """A folder that was copied without its .json files does not begin anew over good steps."""
+    for step in (50, 100, 150):
+        os.remove(copied / "checkpoints" / f"{step:09d}.json")
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"lost their manifest \(steps 50, 100, 150\)"):
+        train(small(), str(copied), quiet=True)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
 def test_what_killed_processes_left_is_swept_and_nothing_else(copied):
     root = copied / "checkpoints"
-    for name in ("000000100.orbax-checkpoint-tmp-7", "000000010.pruned", "000000020.damaged"):
+    for name in ("000000200.orbax-checkpoint-tmp-7", "000000200", "000000020.damaged", "000000010"):
         (root / name).mkdir()
     before = {path.name for path in root.iterdir()}
+    (root / "000000200.unfinished").touch()  # killed between the commit and the manifest
+    (root / "000000150.unfinished").touch()  # killed between the manifest and its end
     checkpoint.sweep(str(copied))
     gone = before - {path.name for path in root.iterdir()}
-    assert gone == {"000000100.orbax-checkpoint-tmp-7", "000000010.pruned"}
+    assert gone == {"000000200.orbax-checkpoint-tmp-7", "000000200"}
+    assert not list(root.glob("*.unfinished"))
 
 
 def test_a_second_process_in_the_same_folder_is_refused(copied):
@@ -194,12 +225,55 @@ def test_a_save_that_fails_is_told_and_the_exit_code_says_so(tmp_path):
     )
     code, _, err = run(tmp_path, *flags, prefix=SMALL_FILES_ONLY)
     assert code == 1
-    assert "saving step 20 failed" in err  # the run went on meanwhile
-    assert "failed: saving step 60 failed" in err and "the newest checkpoint is none" in err
-    assert checkpoint.steps(str(tmp_path)) == []
+    assert "\nsaving step 6 failed" in err and "\nsaving step 12 failed" in err  # it went on
+    last = err.splitlines()[-1]
+    assert last.startswith("failed: 3 saves in a row failed, the last because saving step 18")
+    assert "the newest checkpoint is none" in last
+    assert os.listdir(tmp_path / "checkpoints") == []  # what failed leaves nothing behind
     code, _, err = run(tmp_path, *flags)
     assert code == 0, err
     assert checkpoint.steps(str(tmp_path))[-1] == 60
+
+
+@pytest.mark.parametrize("at_most", [2**26, 0])
+def test_saves_that_fail_are_cleaned_up_and_the_third_in_a_row_ends_the_run(
+    tmp_path, monkeypatch, at_most
+):
+    monkeypatch.setattr(checkpoint, "_COPIED_BYTES", at_most)
+    said: list[str] = []
+    saver = Saver(str(tmp_path), keep=9, say=said.append)
+    tree = {"params": {"w": jnp.zeros(3)}}
+    saver.save(1, tree, {})
+    saver.wait()
+    begin = checkpoint._begin
+
+    class Full:
+        def result(self):
+            raise OSError(28, "No space left on device")
+
+    def full(root, arrays):
+        Path(f"{root}.orbax-checkpoint-tmp").mkdir()
+        checkpoint._TURN.acquire()
+        return Full()
+
+    def attempt(step: int) -> None:
+        saver.save(step, tree, {})
+        saver.settle()
+        saver.poll()
+
+    monkeypatch.setattr(checkpoint, "_begin", full)
+    attempt(2)
+    attempt(3)
+    monkeypatch.setattr(checkpoint, "_begin", begin)
+    attempt(4)  # there was room again: it counts from the beginning
+    monkeypatch.setattr(checkpoint, "_begin", full)
+    attempt(5)
+    attempt(6)
+    with pytest.raises(OSError, match="3 saves in a row failed.* newest checkpoint is step 4"):
+        attempt(7)
+    assert len(said) == 5 and all("No space left on device" in line for line in said)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"000000001", "000000001.json", "000000004", "000000004.json"}
 
 
 @pytest.mark.parametrize("at_most", [2**26, 0])

@@ -15,10 +15,32 @@ from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
 from aejax.kinds import near
 
-__all__ = ["KINDS", "Arrays", "Rows", "Source", "Spec", "Splits", "open_source", "open_splits"]
+__all__ = [
+    "ARRAYS",
+    "KINDS",
+    "Arrays",
+    "Rows",
+    "Source",
+    "Spec",
+    "Splits",
+    "open_source",
+    "open_splits",
+]
+
+# What config.json says of rows that were given from Python.
+ARRAYS = "arrays"
+
+
+def _given(argument: str, folder: str, download: bool) -> Splits:
+    raise InputError(
+        "the run was given its rows from Python, and they cannot be opened again; give such rows:"
+        " --source=npz:FILE (to train on, --config.data.source=npz:FILE)"
+    )
+
 
 # {kind: opens (what stands behind the colon, TFDS's data folder, whether TFDS may download)}
 KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
+    ARRAYS: _given,
     "digits": lambda argument, folder, download: digits.splits(argument),
     "idx": lambda argument, folder, download: idx.splits(argument),
     "images": lambda argument, folder, download: images.splits(argument),
