@@ -177,7 +177,7 @@ class Config:
 
 
 # What may differ when a run's folder is continued: how long, how it is watched, and where it runs.
-# The source may be called otherwise (it was moved), since the fingerprint of its rows may not change.
+# The source may have another name (it was moved): the fingerprint of its rows may not change.
 MAY_CHANGE = (
     "data.source",
     "duration",
