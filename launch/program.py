@@ -15,10 +15,18 @@ from absl import app, flags, logging
 
 from aejax.errors import InputError
 
+_HELP = ("help", "helpshort", "h")
+_WHOLE_HELP = ("help=all", "helpfull")
+
 
 def is_help(word: str) -> bool:
     """Whether this word of a command line asks for help."""
-    return word.startswith("-") and word.lstrip("-") in ("help", "helpfull", "helpshort", "h")
+    return word.startswith("-") and word.lstrip("-") in (*_HELP, *_WHOLE_HELP)
+
+
+def is_whole(words: list[str]) -> bool:
+    """Whether one of these words, which ask for help, asks for all that there is to say."""
+    return any(word.lstrip("-") in _WHOLE_HELP for word in words)
 
 
 def help_text() -> str:
@@ -45,7 +53,7 @@ def run(
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
             if parse is flags.FLAGS and any(is_help(word) for word in argv[1:]):
-                print(help_text())
+                print(help_text(), flush=True)
                 sys.exit(0)
             left = parse(argv)
             if len(left) > 1:
@@ -55,6 +63,8 @@ def run(
             return left
         except (flags.Error, InputError) as error:
             fail(error)
+        except BrokenPipeError:  # of help that went to `head`
+            os._exit(1)
 
     def main_or_exit(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
@@ -65,7 +75,10 @@ def run(
             code = main(argv) or 0
         except InputError as error:
             fail(error)
+        except KeyboardInterrupt:
+            leave(130)
         if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+            _tell_others(code)
             return code  # the processes of a job leave together
         leave(code)
 
@@ -87,4 +100,11 @@ def leave(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    _tell_others(code)
     os._exit(code)
+
+
+def _tell_others(code: int) -> None:
+    """Says to the other processes of a job, where there is one, that this one ends."""
+    if cluster := sys.modules.get("aejax.cluster"):
+        cluster.ends(code)

@@ -30,7 +30,23 @@ flags.DEFINE_string("workdir", None, "The search's folder. Default: runs/PRESET.
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
-SEARCH = Program(Search, "aejax.search.Search", check_search, "search_plant", "launch.search")
+SEARCH = Program(
+    Search,
+    "aejax.search.Search",
+    check_search,
+    "search_plant",
+    "launch.search",
+    (
+        "run.data.source",
+        "method",
+        "run.duration",
+        "supernet.duration",
+        "run.batch_size",
+        "price",
+        "seeds",
+        "run.seed",
+    ),
+)
 
 
 def main(argv: list[str]) -> int | None:

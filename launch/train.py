@@ -39,6 +39,7 @@ flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a job of several processes.")
 flags.DEFINE_integer("processes", 1, "How many processes the job has.")
 flags.DEFINE_integer("process", 0, "The number of this one.")
+flags.DEFINE_float("connect_seconds", 60, "How long the processes wait for one another at start.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
 
@@ -49,36 +50,45 @@ def main(argv: list[str]) -> int | None:
     from aejax import cluster
 
     cluster.before_backend(config.deterministic, config.compilation_cache)
-    cluster.connect(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
+    given = flags.FLAGS
+    try:
+        cluster.connect(
+            given.coordinator, given.processes, given.process, workdir, given.connect_seconds
+        )
+    except cluster.NotJoined as error:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        program.leave(1)
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
     from aejax.pretrain.run import train
     from aejax.train.loop import NotFinite
 
-    if flags.FLAGS.dry_run:
-        from aejax.train.dry_run import report
-
-        print(report(config, flags.FLAGS.download))
-        return None
     try:
-        outcome = train(config, workdir, stop=stop, started=_STARTED, download=flags.FLAGS.download)
+        if given.dry_run:
+            from aejax.train.dry_run import report
+
+            print(report(config, given.download))
+            return None
+        outcome = train(config, workdir, stop=stop, started=_STARTED, download=given.download)
     except (NotFinite, OSError) as error:
+        cluster.settle()
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)
     except InputError:
         raise
     except Exception:
+        cluster.settle()
         traceback.print_exc()
-        program.leave(1)
+        sys.stderr.flush()
+        os._exit(1)  # without a word to the other processes: they end too
     if not cluster.is_main():
         if outcome.status == "stopped":
-            os._exit(cluster.STOPPED)
+            program.leave(cluster.STOPPED)
         return None
     if outcome.status == "stopped":
         print(f"stopped at step {outcome.step}, saved; the same command goes on", file=sys.stderr)
-        sys.stderr.flush()
         # Not sys.exit: a compilation may still be running in a thread that cannot be stopped.
-        os._exit(cluster.STOPPED)
+        program.leave(cluster.STOPPED)
     if outcome.status == "complete":
         print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
     shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())
