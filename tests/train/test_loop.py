@@ -351,10 +351,8 @@ def test_bad_settings_leave_no_folder(tmp_path):
     workdir = tmp_path / "none"
     with pytest.raises(InputError, match=r"config.batch_size=100 .* 8 devices .* multiple of 8"):
         train(small(batch_size=100), str(workdir), quiet=True)
-    with pytest.raises(
-        InputError,
-        match=r"config.mesh=\(3, 1, 1\).*there are 8.*mesh may change when a run goes on; config.mesh.data=-1",
-    ):
+    said = r"config.mesh=\(3, 1, 1\).*there are 8. config.mesh may change .*; config.mesh.data=-1"
+    with pytest.raises(InputError, match=said):
         train(small(mesh=Mesh(data=3)), str(workdir), quiet=True)
     with pytest.raises(InputError, match="evaluation.metric=psnr: must be one of loss"):
         train(small(evaluation=Evaluation(metric="psnr")), str(workdir), quiet=True)
