@@ -7,6 +7,7 @@ everything saved; anything else is a failure.
 import gc
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -61,6 +62,8 @@ def run(
                     f"stray word on the command line: {left[1]!r}; flags look like --name=value"
                 )
             return left
+        except flags.IllegalFlagValueError as error:
+            fail(_in_words(error))
         except (flags.Error, InputError) as error:
             fail(error)
         except BrokenPipeError:  # of help that went to `head`
@@ -77,6 +80,9 @@ def run(
             fail(error)
         except KeyboardInterrupt:
             leave(130)
+        except OSError as error:  # a full disk, a folder that went away
+            print(f"failed: {error}", file=sys.stderr, flush=True)
+            leave(1)
         if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
             _tell_others(code)
             return code  # the processes of a job leave together
@@ -84,6 +90,31 @@ def run(
 
     app.run(main_or_exit, flags_parser=parse_or_exit)
     sys.exit(0)
+
+
+def check_folder(workdir: str) -> None:
+    """Refuses a folder that cannot be made or written to, before anything is read.
+
+    Raises:
+        InputError: it would lie in a file, or where this user may not write.
+    """
+    place = os.path.abspath(workdir)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise InputError(f"--workdir={workdir}: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--workdir={workdir}: the folder {place} may not be written to")
+
+
+def _in_words(error: flags.IllegalFlagValueError) -> Exception:
+    """The error with what the flag's type accepts."""
+    match = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    if match is None or match[1] not in flags.FLAGS:
+        return error
+    kind = words.get(flags.FLAGS[match[1]].flag_type())
+    return InputError(f"--{match[1]}={match[2]}: must be {kind}") if kind else error
 
 
 def fail(error: Exception) -> NoReturn:

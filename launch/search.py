@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int | None:
     """Searches as the flags say; returns the exit code."""
     del argv
     settings, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    program.check_folder(workdir)
     from aejax import cluster
 
     cluster.before_backend(settings.run.deterministic, settings.run.compilation_cache)

@@ -46,11 +46,13 @@ flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missi
 def main(argv: list[str]) -> int | None:
     """Trains the run that the flags describe; returns the exit code."""
     del argv
-    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    given = flags.FLAGS
+    config, workdir = given.config, given.workdir
+    if not given.dry_run:
+        program.check_folder(workdir)
     from aejax import cluster
 
     cluster.before_backend(config.deterministic, config.compilation_cache)
-    given = flags.FLAGS
     try:
         cluster.connect(
             given.coordinator, given.processes, given.process, workdir, given.connect_seconds

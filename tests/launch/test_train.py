@@ -73,6 +73,9 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--config.seed=x"], "--config.seed=x: must be a whole number"),
         (["--config.model.coder.hidden=a,b"], "must be a whole number"),
         (["--config.duration=soon"], "config.duration='soon': not a duration"),
+        (["--processes=two"], "--processes=two: must be a whole number"),
+        (["--connect_seconds=soon"], "--connect_seconds=soon: must be a number"),
+        ([f"--workdir={__file__}/run"], "test_train.py is no folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, words, said):
