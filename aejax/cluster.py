@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +11,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from aejax import rendezvous
 from aejax.errors import InputError
+from aejax.rendezvous import NotJoined
 
 # Exit code of a run that stopped on request with everything saved: start me again (EX_TEMPFAIL).
 STOPPED = 75
 _POLL_SECONDS = 0.05
+_watch: rendezvous.Watch | None = None  # of the other processes of the job
 
 
 class Stopped(Exception):
@@ -85,17 +87,29 @@ def interruptible(stop: Callable[[], bool], function: Callable[[], Any]) -> Any:
     return out["value"]
 
 
-def connect(coordinator: str, processes: int, process: int) -> None:
+def connect(
+    coordinator: str, processes: int, process: int, name: str = "", seconds: float = 60
+) -> None:
     """Joins the processes of one job; call before anything looks for devices.
+
+    From then on this process ends with one line when another of them is gone.
 
     Args:
         coordinator: HOST:PORT at which process 0 listens; "" for a job of one process.
         processes: how many there are.
         process: the number of this one.
+        name: of the job, the same in all its processes.
+        seconds: how long to wait for the others.
 
     Raises:
         InputError: numbers that do not fit, or a host that has no address.
+        NotJoined: others are missing, or the port cannot be had.
     """
+    global _watch
+    if processes < 1:
+        raise InputError(f"--processes={processes}: must be at least 1")
+    if not seconds > 0:
+        raise InputError(f"--connect_seconds={seconds:g}: must be above 0")
     if not coordinator:
         if processes != 1 or process != 0:
             raise InputError(
@@ -103,24 +117,47 @@ def connect(coordinator: str, processes: int, process: int) -> None:
             )
         return
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InputError(f"--coordinator={coordinator}: must be HOST:PORT")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InputError(f"--coordinator={coordinator}: must be HOST:PORT, the port 1 to 65535")
     if not 0 <= process < processes:
         raise InputError(f"--process={process}: must be 0 to {processes - 1} (--processes - 1)")
+    host = host.removeprefix("[").removesuffix("]")
     try:
-        socket.getaddrinfo(host, int(port))
-    except OSError as error:
-        # JAX would wait five minutes in silence.
+        rendezvous.addresses(host, int(port))
+    except (OSError, UnicodeError) as error:
         raise InputError(f"--coordinator={coordinator}: {host} has no address ({error})") from None
-    jax.distributed.initialize(
-        coordinator,
-        processes,
-        process,
-        coordinator_bind_address=coordinator,
-        initialization_timeout=60,
-        heartbeat_timeout_seconds=10,
-        shutdown_timeout_seconds=10,
-    )
+    job = rendezvous.Job(host, int(port), processes, process, name, seconds)
+    _watch = rendezvous.Watch(process, rendezvous.meet(job))
+    _watch.start()
+    # Where JAX aborts all the same its own message is the last; absl would list modules after it.
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            coordinator_bind_address=coordinator,
+            initialization_timeout=60,
+            heartbeat_timeout_seconds=20,  # after `Watch`, which says who is gone
+            shutdown_timeout_seconds=10,
+        )
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise NotJoined(f"--coordinator={coordinator}: JAX cannot start there: {reason}") from None
+
+
+def ends(code: int) -> None:
+    """Tells the other processes of the job that this one ends on purpose, with this exit code."""
+    if _watch is not None and code:
+        _watch.leave()
+    elif _watch is not None:
+        _watch.done()
+
+
+def settle() -> None:
+    """After an error: where it came from the end of another process, ends with that line alone."""
+    if _watch is not None:
+        _watch.settle()
 
 
 def agree(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:

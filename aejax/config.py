@@ -94,7 +94,8 @@ class Evaluation:
     """Evaluation on the test split while training.
 
     Attributes:
-        every: a duration (500 steps, 5 epochs), or a share of the run (10%); "" for never.
+        every: a duration (500 steps, 5 epochs), or a share of the run (10%); the last step always
+            is evaluated, with "" that one alone.
         metric: the term that is best when least: loss, nll, mse, ...
         patience: stop after this many evaluations without a better metric; 0 for never.
         batch_size: rows at a time.

@@ -12,7 +12,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +23,7 @@ import configs
 from aejax import folder, kinds
 from aejax.config import Config, check, put
 from aejax.errors import InputError
-from launch import program
+from launch import helping, program
 
 DEFAULT_PRESET = "dense"
 PREFIX = "--config."
@@ -39,6 +39,7 @@ class Program:
         check: raises InputError for what is wrong with them.
         default: the preset that is taken where none is named.
         module: of the program, whose presets `kind` makes; others are another program's.
+        first: names of the settings that most people want.
     """
 
     kind: type
@@ -46,9 +47,26 @@ class Program:
     check: Callable[[Any], None]
     default: str
     module: str
+    first: tuple[str, ...]
 
 
-TRAIN = Program(Config, "aejax.Config", check, DEFAULT_PRESET, "launch.train")
+TRAIN = Program(
+    Config,
+    "aejax.Config",
+    check,
+    DEFAULT_PRESET,
+    "launch.train",
+    (
+        "data.source",
+        "model.latent_dim",
+        "optimizer",
+        "optimizer.learning_rate",
+        "batch_size",
+        "duration",
+        "evaluation.every",
+        "seed",
+    ),
+)
 
 
 def presets(of: Program = TRAIN) -> dict[str, str]:
@@ -69,11 +87,8 @@ def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
         InputError, flags.Error: what is wrong, in one line.
     """
     words = _joined(argv[1:])
-    if any(map(program.is_help, words)):
-        words = [word for word in words if not program.is_help(word)]
-        _, config, words = _preset(words, of)
-        _apply_kinds(config, words)
-        print(help_text(config))
+    if asked := [word for word in words if program.is_help(word)]:
+        _print_help(of, [word for word in words if word not in asked], program.is_whole(asked))
         sys.exit(0)
     if any(word.partition("=")[0] == "--list" for word in words):
         print("\n".join(f"{name:<12} {line}" for name, line in presets(of).items()))
@@ -88,12 +103,26 @@ def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
         left = flags.FLAGS(argv)
     except flags.IllegalFlagValueError as error:
         raise _explained(error, config, words) from None
+    except flags.UnrecognizedFlagError as error:
+        raise _meant(error, config) from None
     config = kinds.rebuild(flags.FLAGS.config)
     of.check(config)
     flags.FLAGS.config = config
     if flags.FLAGS.workdir is None:
         flags.FLAGS.workdir = os.path.join("runs", name)
     return left
+
+
+def _print_help(of: Program, words: list[str], whole: bool) -> None:
+    """Prints what --help shows of the preset and the parts that `words` name."""
+    preset, config, words = _preset(words, of)
+    _apply_kinds(config, words)
+    workdir = [word for word in words if word.startswith("--workdir=")]
+    folder_name = workdir[-1].partition("=")[2] if workdir else os.path.join("runs", preset)
+    if whole:
+        print(helping.whole_help_text(config), flush=True)
+    else:
+        print(helping.help_text(config, of.first, preset, folder_name), flush=True)
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -182,6 +211,8 @@ def _check_names(config: Any, words: list[str]) -> None:
         if word.startswith(start) and name not in known:
             parent = name.rpartition(".")[0]
             hint = kinds.near(name, known)
+            if tails := _tails(name, known):
+                hint = f"; did you mean {' or '.join(tails)}?"
             if parent in known:  # a field of another kind of part, or misspelt
                 start = parent + "."
                 fields = [key.removeprefix(start) for key in known if key.startswith(start)]
@@ -215,48 +246,31 @@ def _explained(error: Exception, config: Any, words: list[str]) -> Exception:
     return error
 
 
-def help_text(config: Any) -> str:
-    """The main program's docstring, its flags, and every setting with its value and meaning."""
-    lines = [program.help_text()]
-    lines += ["", "Settings, as --config.NAME=VALUE (values of this preset; parts by their kind):"]
-    docs = _field_docs(config)
-    for name, value, field in kinds.leaves(config):
-        options = kinds.kinds_of(field)
-        shown = kinds.kind_name(options, value) if options else value
-        if isinstance(shown, tuple):
-            shown = ",".join(map(str, shown)) or "()"
-        text = docs.get(name, "")
-        if options and "|" not in text:
-            text = f"{text.rstrip('.')}: {' | '.join(options)}"
-        lines.append(f"  {name + '=' + str(shown):<44} {text}")
-    return "\n".join(lines)
+def _meant(error: flags.UnrecognizedFlagError, config: Any) -> Exception:
+    """The error with the settings whose names end in the flag's, where there are some."""
+    said = error.flagname
+    for name in (said, said.removeprefix("no")):
+        if found := _tails(name, [key for key, _, _ in kinds.leaves(config)]):
+            return InputError(f"--{said}: no such flag; did you mean {_either(found)}?")
+    chosen = []
+    for key, _, field in kinds.leaves(config):
+        for kind, cls in (kinds.kinds_of(field) or {}).items():
+            if cls is not None and said in {each.name for each in dataclasses.fields(cls)}:
+                chosen.append(f"{PREFIX}{key}.{said} with {PREFIX}{key}={kind}")
+    if chosen:
+        return InputError(f"--{said}: no such flag; did you mean {' or '.join(chosen)}?")
+    if "Did you mean" not in str(error):
+        return InputError(f"--{said}: no such flag; --help=all shows all flags and settings")
+    return error
 
 
-def _field_docs(settings: Any, prefix: str = "") -> dict[str, str]:
-    """{dotted name: what the docstring's "Attributes:" say of it}."""
-    out: dict[str, str] = {}
-    for cls in reversed(type(settings).__mro__):
-        for name, text in _attributes(cls.__dict__.get("__doc__") or "").items():
-            out[prefix + name] = text
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            out.update(_field_docs(value, f"{prefix}{field.name}."))
-    return out
+def _tails(name: str, known: Iterable[str]) -> list[str]:
+    """Those of the dotted names that are this one or end in it."""
+    return [key for key in known if key == name or key.endswith("." + name)]
 
 
-def _attributes(doc: str) -> dict[str, str]:
-    """Reads the "Attributes:" section of a docstring."""
-    _, _, section = inspect.cleandoc(doc).partition("Attributes:\n")
-    out: dict[str, str] = {}
-    last = ""
-    for line in section.splitlines():
-        if line.startswith("    ") and not line.startswith("     "):
-            last, _, text = line.strip().partition(": ")
-            out[last] = text
-        elif line.strip() and last:
-            out[last] += " " + line.strip()
-    return out
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(PREFIX + name for name in names)
 
 
 def _first_line(module: ModuleType) -> str:

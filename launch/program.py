@@ -7,6 +7,7 @@ everything saved; anything else is a failure.
 import gc
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -15,10 +16,18 @@ from absl import app, flags, logging
 
 from aejax.errors import InputError
 
+_HELP = ("help", "helpshort", "h")
+_WHOLE_HELP = ("help=all", "helpfull")
+
 
 def is_help(word: str) -> bool:
     """Whether this word of a command line asks for help."""
-    return word.startswith("-") and word.lstrip("-") in ("help", "helpfull", "helpshort", "h")
+    return word.startswith("-") and word.lstrip("-") in (*_HELP, *_WHOLE_HELP)
+
+
+def is_whole(words: list[str]) -> bool:
+    """Whether one of these words, which ask for help, asks for all that there is to say."""
+    return any(word.lstrip("-") in _WHOLE_HELP for word in words)
 
 
 def help_text() -> str:
@@ -45,7 +54,7 @@ def run(
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
             if parse is flags.FLAGS and any(is_help(word) for word in argv[1:]):
-                print(help_text())
+                print(help_text(), flush=True)
                 sys.exit(0)
             left = parse(argv)
             if len(left) > 1:
@@ -53,8 +62,12 @@ def run(
                     f"stray word on the command line: {left[1]!r}; flags look like --name=value"
                 )
             return left
+        except flags.IllegalFlagValueError as error:
+            fail(_in_words(error))
         except (flags.Error, InputError) as error:
             fail(error)
+        except BrokenPipeError:  # of help that went to `head`
+            os._exit(1)
 
     def main_or_exit(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
@@ -65,12 +78,43 @@ def run(
             code = main(argv) or 0
         except InputError as error:
             fail(error)
+        except KeyboardInterrupt:
+            leave(130)
+        except OSError as error:  # a full disk, a folder that went away
+            print(f"failed: {error}", file=sys.stderr, flush=True)
+            leave(1)
         if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+            _tell_others(code)
             return code  # the processes of a job leave together
         leave(code)
 
     app.run(main_or_exit, flags_parser=parse_or_exit)
     sys.exit(0)
+
+
+def check_folder(workdir: str) -> None:
+    """Refuses a folder that cannot be made or written to, before anything is read.
+
+    Raises:
+        InputError: it would lie in a file, or where this user may not write.
+    """
+    place = os.path.abspath(workdir)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise InputError(f"--workdir={workdir}: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--workdir={workdir}: the folder {place} may not be written to")
+
+
+def _in_words(error: flags.IllegalFlagValueError) -> Exception:
+    """The error with what the flag's type accepts."""
+    match = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    if match is None or match[1] not in flags.FLAGS:
+        return error
+    kind = words.get(flags.FLAGS[match[1]].flag_type())
+    return InputError(f"--{match[1]}={match[2]}: must be {kind}") if kind else error
 
 
 def fail(error: Exception) -> NoReturn:
@@ -87,4 +131,11 @@ def leave(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    _tell_others(code)
     os._exit(code)
+
+
+def _tell_others(code: int) -> None:
+    """Says to the other processes of a job, where there is one, that this one ends."""
+    if cluster := sys.modules.get("aejax.cluster"):
+        cluster.ends(code)

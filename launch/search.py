@@ -30,13 +30,30 @@ flags.DEFINE_string("workdir", None, "The search's folder. Default: runs/PRESET.
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
-SEARCH = Program(Search, "aejax.search.Search", check_search, "search_plant", "launch.search")
+SEARCH = Program(
+    Search,
+    "aejax.search.Search",
+    check_search,
+    "search_plant",
+    "launch.search",
+    (
+        "run.data.source",
+        "method",
+        "run.duration",
+        "supernet.duration",
+        "run.batch_size",
+        "price",
+        "seeds",
+        "run.seed",
+    ),
+)
 
 
 def main(argv: list[str]) -> int | None:
     """Searches as the flags say; returns the exit code."""
     del argv
     settings, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    program.check_folder(workdir)
     from aejax import cluster
 
     cluster.before_backend(settings.run.deterministic, settings.run.compilation_cache)

@@ -44,53 +44,65 @@ flags.DEFINE_bool(
     False,
     "Go on though the rows are not those that the run began with; its statistics stay.",
 )
+flags.DEFINE_float("connect_seconds", 60, "How long the processes wait for one another at start.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 
 
 def main(argv: list[str]) -> int | None:
     """Trains the run that the flags describe; returns the exit code."""
     del argv
-    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    given = flags.FLAGS
+    config, workdir = given.config, given.workdir
+    if not given.dry_run:
+        program.check_folder(workdir)
     from aejax import cluster
 
     cluster.before_backend(config.deterministic, config.compilation_cache)
-    cluster.connect(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
+    try:
+        cluster.connect(
+            given.coordinator, given.processes, given.process, workdir, given.connect_seconds
+        )
+    except cluster.NotJoined as error:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        program.leave(1)
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
     from aejax.pretrain.run import train
     from aejax.train.loop import NotFinite
 
-    if flags.FLAGS.dry_run:
-        from aejax.train.dry_run import report
-
-        print(report(config, flags.FLAGS.download))
-        return None
     try:
+        if given.dry_run:
+            from aejax.train.dry_run import report
+
+            print(report(config, given.download))
+            return None
         outcome = train(
             config,
             workdir,
             stop=stop,
             started=_STARTED,
-            download=flags.FLAGS.download,
-            accept_changed_data=flags.FLAGS.accept_changed_data,
+            download=given.download,
+            accept_changed_data=given.accept_changed_data,
         )
     except (NotFinite, OSError) as error:
+        cluster.settle()
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)
     except InputError:
         raise
     except Exception:
+        cluster.settle()
         traceback.print_exc()
-        program.leave(1)
+        sys.stderr.flush()
+        os._exit(1)  # without a word to the other processes: they end too
     if not cluster.is_main():
         if outcome.status == "stopped":
-            os._exit(cluster.STOPPED)
+            program.leave(cluster.STOPPED)
         return None
     if outcome.status == "stopped":
         print(f"stopped at step {outcome.step}, saved; the same command goes on", file=sys.stderr)
-        sys.stderr.flush()
         # Not sys.exit: a compilation may still be running in a thread that cannot be stopped.
-        os._exit(cluster.STOPPED)
+        program.leave(cluster.STOPPED)
     if outcome.status == "complete":
         print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
     shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())

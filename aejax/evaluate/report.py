@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from aejax import kinds
@@ -13,13 +14,13 @@ from aejax.loading import Model
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #22272e; background: #fff;
-       max-width: 58rem; margin: 2rem auto; padding: 0 1.2rem; }
+       max-width: 58rem; margin: 2rem auto; padding: 0 1.2rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #d8dee9; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
-         border-bottom: 1px solid #e5e9f0; overflow-wrap: anywhere; }
+         border-bottom: 1px solid #e5e9f0; }
 thead th { border-bottom: 2px solid #d8dee9; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
                        white-space: nowrap; }
@@ -29,7 +30,22 @@ figure { margin: 1.4rem 0; }
 figure img { max-width: 100%; height: auto; border: 1px solid #e5e9f0; }
 figcaption, .notes, .quiet { color: #4c566a; font-size: .9rem; }
 pre { background: #f4f6f9; padding: .7rem .9rem; overflow-x: auto; font-size: .85rem;
-      white-space: pre-wrap; overflow-wrap: anywhere; }
+      white-space: pre-wrap; }
+.wide { overflow-x: auto; }
+@media (max-width: 40rem) {
+  body { margin: 1rem auto; padding: 0 .9rem; }
+  figure, ul.notes { margin-left: 0; }
+  ul.notes { padding-left: 1.2rem; }
+  table, tbody, tr, th, td { display: block; }
+  thead { display: none; }
+  tr { padding: .4rem 0; border-bottom: 1px solid #e5e9f0; }
+  th, td { padding: 0; border: 0; }
+  td.name, th.name, td.number { white-space: normal; text-align: left; }
+  td[data-label]::before { content: attr(data-label) ": "; color: #4c566a; font-weight: 400; }
+  table.numbers td { display: inline-block; margin-right: .6rem; }
+  table.numbers td.name:first-child { font-weight: 600; }
+  table.numbers td.meaning { display: block; margin: 0; }
+}
 """.strip()
 
 
@@ -73,12 +89,40 @@ def page(about: About, records: list[dict[str, Any]], results: dict[str, Result]
         ),
         _settings(about.model),
     ]
-    body = "\n".join(part for part in parts if part)
+    return document(title, [part for part in parts if part])
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts of HTML, for wide screens and narrow ones."""
+    body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_text(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
         f"{body}\n</body>\n</html>\n"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
+    """A table of text; on a narrow screen each row is a list of "column: value".
+
+    Args:
+        head: names of the columns.
+        rows: their cells.
+        numbers: how many columns, the last ones, are numbers.
+    """
+    kind = ['class="number" ' if len(head) - k <= numbers else "" for k in range(len(head))]
+    names = "".join(f"<th {k}>{_text(name)}</th>" for k, name in zip(kind, head, strict=True))
+    lines = []
+    for row in rows:
+        cells = [
+            f'<td {k}data-label="{_text(name)}">{_text(cell)}</td>'
+            for k, name, cell in zip(kind, head, row, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="wide"><table><thead><tr>{names}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
@@ -124,7 +168,7 @@ def _task(name: str, result: Result) -> str:
     rows = [
         f'<tr{" class=main" if number.main else ""}><td class="name">{_text(key)}</td>'
         f'<td class="number">{_text(shown(number.value))}</td><td class="name">'
-        f"{_text(number.unit)}</td><td>{_text(number.meaning)}</td></tr>"
+        f'{_text(number.unit)}</td><td class="meaning">{_text(number.meaning)}</td></tr>'
         for key, number in result.numbers.items()
     ]
     notes = "".join(f"<li>{_text(note)}</li>" for note in result.notes)
@@ -134,7 +178,7 @@ def _task(name: str, result: Result) -> str:
     )
     listed = f'<ul class="notes">{notes}{files}</ul>' if notes or files else ""
     return (
-        f"<h2>Task: {_text(name)}</h2>\n<table><thead><tr><th>number</th>"
+        f'<h2>Task: {_text(name)}</h2>\n<table class="numbers"><thead><tr><th>number</th>'
         '<th class="number">value</th><th>unit</th><th>meaning</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>\n"
         + "\n".join(picture(figure) for figure in result.figures)
@@ -166,17 +210,14 @@ def _history(records: list[dict[str, Any]], results: dict[str, Result]) -> str:
         for name, number in result.numbers.items()
         if number.main
     ]
-    head = "".join(f'<th class="number">{_text(name)}</th>' for _, name in columns)
-    rows = []
-    for one in sorted(alike, key=lambda one: one["step"]):
-        cells = "".join(f'<td class="number">{_cell(one, *column)}</td>' for column in columns)
-        rows.append(f"<tr><td>{one['step']}</td><td>{_text(one['parameters'])}</td>{cells}</tr>")
-    return (
-        "<h2>Checkpoints so far</h2>\n<table><thead><tr><th>step</th><th>parameters</th>"
-        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+    head = ["step", "parameters", *(name for _, name in columns)]
+    rows = [
+        [str(one["step"]), one["parameters"], *(_cell(one, *column) for column in columns)]
+        for one in sorted(alike, key=lambda one: one["step"])
+    ]
+    return f"<h2>Checkpoints so far</h2>\n{table(head, rows, len(columns))}"
 
 
 def _cell(record: dict[str, Any], task: str, name: str) -> str:
     numbers = record["tasks"].get(task, {})
-    return _text(shown(numbers[name])) if name in numbers else ""
+    return shown(numbers[name]) if name in numbers else ""

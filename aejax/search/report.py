@@ -3,14 +3,13 @@
 import html
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from aejax import files, kinds
 from aejax.evaluate import plots
-from aejax.evaluate.report import STYLE, picture
+from aejax.evaluate import report as pages
 from aejax.evaluate.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
 from aejax.search import comparing
@@ -100,21 +99,16 @@ def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:
     title = f"Search in {os.path.basename(os.path.normpath(workdir))}"
     body = [f"<h1>{_text(title)}</h1>"]
     body += [f"<p>{_text(note)}.</p>" for note in notes(found)]
-    body += ["<h2>Layouts</h2>", _html(table(found))]
+    head, *rows = table(found)
+    body += ["<h2>Layouts</h2>", pages.table(head, rows)]
     for figure in figures(workdir, settings, found):
-        body.append(picture(figure))
+        body.append(pages.picture(figure))
     shown = json.dumps(kinds.to_dict(settings), indent=1)
     body.append(
         f"<h2>Settings</h2><details><summary>All</summary><pre>{_text(shown)}</pre></details>"
     )
     path = os.path.join(workdir, REPORT)
-    files.write(
-        path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{_text(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n",
-    )
+    files.write(path, pages.document(title, body))
     return path
 
 
@@ -171,15 +165,6 @@ def _weights(workdir: str, settings: Search) -> list[Figure]:
     shown = dict(list(series.items())[: plots.MOST_COLOURS])
     png = plots.lines_png(shown, ("step", "weight of attention"))
     return [Figure("weights", png, "The supernet's weight of attention in each slot.")]
-
-
-def _html(rows: Sequence[Sequence[str]]) -> str:
-    head, *rest = rows
-    cells = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rest
-    )
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def _text(value: object) -> str:

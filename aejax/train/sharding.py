@@ -37,7 +37,8 @@ def mesh(config: Config, devices: Devices) -> Mesh:
     if count % known or (-1 not in sizes and known != count):
         raise InputError(
             f"config.mesh={tuple(sizes)} ({', '.join(AXES)}) asks for"
-            f" {'a multiple of ' if -1 in sizes else ''}{known} devices; there are {count}"
+            f" {'a multiple of ' if -1 in sizes else ''}{known} devices; there are {count}."
+            " config.mesh may change when a run goes on; config.mesh.data=-1 takes what is left"
         )
     sizes = [count // known if size == -1 else size for size in sizes]
     pieces = sizes[0] * sizes[1] * config.micro_batches

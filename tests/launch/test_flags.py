@@ -167,6 +167,20 @@ def test_one_setting_changes_and_nothing_else(parse, words, name, value):
             "--config.modle.latent_dim: no such setting; did you mean model.latent_dim?",
         ),
         (["--noconfig.tensorbord"], "no such setting; did you mean tensorboard?"),
+        (["--latent_dim=8"], "--latent_dim: no such flag; did you mean --config.model.latent_dim?"),
+        (["--latent_dim", "8"], "did you mean --config.model.latent_dim?"),
+        (["--model.latent_dim=8"], "did you mean --config.model.latent_dim?"),
+        (["--notensorboard"], "did you mean --config.tensorboard?"),
+        (
+            ["--every=5"],
+            "did you mean --config.evaluation.every or --config.checkpoint.every?",
+        ),
+        (["--config.every=5"], "did you mean evaluation.every or checkpoint.every?"),
+        (
+            ["--k=3"],
+            "--config.model.bottleneck.k with --config.model.bottleneck=k_sparse?",
+        ),
+        (["--nothing_like_it=3"], "no such flag; --help=all shows"),
         (["--config.data=digits"], "--config.data: no such setting"),
         (
             ["--config=dens"],

@@ -31,6 +31,7 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--config=dense"], "--config=dense: get_config() must return an aejax.search.Search"),
         (["--config=serch_par"], "no such preset"),
         (["--config.marginn=1"], "--config.marginn: no such setting; did you mean margin?"),
+        (["--latent_dim=8"], "no such flag; did you mean --config.run.model.latent_dim?"),
         (["--config.price=gold"], "config.price=gold: must be attention or latency"),
         (["--config.run.batch_size=0"], "config.run.batch_size=0: must be at least 1"),
         (["--config.supernet.share=2"], "config.supernet.share=2.0: must be above 0"),
@@ -44,9 +45,13 @@ def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):
 
 
 def test_help_and_list_teach(tmp_path):
-    code, out, _ = program("--help", where=tmp_path)
+    code, out, _ = program("--help=all", where=tmp_path)
     assert code == 0 and "python -m launch.search" in out
     assert "supernet.cost_weight=" in out and "run.model.coder.width=" in out
+    code, out, _ = program("--help", where=tmp_path)
+    shown = [line.split()[0].partition("=")[0] for line in out.splitlines()[3:13]]
+    assert code == 0 and shown[:3] == ["--config", "--workdir", "--config.run.data.source"]
+    assert all(name.startswith("--config.") for name in shown[2:])
     code, out, _ = program("--list", where=tmp_path)
     assert code == 0 and {line.split()[0] for line in out.splitlines()} == {
         name for name in PRESETS if name.startswith("search_")

@@ -12,7 +12,7 @@ from aejax.config import Config, put
 from aejax.models.bottlenecks import KSparse
 from aejax.train.optimizer import Adadelta
 from configs import dense
-from launch import flags
+from launch import flags, helping
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,11 +45,11 @@ def meanings(text: str, config: Config) -> dict[str, str]:
 
 def test_the_help_gives_every_setting_of_every_kind_its_meaning():
     for config in every_kind():
-        for name, meaning in meanings(flags.help_text(config), config).items():
+        for name, meaning in meanings(helping.whole_help_text(config), config).items():
             assert len(meaning) > 5, name
         for name, _, field in kinds.leaves(config):
             for kind in kinds.kinds_of(field) or {}:
-                assert kind in meanings(flags.help_text(config), config)[name]
+                assert kind in meanings(helping.whole_help_text(config), config)[name]
 
 
 def program(*words: str, where: Path) -> tuple[int, str, str]:
@@ -73,6 +73,9 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--config.seed=x"], "--config.seed=x: must be a whole number"),
         (["--config.model.coder.hidden=a,b"], "must be a whole number"),
         (["--config.duration=soon"], "config.duration='soon': not a duration"),
+        (["--processes=two"], "--processes=two: must be a whole number"),
+        (["--connect_seconds=soon"], "--connect_seconds=soon: must be a number"),
+        ([f"--workdir={__file__}/run"], "test_train.py is no folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, words, said):
@@ -82,8 +85,22 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, word
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_begins_with_ten_settings(capsys):
+    with pytest.raises(SystemExit):
+        flags.parse(["train", "--help", "--config=linear", "--config.optimizer=sgd"])
+    head, *shown = capsys.readouterr().out.splitlines()[2:13]
+    assert "--help=all" in head
+    assert [line.split()[0].partition("=")[0] for line in shown] == [
+        "--config",
+        "--workdir",
+        *(f"--config.{name}" for name in flags.TRAIN.first),
+    ]
+    assert all(len(line.partition("=")[2].split()) > 2 for line in shown)
+    assert "=linear " in shown[0] and any("config.optimizer=sgd " in line for line in shown)
+
+
 def test_help_shows_flags_and_settings_and_exits_with_0(tmp_path):
-    words = ("--help", "--config.optimizer=adadelta", "--config.model.bottleneck", "k_sparse")
+    words = ("--help=all", "--config.optimizer=adadelta", "--config.model.bottleneck", "k_sparse")
     code, out, err = program(*words, where=tmp_path)
     assert (code, err) == (0, "")
     for text in ("python -m launch.train --list", "--workdir ", "--dry_run ", "--download "):

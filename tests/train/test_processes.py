@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from aejax import folder
 from aejax.data import order
 from aejax.data.feed import Resident
 from aejax.data.sources import open_source
@@ -34,12 +35,16 @@ FLAGS = (
 GLOO = {"Gloo", "Rank", "is", "connected", "to", "peer", "ranks", "Expected", "number", "of"}
 
 
-def pair(workdir: Path, *flags: str):
-    """Starts two processes of two devices each."""
+def job_of_two() -> tuple[str, str]:
+    """The flags of a job at a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = (f"--coordinator=127.0.0.1:{port}", "--processes=2")
+        return f"--coordinator=127.0.0.1:{free.getsockname()[1]}", "--processes=2"
+
+
+def pair(workdir: Path, *flags: str):
+    """Starts two processes of two devices each."""
+    job = job_of_two()
     return [
         start(workdir, *FLAGS, *flags, *job, f"--process={number}", devices=2)
         for number in range(2)
@@ -100,6 +105,32 @@ def test_bad_addresses_are_refused_at_once(tmp_path):
         assert code == 2 and message in err and err.count("\n") == 1
     assert time.monotonic() - asked < 30
     assert not (tmp_path / "none").exists()
+
+
+def test_a_process_that_waits_in_vain_says_for_whom(tmp_path):
+    code, out, err = run(tmp_path / "none", *job_of_two(), "--connect_seconds=0.5")
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert err.startswith("failed: process 1 of 2 did not come to 127.0.0.1:")
+
+
+def test_where_a_process_is_killed_the_other_ends_with_one_sentence(tmp_path):
+    first, second = pair(
+        tmp_path,
+        "--config.duration=100000000",
+        "--config.evaluation.every=",
+        "--config.log_every=1",
+    )
+    metrics = Path(folder.path(str(tmp_path), "metrics.jsonl"))
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second.kill()
+    killed = time.monotonic()
+    _, err = first.communicate(timeout=60)
+    assert time.monotonic() - killed < 10
+    assert first.returncode == 1
+    assert err.splitlines()[-1] == "process 1 is gone; start all again"
+    second.communicate()
 
 
 class Counting:
