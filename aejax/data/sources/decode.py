@@ -146,11 +146,14 @@ def _sized(image: Any, size: tuple[int, int], fit: str) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        # By a file: by a name Pillow maps a TIFF's pixels, and scrambles those that it turns.
+        with open(path, "rb") as file, Image.open(file) as image:
             yield image
+    except UnidentifiedImageError:
+        raise UnreadableError(f"picture {path} cannot be read: it is no picture") from None
     except Exception as error:  # Pillow's formats raise errors of many kinds on damaged files
         reason = " ".join(str(error).split())
         raise UnreadableError(
