@@ -11,6 +11,7 @@ from typing import Any
 from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config
 from aejax.data.sources.base import Spec
+from aejax.data.sources.places import Place, place
 from aejax.errors import InputError
 
 FORMAT = 1
@@ -25,12 +26,23 @@ class Run:
         spec: of the raw rows that it was trained on.
         statistics: of the training split, for `data.prepare`.
         rows: of the training split.
+        base: the folder from which relative paths of its data go; "" where it is not known.
     """
 
     config: Config
     spec: Spec
     statistics: dict[str, Any]
     rows: int
+    base: str = ""
+
+    def place(self) -> Place:
+        """Where the run's data lie, seen from where it was started, or else from here.
+
+        Raises:
+            InputError: in neither place.
+        """
+        data = self.config.data
+        return place(data.source, data.folder, (self.base, os.getcwd()))
 
 
 def path(workdir: str, *names: str) -> str:
@@ -71,6 +83,7 @@ def write(workdir: str, run: Run) -> None:
         "data": {
             **dataclasses.asdict(run.spec),
             "rows": run.rows,
+            "base": run.base,
             "statistics": run.statistics,
         },
     }
@@ -97,7 +110,9 @@ def read(workdir: str, model: Any = None) -> Run:
             )
         settings, rows = data["config"], dict(data["data"])
         statistics, count = rows.pop("statistics"), rows.pop("rows")
-        spec = Spec(**{**rows, "shape": tuple(rows["shape"])})
+        base = rows.pop("base", "")  # older files do not have it, nor classes
+        shape, classes = tuple(rows.pop("shape")), tuple(rows.pop("classes", ()))
+        spec = Spec(shape=shape, classes=classes, **rows)
     except FileNotFoundError:
         raise InputError(f"--workdir={workdir}: holds no run (no {name})") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -110,7 +125,16 @@ def read(workdir: str, model: Any = None) -> Run:
         raise InputError(f"{name}: {error}") from None
     if model is not None:
         config.model = model
-    return Run(config, spec, statistics, count)
+    return Run(config, spec, statistics, count, base)
+
+
+def base(workdir: str) -> str:
+    """The folder from which a run's relative paths of data go; "" where none is known."""
+    try:
+        with open(path(workdir, "config.json")) as file:
+            return str(json.load(file)["data"].get("base", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""  # whoever needs the rest of it says what is wrong
 
 
 def differences(old: Config, new: Config) -> list[str]:

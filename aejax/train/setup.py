@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,9 @@ from aejax import folder
 from aejax.config import Config, check, profile_window, steps_of
 from aejax.data import feed, prepare
 from aejax.data.prepare import Preparation
-from aejax.data.sources import open_source
+from aejax.data.sources import open_several
 from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.places import place
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
@@ -50,6 +52,7 @@ class Setup:
         profile: first and last step of the profiler's trace, or None.
         given: makes the parameters, by name, that the run begins with in place of fresh ones.
         beside: arrays that the objective knows and that are no part of the state, or None.
+        base: the folder from which relative paths of its data go.
     """
 
     config: Config
@@ -67,11 +70,13 @@ class Setup:
     profile: tuple[int, int] | None
     given: Callable[[], dict[str, np.ndarray]] | None = None
     beside: Any = None
+    base: str = ""
 
     def run(self) -> folder.Run:
         """What the run's config.json holds."""
         prepared = self.preparation
-        return folder.Run(self.config, prepared.spec, prepared.statistics, len(self.train))
+        rows = len(self.train)
+        return folder.Run(self.config, prepared.spec, prepared.statistics, rows, self.base)
 
     @functools.cached_property
     def replicated(self) -> jax.sharding.Sharding:
@@ -172,7 +177,7 @@ def setup(
     """
     check(config)
     mesh = sharding.mesh(config, devices or jax.devices())
-    train, test = sources or open_sources(config, download)
+    train, test, base = (*sources, "") if sources else open_sources(config, workdir, download)
     if train.spec != test.spec:
         raise InputError(
             f"config.data.test={config.data.test}: its rows are {test.spec}, those of"
@@ -236,6 +241,7 @@ def setup(
         every,
         profile_window(config),
         beside=beside,
+        base=base,
     )
 
 
@@ -293,11 +299,22 @@ def is_streaming(config: Config, source: Source) -> bool:
     return size > config.data.resident_mib * 2**20
 
 
-def open_sources(config: Config, download: bool = False) -> tuple[Source, Source]:
-    """The training and the test split that the settings name."""
+def open_sources(
+    config: Config, workdir: str | None = None, download: bool = False
+) -> tuple[Source, Source, str]:
+    """The training and the test split that the settings name, and where their path goes from.
+
+    Args:
+        config: the run's settings.
+        workdir: a folder that may hold the run already: relative paths go from where it was
+            started, or else from the working folder.
+        download: whether TFDS may download what is missing.
+    """
     data = config.data
-    train = open_source(data.source, data.train, folder=data.folder, download=download)
-    return train, open_source(data.source, data.test, folder=data.folder, download=download)
+    bases = (folder.base(workdir) if workdir else "", os.getcwd())
+    source, where, base = place(data.source, data.folder, bases)
+    train, test = open_several(source, (data.train, data.test), where, download)
+    return train, test, base
 
 
 def abstract_batch(config: Config, spec: Spec) -> Batch:

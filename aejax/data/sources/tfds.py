@@ -230,7 +230,10 @@ def _opened(path: str) -> tuple[Any, str, Spec]:
     kept = metadata.get(MAXIMUM)
     if isinstance(kept, int | float) and maximum is not None:
         maximum = float(kept)
-    return builder, key, Spec(tuple(shape), str(dtype), maximum, _is_label(features.get("label")))
+    label = features.get("label")
+    classes = tuple(getattr(label, "names", None) or ())  # of TFDS's ClassLabel
+    spec = Spec(tuple(shape), str(dtype), maximum, _is_label(label), classes=classes)
+    return builder, key, spec
 
 
 def _row_key(features: dict[str, Any], path: str) -> str:
