@@ -177,7 +177,9 @@ def setup(
     """
     check(config)
     mesh = sharding.mesh(config, devices or jax.devices())
-    train, test, base = (*sources, "") if sources else open_sources(config, workdir, download)
+    train, test, base = (
+        (*sources, _started(workdir)) if sources else open_sources(config, workdir, download)
+    )
     if train.spec != test.spec:
         raise InputError(
             f"config.data.test={config.data.test}: its rows are {test.spec}, those of"
@@ -311,10 +313,14 @@ def open_sources(
         download: whether TFDS may download what is missing.
     """
     data = config.data
-    bases = (folder.base(workdir) if workdir else "", os.getcwd())
-    source, where, base = place(data.source, data.folder, bases)
+    source, where, base = place(data.source, data.folder, (_started(workdir), os.getcwd()))
     train, test = open_several(source, (data.train, data.test), where, download)
     return train, test, base
+
+
+def _started(workdir: str | None) -> str:
+    """The folder in which the run was started first."""
+    return (folder.base(workdir) if workdir else "") or os.getcwd()
 
 
 def abstract_batch(config: Config, spec: Spec) -> Batch:

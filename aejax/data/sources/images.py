@@ -19,10 +19,7 @@ from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
-FORM = (
-    "images:FOLDER or images:FOLDER?size=64&fit=crop&mode=rgb&broken=skip (size=WIDTHxHEIGHT; fit"
-    f" {'|'.join(decode.FITS)}; mode {'|'.join(decode.MODES)})"
-)
+FORM = "images:FOLDER or images:FOLDER?size=64&fit=crop&mode=rgb&broken=skip"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OPTIONS = {
     "size": "",
@@ -177,8 +174,14 @@ def _readable(files: Files, skip: bool, given: str) -> tuple[Files, list[Header]
         raise InputError(f"{found[broken[0]]} ({count}); accepted: whole files{more}")
     named = ", ".join(files.names[row] for row in broken[:_NAMED])
     more = ", ..." if len(broken) > _NAMED else ""
-    print(f"images:{given}: {count} and are left out: {named}{more}", file=sys.stderr, flush=True)
+    _tell(f"images:{given}: {count} and are left out: {named}{more}")
     return files.only(good), headers
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    """Prints a line, once: the same folder is opened for training, evaluation and figures."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _common_mode(files: Files, headers: Sequence[Header]) -> str:
