@@ -65,13 +65,14 @@ def header(path: str, decode: bool = False) -> Header:
         InputError: numbers of 32 bits.
     """
     with _opened(path) as image:
-        if decode or not _ends(path, image):
-            image.load()
         width, height = image.size
         # Of a TIFF Pillow gives the size after turning.
         if image.format != "TIFF" and _orientation(image) in _SIDEWAYS:
             width, height = height, width
         mode = image.mode
+        if decode or not _ends(path, image):
+            image.draft(None, (1, 1))  # of a JPEG all is read, but an eighth of it is computed
+            image.load()
     if mode in _NUMBERS:
         raise InputError(
             f"{path} has numbers of 32 bits (mode {mode}); accepted: pictures of 8 bits a channel,"
