@@ -1,7 +1,9 @@
 """Files by atomic rename: a reader sees the old one or the whole new one."""
 
 import contextlib
+import glob
 import os
+import socket
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -10,9 +12,15 @@ import numpy as np
 
 @contextlib.contextmanager
 def atomic(name: str) -> Iterator[BinaryIO]:
-    """A file to write to, which gets its name once it is whole, and is removed if it never is."""
+    """A file to write to, which gets its name once it is whole, and is removed if it never is.
+
+    What processes that were killed left of earlier tries is removed as well.
+    """
     os.makedirs(os.path.dirname(os.path.abspath(name)), exist_ok=True)
-    temporary = f"{name}.{os.getpid()}.tmp"
+    for left in abandoned(name, ".tmp"):
+        with contextlib.suppress(OSError):
+            os.remove(left)
+    temporary = owned(name, ".tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -23,6 +31,32 @@ def atomic(name: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def owned(name: str, suffix: str = "") -> str:
+    """A temporary name beside `name` that tells which process of which host it belongs to."""
+    return f"{name}.{socket.gethostname()}.{os.getpid()}{suffix}"
+
+
+def abandoned(name: str, suffix: str = "") -> list[str]:
+    """What stands under names that `owned` gave to processes of this host which live no more."""
+    found = []
+    for path in glob.glob(f"{glob.escape(name)}.*{suffix}"):
+        owner = path[len(name) + 1 : len(path) - len(suffix)]
+        host, _, process = owner.rpartition(".")
+        if host == socket.gethostname() and process.isdecimal() and not _lives(int(process)):
+            found.append(path)
+    return found
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def write(name: str, content: str | bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config
 from aejax.data.sources.base import Spec
+from aejax.data.sources.places import Place, place
 from aejax.errors import InputError
 
 FORMAT = 1
@@ -27,6 +28,7 @@ class Run:
         rows: of the training split.
         fingerprints: {"train": of the training split, "test": of the test split}
             (`aejax.data.fingerprint`); empty where the run was begun by a version without them.
+        base: the folder from which relative paths of its data go; "" where it is not known.
     """
 
     config: Config
@@ -34,6 +36,16 @@ class Run:
     statistics: dict[str, Any]
     rows: int
     fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
+    base: str = ""
+
+    def place(self) -> Place:
+        """Where the run's data lie, seen from where it was started, or else from here.
+
+        Raises:
+            InputError: in neither place.
+        """
+        data = self.config.data
+        return place(data.source, data.folder, (self.base, os.getcwd()))
 
 
 def path(workdir: str, *names: str) -> str:
@@ -74,6 +86,7 @@ def write(workdir: str, run: Run) -> None:
         "data": {
             **dataclasses.asdict(run.spec),
             "rows": run.rows,
+            "base": run.base,
             "statistics": run.statistics,
             "fingerprints": run.fingerprints,
         },
@@ -96,8 +109,10 @@ def read(workdir: str, model: Any = None) -> Run:
     try:
         settings, rows = data["config"], dict(data["data"])
         statistics, count = rows.pop("statistics"), rows.pop("rows")
-        fingerprints = dict(rows.pop("fingerprints", {}))
-        spec = Spec(**{**rows, "shape": tuple(rows["shape"])})
+        fingerprints = dict(rows.pop("fingerprints", {}))  # older files do not have these three
+        base = rows.pop("base", "")
+        shape, classes = tuple(rows.pop("shape")), tuple(rows.pop("classes", ()))
+        spec = Spec(shape=shape, classes=classes, **rows)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     try:
@@ -108,7 +123,7 @@ def read(workdir: str, model: Any = None) -> Run:
         raise InputError(f"{name}: {error}") from None
     if model is not None:
         config.model = model
-    return Run(config, spec, statistics, count, fingerprints)
+    return Run(config, spec, statistics, count, fingerprints, base)
 
 
 def _load(workdir: str) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
     python -m launch.encode --workdir=runs/dense --source=images:FOLDER --out=codes.npz
 
-Rows must have the shape and type of those that the run was trained on. The file holds z [rows,
-latent], reconstruction [rows, ...], error [rows] (mean squared error of each row), index [rows]
-(the row's number in its source; pictures are in the order of their paths) and label [rows] where
-the source has labels. Reconstructions and errors are in [0, 1] where the run scales its data.
+Rows must have the shape and type of those that the run was trained on. A source of the same kind as
+the run's has its options (as ?size=64&fit=crop) where it does not give its own, so that pictures of
+any size will do; pictures become greyscale or RGB as the run's are.
+
+The file holds z [rows, latent], reconstruction [rows, ...], error [rows] (mean squared error of
+each row), index [rows] (the row's number in its source; pictures are in the order of their paths),
+file [rows] (pictures and recordings: their paths below the folder), label [rows] where the source
+has labels, and classes (their names). Reconstructions and errors are in [0, 1] where the run scales
+its data. Rows that give no finite code have NaN, and are told of.
 """
 
 import os
@@ -22,6 +27,8 @@ flags.DEFINE_string("split", "", "Their split; empty: all, or the test split of 
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_string("out", "", "The file to write, such as codes.npz.")
 flags.DEFINE_bool("overwrite", False, "Replace the file if it exists.")
+
+_NAMED = 5
 
 
 def main(argv: list[str]) -> None:
@@ -41,11 +48,17 @@ def main(argv: list[str]) -> None:
     step = int(given.step) if given.step.isdecimal() else given.step
     model = load(given.workdir, step)
     kind = "share of wrong symbols" if are_symbols(model) else "mean squared error"
-    error = encode(fitted(model, rows.source.spec), rows.source, given.out)
+    encoded = encode(fitted(model, rows.source.spec), rows.source, given.out)
     print(
         f"{len(rows.source)} rows of {rows.name}, split {rows.split}, with step {model.step}"
-        f" ({'EMA' if model.averaged else 'no EMA'}): {kind} {error:.5g}; {given.out}"
+        f" ({'EMA' if model.averaged else 'no EMA'}): {kind} {encoded.error:.5g}; {given.out}"
     )
+    if count := len(encoded.lost):
+        named = (encoded.names or list(map(str, encoded.lost)))[:_NAMED]
+        print(
+            f"{count} of {len(rows.source)} rows gave no finite code and have NaN:"
+            f" {'row ' * (encoded.names is None)}{', '.join(named)}{', ...' * (count > _NAMED)}"
+        )
 
 
 def _check_out(out: str, overwrite: bool) -> None:

@@ -6,6 +6,9 @@
     python -m launch.evaluate --workdir=runs/dense --source=images:pictures
     python -m launch.evaluate --workdir=runs/variational --tasks=likelihood --split=test[:1000]
 
+Rows of another --source have the options of the run's own source where they are of the same kind
+and do not give them, so that pictures of any size will do.
+
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
 what the codes look like); pca (a linear model beside the principal components); likelihood (log
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of

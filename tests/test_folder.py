@@ -94,6 +94,23 @@ def test_a_damaged_config_json_is_refused_with_its_path(tmp_path, change, said):
     assert text.startswith(str(tmp_path / "config.json")) and said in text
 
 
+def test_a_config_json_of_before_classes_and_bases_is_read(tmp_path):
+    def older(data):
+        del data["data"]["classes"], data["data"]["base"]
+        return data
+
+    run = folder.read(written(tmp_path, older))
+    assert (run.spec, run.spec.classes, run.base) == (SPEC, (), "")
+
+
+def test_the_names_of_classes_are_kept_and_are_no_difference(tmp_path):
+    run = run_of(Config())
+    run = dataclasses.replace(run, spec=dataclasses.replace(SPEC, classes=("cats", "dögs")))
+    folder.write(str(tmp_path), run)
+    assert folder.read(str(tmp_path)).spec.classes == ("cats", "dögs")
+    assert run.spec == SPEC
+
+
 def test_settings_that_are_no_object_are_refused_where_the_model_is_given_too(tmp_path):
     workdir = written(tmp_path, lambda data: {**data, "config": [1]})
     assert "config.json" in message(folder.read, workdir, model=Autoencoder())

@@ -23,6 +23,8 @@ from aejax.data.sources.base import Rows, Source
 # A block is kept under this; two are on the devices at a time, and one is being read.
 _BLOCK_BYTES = 8 * 2**20
 _MOST_STEPS = 256
+# What is read ahead on the host is kept under this.
+_AHEAD_BYTES = 2**30
 
 
 @dataclasses.dataclass
@@ -62,6 +64,14 @@ class Streaming:
         fit = _BLOCK_BYTES // (row * self.shape[0] * self.shape[1])
         return max(1, min(fit, _MOST_STEPS, self.steps))
 
+    @property
+    def reading(self) -> tuple[int, int]:
+        """Threads that read, and steps that are read ahead: of large rows fewer, to save memory."""
+        row = self.elements * np.dtype(self.source.spec.dtype).itemsize
+        step = row * self.shape[0] * (self.last_row - self.first_row)
+        fit = max(2, _AHEAD_BYTES // step)
+        return min(self.threads, fit), min(max(self.threads, self.capacity), fit)
+
     def _own_rows(self) -> tuple[int, int]:
         """First and one past the last row of each micro-batch that this process's devices see."""
         places = self.sharding.addressable_devices_indices_map((1, *self.shape))
@@ -84,9 +94,8 @@ class Streaming:
         import grain  # a tenth of a second, which a run with resident data does not need
 
         dataset = grain.MapDataset.range(step, self.steps).map(self._read)
-        options = grain.ReadOptions(
-            num_threads=self.threads, prefetch_buffer_size=max(self.threads, self.capacity)
-        )
+        threads, ahead = self.reading
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         self._reader = iter(dataset.to_iter_dataset(options))
         self._coming = self._pool.submit(self._build, step)
 

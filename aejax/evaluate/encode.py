@@ -1,5 +1,6 @@
 """Runs a checkpoint over rows and keeps codes, reconstructions and errors in one .npz file."""
 
+import dataclasses
 import zipfile
 from typing import Any
 
@@ -7,17 +8,34 @@ import jax
 import numpy as np
 
 from aejax import files
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, names
+from aejax.errors import InputError
 from aejax.evaluate.result import need
 from aejax.evaluate.rows import real_elements, stream
 from aejax.evaluate.symbols import are_symbols
 from aejax.loading import Model
 
 
-def encode(model: Model, source: Source, out: str) -> float:
-    """Writes z, reconstruction, error, index and, where there are any, label and length.
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """What `encode` says of the rows.
 
-    Reconstructions go to the file as they come, so that memory holds some rows and the codes.
+    Attributes:
+        error: mean over the rows that have a finite code.
+        lost: numbers of the rows that have none.
+        names: of the lost rows, where the source has names.
+    """
+
+    error: float
+    lost: np.ndarray
+    names: list[str] | None
+
+
+def encode(model: Model, source: Source, out: str) -> Encoded:
+    """Writes z, reconstruction, error, index and, where there are any, label, length and names.
+
+    Reconstructions go to the file as they come, so that memory holds some rows and the codes. A row
+    whose code or reconstruction is not finite has NaN in all of them.
 
     Args:
         model: `rows.fitted` to the source.
@@ -25,13 +43,12 @@ def encode(model: Model, source: Source, out: str) -> float:
         out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
             [rows, *shape] are float32, the latter in units after `preparation.undo`, as is error
             [rows], the mean squared error of each row's elements (of symbols, the share that is
-            wrong), padding left out; index [rows] is a row's number.
-
-    Returns:
-        The mean error.
+            wrong), padding left out; index [rows] is a row's number. file [rows] holds the rows'
+            names, and classes those of the labels 0, 1, ..., both as text.
 
     Raises:
-        InputError: a model without encode and decode, or rows that cannot be read.
+        InputError: a model without encode and decode, rows that cannot be read, or of which none
+            has a finite code.
     """
     need(model.module, ("encode", "decode"), "launch.encode")
     preparation = model.preparation
@@ -49,18 +66,32 @@ def encode(model: Model, source: Source, out: str) -> float:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for piece in stream(model, source, run):
-                made = piece.values["reconstruction"]
+                z, made = (
+                    np.array(piece.values[name], np.float32) for name in ("z", "reconstruction")
+                )
+                real = real_elements(piece.rows)
+                finite = np.isfinite(made.reshape(real.shape)) | (real == 0)
+                lost = ~(finite.all(axis=1) & np.isfinite(z.reshape(len(z), -1)).all(axis=1))
+                z[lost] = made[lost] = np.nan
                 member.write(np.ascontiguousarray(made, "<f4").tobytes())
                 x = piece.values["x"].astype(np.float64)
                 error = x != made if are_symbols(model) else np.square(x - made)
-                real = real_elements(piece.rows)
-                kept["error"].append(np.average(error.reshape(real.shape), axis=1, weights=real))
-                kept["z"].append(piece.values["z"])
+                error = np.average(error.reshape(real.shape), axis=1, weights=real)
+                kept["error"].append(np.where(lost, np.nan, error))
+                kept["z"].append(z)
                 for name in source.spec.numbers:
                     kept[name].append(getattr(piece.rows, name))
         arrays = {name: np.concatenate(pieces) for name, pieces in kept.items() if pieces}
+        lost = np.flatnonzero(np.isnan(arrays["error"]))
+        if len(lost) == len(source):
+            raise InputError(f"none of the {len(source)} rows gave a finite code")
         arrays["index"] = np.arange(len(source))
+        if (called := names(source, arrays["index"])) is not None:
+            arrays["file"] = np.array(called)
+        if source.spec.classes:
+            arrays["classes"] = np.array(source.spec.classes)
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    return float(arrays["error"].mean())
+    error = float(np.delete(arrays["error"], lost).mean())
+    return Encoded(error, lost, names(source, lost))

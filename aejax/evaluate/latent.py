@@ -1,5 +1,6 @@
 """Task: what codes look like. All codes as an .npz, their spread, and pictures of the plane."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,20 +34,21 @@ def task(model: Model, source: Source) -> Result:
     if label is not None:
         arrays["label"] = label
     numbers, figures, notes = describe(flat), [], []
+    classes = source.spec.classes
     size = flat.shape[1]
     if size == 1:
-        png = plots.histogram_png(flat[:, 0], label, "code")
+        png = plots.histogram_png(flat[:, 0], label, "code", classes)
         few = label is not None and len(np.unique(label)) <= plots.MOST_COLOURS
         caption = f"How many rows have which code, one number{_by(label if few else None)}."
         figures.append(Figure("latent", png, caption))
         notes.append("No PCA of the codes: they have one number.")
     if size == 2:
-        png = plots.scatter_png(flat, label, ("code 1", "code 2"))
+        png = plots.scatter_png(flat, label, ("code 1", "code 2"), classes)
         figures.append(Figure("latent", png, f"The codes, one point a row{_by(label)}."))
     if size >= 2:
         components = principal.fit([flat], 2)
         numbers |= _explained(components)
-        figures.append(_plane(components, flat, label, numbers))
+        figures.append(_plane(components, flat, label, numbers, classes))
     if label is None:
         notes.append("Nothing is coloured by class: the source has no labels.")
     return Result(numbers, figures, {CODES: arrays}, notes)
@@ -98,7 +100,11 @@ def _explained(components: Components) -> dict[str, Number]:
 
 
 def _plane(
-    components: Components, z: np.ndarray, label: np.ndarray | None, numbers: dict[str, Number]
+    components: Components,
+    z: np.ndarray,
+    label: np.ndarray | None,
+    numbers: dict[str, Number],
+    classes: Sequence[str],
 ) -> Figure:
     def percent(value: float | int | None) -> str:
         return "no variance" if value is None else f"{100 * value:.1f} % of the variance"
@@ -110,7 +116,7 @@ def _plane(
         f"The codes on their two leading principal components, which keep {percent(together)};"
         f" one point a row{_by(label)}."
     )
-    png = plots.scatter_png(components.project(z), label, axes)
+    png = plots.scatter_png(components.project(z), label, axes, classes)
     return Figure("latent_pca", png, caption)
 
 

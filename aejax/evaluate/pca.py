@@ -51,8 +51,8 @@ def task(model: Model, source: Source) -> Result:
         raise InputError(
             f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"
         )
-    data = model.run.config.data
-    train = open_source(data.source, data.train, folder=data.folder)
+    place = model.run.place()
+    train = open_source(place.source, model.run.config.data.train, folder=place.folder)
     components = principal.fit((x for x in _pieces(model, train)), code)
     angle = _largest_angle(weights.decoder.T, components.axes)
     numbers = {

@@ -1,7 +1,7 @@
 """Pictures as PNG bytes: arrays by Pillow, plots by Matplotlib's objects (no global state)."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,19 @@ def image_png(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, str]) -> bytes:
+def scatter_png(
+    points: np.ndarray,
+    label: np.ndarray | None,
+    axes: tuple[str, str],
+    classes: Sequence[str] = (),
+) -> bytes:
     """Points in the plane, coloured by class.
 
     Args:
         points: [rows, 2]; of more than 20,000, that many are drawn, evenly taken.
         label: int [rows], or None.
         axes: what to write along both axes.
+        classes: names of the labels 0, 1, ...; others are called by their numbers.
     """
     keep = np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).round().astype(int)
     # In random order, so that no class lies on top of another because of its number.
@@ -40,13 +46,14 @@ def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, s
     size = float(np.clip(6000 / len(points), 3, 26))
     style: dict[str, Any] = {"s": size, "alpha": 0.8, "linewidths": 0, "color": _GREY}
     if label is not None:
-        classes = np.unique(label)
+        numbers = np.unique(label)
         del style["color"]
-        if len(classes) <= MOST_COLOURS:
-            colours = _colours(len(classes))
-            style["c"] = [colours[i] for i in np.searchsorted(classes, label[keep])]
-            for name, colour in zip(classes, colours, strict=True):
-                plot.scatter([], [], color=[colour], s=26, label=str(name), linewidths=0)
+        if len(numbers) <= MOST_COLOURS:
+            colours = _colours(len(numbers))
+            style["c"] = [colours[i] for i in np.searchsorted(numbers, label[keep])]
+            for number, colour in zip(numbers, colours, strict=True):
+                name = class_name(int(number), classes)
+                plot.scatter([], [], color=[colour], s=26, label=name, linewidths=0)
         else:
             style |= {"c": label[keep], "cmap": "turbo"}
     drawn = plot.scatter(points[:, 0], points[:, 1], **style)
@@ -59,18 +66,26 @@ def scatter_png(points: np.ndarray, label: np.ndarray | None, axes: tuple[str, s
     return _png(figure)
 
 
-def histogram_png(values: np.ndarray, label: np.ndarray | None, axis: str) -> bytes:
+def class_name(number: int, classes: Sequence[str]) -> str:
+    """A label's name; its number where it has none."""
+    name = classes[number] if 0 <= number < len(classes) else str(number)
+    return f" {name}" if name.startswith("_") else name  # Matplotlib hides names like _this
+
+
+def histogram_png(
+    values: np.ndarray, label: np.ndarray | None, axis: str, classes: Sequence[str] = ()
+) -> bytes:
     """A histogram of values [rows]; classes are stacked where there are at most 20."""
     figure, plot = _figure()
     bins = list(np.histogram_bin_edges(values, bins=60))
-    classes = np.unique(label) if label is not None else np.zeros(0)
-    if label is not None and len(classes) <= MOST_COLOURS:
+    numbers = np.unique(label) if label is not None else np.zeros(0, np.int32)
+    if label is not None and len(numbers) <= MOST_COLOURS:
         plot.hist(
-            [values[label == name] for name in classes],
+            [values[label == number] for number in numbers],
             bins=bins,
             stacked=True,
-            color=_colours(len(classes)),
-            label=[str(name) for name in classes],
+            color=_colours(len(numbers)),
+            label=[class_name(int(number), classes) for number in numbers],
         )
     else:
         plot.hist(values, bins=bins, color=_GREY)
@@ -188,7 +203,9 @@ def _colours(count: int) -> list[Any]:
 def _legend(plot: Any, title: str = "class") -> None:
     """The names, outside of the plot."""
     if plot.get_legend_handles_labels()[0]:
-        plot.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        for text in plot.legend(title=title, frameon=False, **place).get_texts():
+            text.set_parse_math(False)  # a name with dollar signs is no formula
 
 
 def _png(figure: Any) -> bytes:

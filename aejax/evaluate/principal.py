@@ -86,7 +86,9 @@ def of_training_split(run: Run, components: int) -> Components:
     Raises:
         InputError: the training split cannot be opened.
     """
-    key = {"data": kinds.to_dict(run.config.data), "statistics": run.statistics}
+    place = run.place()
+    data = dataclasses.replace(run.config.data, source=place.source, folder=place.folder)
+    key = {"data": kinds.to_dict(data), "statistics": run.statistics}
     return _cached(json.dumps(key), components)
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from flax import nnx
 
 from aejax.data.prepare import Preparation
-from aejax.data.sources import open_splits
+from aejax.data.sources import inherited, open_splits
 from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.folder import Run
 from aejax.loading import Model
 from aejax.models.batch import real_steps
+from aejax.pictures import is_image
 
 _ROWS_AT_A_TIME = 1000
 # Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
@@ -51,7 +52,8 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
 
     Args:
         run: what config.json holds.
-        source: a source by name; "" for the run's own.
+        source: a source by name, which has the options of the run's own where it is of the same
+            kind and does not give them; "" for the run's own.
         split: by name and slice; "" for the run's test split, or all of another source.
         folder: TFDS's data folder; "" for the run's own.
 
@@ -61,8 +63,13 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     data = run.config.data
     own = not source
     setting = "data.source" if own else "--source"
-    name, split = source or data.source, split or (data.test if own else WHOLE)
-    opened = select(open_splits(name, folder or data.folder, setting=setting), split)
+    split = split or (data.test if own else WHOLE)
+    if own:
+        name, (found, place, _) = data.source, run.place()
+    else:
+        name = found = inherited(source, data.source, run.spec)
+        place = data.folder
+    opened = select(open_splits(found, folder or place, setting=setting), split)
     where = f"{setting}={name}, split {split}"
     _check(where, opened.spec, run)
     return Chosen(opened, name, split)
@@ -73,6 +80,7 @@ def _check(where: str, spec: Spec, run: Run) -> None:
     if spec.shape != wanted.shape:
         raise InputError(
             f"{where}: its rows have shape {spec.shape}; this model takes rows of {wanted.shape}"
+            f"{_resized(where, wanted)}"
         )
     if spec.dtype != wanted.dtype:
         raise InputError(f"{where}: its rows are {spec.dtype}; this model takes {wanted.dtype}")
@@ -81,6 +89,13 @@ def _check(where: str, spec: Spec, run: Run) -> None:
             f"{where}: its values go up to {spec.maximum:g}, those of the run's own data up to"
             f" {wanted.maximum:g}; accepted: the same range, since config.data.prepare.scale=False"
         )
+
+
+def _resized(where: str, wanted: Spec) -> str:
+    """What makes pictures of another size fit."""
+    if "=images:" not in where or not is_image(wanted.shape):
+        return ""
+    return f"; pictures fit with the option size={wanted.shape[1]}x{wanted.shape[0]}"
 
 
 def fitted(model: Model, spec: Spec) -> Model:

@@ -31,7 +31,8 @@ class Codes:
     @property
     def spec(self) -> Spec:
         size = self.model.run.config.model.latent_dim
-        return Spec((size,), "float32", self.maximum, self.source.spec.labelled)
+        spec = self.source.spec
+        return Spec((size,), "float32", self.maximum, spec.labelled, classes=spec.classes)
 
     def __len__(self) -> int:
         return len(self.source)

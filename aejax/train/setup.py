@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ from aejax.config import Config, check, get, profile_window, steps_of
 from aejax.data import feed, prepare
 from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
-from aejax.data.sources import ARRAYS, open_source
+from aejax.data.sources import ARRAYS, open_several
 from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.places import place
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
@@ -52,6 +54,7 @@ class Setup:
         fingerprints: of both splits, by which the folder knows its data again.
         given: makes the parameters, by name, that the run begins with in place of fresh ones.
         beside: arrays that the objective knows and that are no part of the state, or None.
+        base: the folder from which relative paths of its data go.
     """
 
     config: Config
@@ -70,11 +73,13 @@ class Setup:
     fingerprints: dict[str, str]
     given: Callable[[], dict[str, np.ndarray]] | None = None
     beside: Any = None
+    base: str = ""
 
     def run(self) -> folder.Run:
         """What the run's config.json holds."""
         spec, statistics = self.preparation.spec, self.preparation.statistics
-        return folder.Run(self.config, spec, statistics, len(self.train), self.fingerprints)
+        rows = len(self.train)
+        return folder.Run(self.config, spec, statistics, rows, self.fingerprints, self.base)
 
     @functools.cached_property
     def replicated(self) -> jax.sharding.Sharding:
@@ -179,7 +184,8 @@ def setup(
     check(config)
     old = None if workdir is None else folder.read_to_resume(workdir, config)
     mesh = sharding.mesh(config, devices or jax.devices())
-    train, test = sources or open_sources(config, download)
+    base = (old.base if old else "") or os.getcwd()
+    train, test, base = (*sources, base) if sources else open_sources(config, base, download)
     _check_alike(config, train, test)
     if config.batch_size > len(train):
         raise InputError(
@@ -245,6 +251,7 @@ def setup(
         profile_window(config),
         fingerprints,
         beside=beside,
+        base=base,
     )
 
 
@@ -303,11 +310,19 @@ def is_streaming(config: Config, source: Source) -> bool:
     return size > config.data.resident_mib * 2**20
 
 
-def open_sources(config: Config, download: bool = False) -> tuple[Source, Source]:
-    """The training and the test split that the settings name."""
+def open_sources(config: Config, base: str, download: bool = False) -> tuple[Source, Source, str]:
+    """The training and the test split that the settings name, and where their path goes from.
+
+    Args:
+        config: the run's settings.
+        base: the folder in which the run was started first: relative paths go from there, or else
+            from the working folder.
+        download: whether TFDS may download what is missing.
+    """
     data = config.data
-    train = open_source(data.source, data.train, folder=data.folder, download=download)
-    return train, open_source(data.source, data.test, folder=data.folder, download=download)
+    source, where, base = place(data.source, data.folder, (base, os.getcwd()))
+    train, test = open_several(source, (data.train, data.test), where, download)
+    return train, test, base
 
 
 def abstract_batch(config: Config, spec: Spec) -> Batch:

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from aejax.data import feed, order
 from aejax.data.sources.base import Arrays
+from aejax.data.streaming import Streaming
 
 X = np.random.RandomState(0).randint(0, 256, (37, 4, 3, 1)).astype(np.uint8)
 LABEL = np.arange(37, dtype=np.int64) % 5
@@ -134,3 +135,16 @@ def test_padded_batches_hold_every_row_once_and_mark_what_fills(count, batch_siz
     assert index[mask == 1].tolist() == list(range(count))
     assert not index[mask == 0].any() and set(np.unique(mask)) <= {0.0, 1.0}
     assert mask.any(axis=1).all()  # no batch of nothing
+
+
+@pytest.mark.parametrize(
+    ("shape", "reading"),
+    [((8, 8, 1), (16, 256)), ((2048, 2048, 4), (4, 4)), ((2**15, 2**15), (2, 2))],
+)
+def test_of_large_rows_fewer_are_read_ahead(shape, reading):
+    x = np.broadcast_to(np.uint8(0), (100, *shape))
+    mesh = Mesh(np.asarray(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
+    over_rows = NamedSharding(mesh, PartitionSpec(None, None, "data"))
+    stream = Streaming(Arrays(x, None, 255.0), SEED, (1, 16), 1000, over_rows)
+    assert stream.reading == reading
+    stream.close()

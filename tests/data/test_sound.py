@@ -5,6 +5,7 @@ import pytest
 from scipy.io import wavfile
 
 from aejax.data.sources import open_source, sound
+from aejax.data.sources.base import names
 from aejax.errors import InputError
 
 RATE = 8000
@@ -94,8 +95,10 @@ def test_sub_folders_are_classes_and_splits(tmp_path):
             write(tmp_path / split / name / "a.wav", sine(500, 0.1))
     train = open_source(f"sound:{tmp_path}", "train")
     assert len(train) == 2 and list(train[:].label) == [0, 1]
+    assert train.spec.classes == ("no", "yes")
     both = open_source(f"sound:{tmp_path}", "train+test")
     assert list(both[:].length) == [8, 8, 8, 8]
+    assert names(both, np.array([0, 3])) == ["train/no/a.wav", "test/yes/a.wav"]
 
 
 def test_what_does_not_fit_is_named(tmp_path):

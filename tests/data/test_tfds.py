@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aejax.data.sources import open_source, open_splits, tfds_writer
 from aejax.data.sources.base import Arrays
@@ -212,6 +213,19 @@ def test_rows_of_every_kind_come_back_bit_for_bit(tmp_path, monkeypatch, shape, 
     assert found.spec == source.spec
     assert found[:].x.tobytes() == x.tobytes()  # not-a-numbers are compared by their bits too
     assert found[:].label.tolist() == source.label.tolist()
+
+
+def test_classes_keep_their_names(tmp_path):
+    for name in ("cat", "owl"):
+        for number in range(5):
+            path = tmp_path / "pictures" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (3, 2), number).save(path)
+    source = open_source(f"images:{tmp_path}/pictures", "all")
+    tfds_writer.write({"train": source}, "pictures", str(tmp_path))
+    found = open_source("tfds:pictures", "train", str(tmp_path))
+    assert found.spec.classes == ("cat", "owl")
+    assert found[:].label.tolist() == source[:].label.tolist()
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

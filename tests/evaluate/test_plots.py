@@ -28,3 +28,19 @@ def test_points_of_one_height_are_all_drawn(monkeypatch):
     points = {"one": (1.0, np.array([2.0])), "other": (2.0, np.array([2.0]))}
     (plot,) = plots.points_png(points, ("x", "y"), []).axes
     assert {each.get_text() for each in plot.texts} == {"one", "other"}
+
+
+def legend(figure) -> list[str]:
+    return [each.get_text() for each in figure.axes[0].get_legend().get_texts()]
+
+
+def test_a_legend_has_the_names_of_the_classes(monkeypatch):
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    label, classes = np.array([0, 2, 2, 3, 4]), ("cats", "owls", "_dogs", "$5 and $6")
+    wanted = ["cats", " _dogs", "$5 and $6", "4"]
+    points = np.arange(10.0).reshape(5, 2)
+    assert legend(plots.scatter_png(points, label, ("x", "y"), classes)) == wanted
+    histogram = plots.histogram_png(points[:, 0], label, "x", classes)
+    assert sorted(legend(histogram)) == sorted(wanted)
+    assert not any(each.get_parse_math() for each in histogram.axes[0].get_legend().get_texts())
+    assert legend(plots.scatter_png(points, label, ("x", "y"))) == ["0", "2", "3", "4"]

@@ -1,5 +1,6 @@
 """launch.encode over one's own pictures: what the file holds, and what is refused."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from PIL import Image
 
 import aejax
 from aejax.data.sources import open_source
-from aejax.data.sources.base import Arrays
+from aejax.data.sources.base import Arrays, Spec, names
 from aejax.errors import InputError
 from aejax.evaluate import rows
 from aejax.evaluate.encode import encode
+from aejax.folder import Run
 from aejax.train.loop import train
 from configs.dense import get_config
 
@@ -64,7 +66,11 @@ def test_pictures_of_ones_own(run, pictures, tmp_path):
     z = np.asarray(module.encode(x))
     made = np.asarray(module.decode(z))
     with np.load(out, allow_pickle=False) as found:
-        assert sorted(found) == ["error", "index", "label", "reconstruction", "z"]
+        own = ["classes", "error", "file", "index", "label", "reconstruction", "z"]
+        assert sorted(found) == own
+        assert found["classes"].tolist() == ["even", "odd"]
+        names = ["even/0.png", "even/2.png", "even/4.png", "odd/1.png", "odd/3.png"]
+        assert found["file"].tolist() == names
         np.testing.assert_allclose(found["z"], z, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found["reconstruction"], made, rtol=1e-5, atol=1e-6)
         error = np.square(x - made, dtype=np.float64).mean(axis=(1, 2, 3))
@@ -87,7 +93,10 @@ def test_bad_input_is_one_line_and_exit_code_2(run, pictures, tmp_path):
         (base, ("--out=", ".npz")),
         ([*base, f"--out={tmp_path}/there.npz"], ("exists", "--overwrite")),
         ([*base, f"--out={tmp_path}/not/there.npz"], ("there is no folder",)),
-        ([*base, out, f"--source=images:{tmp_path}/large"], ("(12, 16, 1)", "(8, 8, 1)")),
+        (
+            [*base, out, f"--source=images:{tmp_path}/large"],
+            ("(12, 16, 1)", "(8, 8, 1)", "size=8x8"),
+        ),
     ]
     processes = [(start(*words), said) for words, said in cases]
     for process, said in processes:
@@ -123,7 +132,7 @@ def test_rows_are_streamed_and_the_file_is_whole_or_not_there(run, tmp_path, mon
         encode(model, Piecewise(broken=True), str(out))
     assert list(tmp_path.iterdir()) == []
     source = Piecewise(broken=False)
-    mean = encode(model, source, str(out))
+    mean = encode(model, source, str(out)).error
     assert source.most == 100
     with np.load(out, allow_pickle=False) as found:
         assert found["reconstruction"].shape == (360, 8, 8, 1)
@@ -139,3 +148,55 @@ def test_rows_without_labels_have_none_in_the_file(run, tmp_path):
     encode(aejax.load(str(run)), Arrays(x, None, 16.0), str(out))
     with np.load(out) as found:
         assert sorted(found) == ["error", "index", "reconstruction", "z"]
+
+
+def test_rows_without_a_finite_code_are_told_of(run, tmp_path):
+    out = tmp_path / "codes.npz"
+    rows = open_source("digits", "test[:6]")[:]
+    model = aejax.load(str(run))
+    spec = dataclasses.replace(model.run.spec, dtype="float32")
+    preparation = dataclasses.replace(model.preparation, spec=spec)
+    model = dataclasses.replace(model, preparation=preparation)
+    x = rows.x.astype(np.float32)
+    x[[1, 4], 0, 0, 0] = np.inf, -np.inf
+    encoded = encode(model, Arrays(x, None, 16.0), str(out))
+    assert encoded.lost.tolist() == [1, 4] and encoded.names is None
+    with np.load(out) as found:
+        lost = [0, 1, 0, 0, 1, 0]
+        for name in ("z", "reconstruction", "error"):
+            assert np.isnan(found[name].reshape(6, -1)).all(1).tolist() == lost, name
+            assert np.isfinite(found[name].reshape(6, -1)).all(1).tolist() != lost
+        np.testing.assert_allclose(found["z"][0], model.encode(rows.x[:1])[0], rtol=1e-5)
+        assert encoded.error == pytest.approx(np.nanmean(found["error"]))
+    out.unlink()
+    x[:, 0, 0] = np.inf
+    with pytest.raises(InputError, match="none of the 6 rows gave a finite code"):
+        encode(model, Arrays(x, None, 16.0), str(out))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_pictures_have_the_options_of_the_runs_own(pictures, tmp_path):
+    spec = Spec((8, 8, 3), "uint8", 255.0, True)
+    config = get_config()
+    config.data.source = f"images:{tmp_path}/gone?size=8&fit=pad&broken=skip"
+    old = Run(config, spec, {}, 5)
+    Image.new("L", (31, 17), 9).save(pictures / "large.png")
+    (pictures / "broken.png").write_bytes(b"")
+    chosen = rows.choose_rows(old, f"images:{pictures}?fit=stretch")
+    assert chosen.name == f"images:{pictures}?fit=stretch&size=8&broken=skip&mode=rgb"
+    assert chosen.source.spec.shape == (8, 8, 3)
+    assert (chosen.source[:].x[3] == 9).all()  # no black edges
+    assert names(chosen.source, np.array([3, 5])) == ["large.png", "odd/3.png"]
+    # of another kind of source nothing is taken but what the model needs
+    config.data.source = "digits"
+    with pytest.raises(InputError, match="broken.png cannot be read"):
+        rows.choose_rows(old, f"images:{pictures}")
+    (pictures / "broken.png").unlink()
+    with pytest.raises(InputError, match="large.png is 31x17"):
+        rows.choose_rows(old, f"images:{pictures}")
+    grey = dataclasses.replace(old, spec=dataclasses.replace(spec, shape=(8, 8, 1)))
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(pictures / "large.png")
+    assert rows.choose_rows(grey, f"images:{pictures}").source.spec.shape == (8, 8, 1)
+    deep = dataclasses.replace(grey.spec, dtype="uint16", maximum=65535.0)
+    source = rows.choose_rows(dataclasses.replace(grey, spec=deep), f"images:{pictures}").source
+    assert source[:].x[3, 0, 0, 0] == 9 * 257

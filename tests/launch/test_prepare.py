@@ -122,7 +122,8 @@ def test_an_interrupted_write_is_no_data_set(tmp_path, number):
     left = list(tmp_path.glob("rows/*"))
     assert all(path.name.startswith("incomplete.") for path in left)
     assert number == signal.SIGKILL or not left
-    # what is left behind does not stand in the way
+    # what is left behind does not stand in the way, and is swept
     np.savez(tmp_path / "rows.npz", x=x[:20])
     assert prepare(*words).returncode == 0
+    assert [path.name for path in tmp_path.glob("rows/*")] == ["1.0.0"]
     assert len(open_source("tfds:rows", folder=str(tmp_path))) == 18

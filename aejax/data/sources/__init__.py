@@ -7,10 +7,11 @@ A further kind of source is a function that takes what stands behind the colon a
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from aejax.data.sources import digits, idx, images, npz, planted, sound, text, tfds
+from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
+from aejax.data.sources.places import parts
 from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
 from aejax.kinds import near
@@ -51,8 +52,8 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
     "tfds": tfds.splits,
 }
 
-_KINDS_WITH_FORMS = (idx, images, npz, planted, sound, text, tfds)
-FORMS = ("digits", *(kind.FORM for kind in _KINDS_WITH_FORMS))
+_MODULES = (digits, idx, images, npz, planted, sound, text, tfds)
+FORMS = tuple(module.FORM for module in _MODULES)
 
 
 def open_source(
@@ -73,9 +74,16 @@ def open_source(
     Raises:
         InputError: no such source or split, or its files are missing or damaged.
     """
-    splits = open_splits(text, folder, download)
+    return open_several(text, (split,), folder, download)[0]
+
+
+def open_several(
+    text: str, splits: Sequence[str], folder: str = "", download: bool = False
+) -> list[Source]:
+    """Opens several splits of a source, whose files are looked at once; as `open_source`."""
+    found = open_splits(text, folder, download)
     with _naming(f"data.source={text}"):
-        return select(splits, split)
+        return [select(found, split) for split in splits]
 
 
 def open_splits(
@@ -90,7 +98,7 @@ def open_splits(
     Raises:
         InputError: no such source, or its files are missing or damaged; the splits raise it too.
     """
-    kind, _, argument = text.partition(":")
+    kind, argument = parts(text)
     if kind not in KINDS:
         raise InputError(
             f"{setting}={text}: there is no source {kind!r}; accepted: {', '.join(FORMS)}"
@@ -100,6 +108,25 @@ def open_splits(
     with _naming(where):
         splits = KINDS[kind](argument, folder, download)
     return {name: functools.partial(_read, where, read) for name, read in splits.items()}
+
+
+def inherited(text: str, own: str, spec: Spec) -> str:
+    """A source with the options of a run's own source that it does not give itself.
+
+    Args:
+        text: the source, as it was given.
+        own: the run's; of another kind it has nothing to say.
+        spec: of the run's rows; pictures become greyscale or RGB as these are.
+    """
+    (kind, argument), (own_kind, own_argument) = parts(text), parts(own)
+    words = checks.split_options(argument)[1]
+    given = {word.partition("=")[0] for word in words}
+    more = checks.split_options(own_argument)[1] if kind == own_kind else []
+    more = [word for word in more if word.partition("=")[0] not in given]
+    mode = images.mode_of(spec) if kind == "images" else ""
+    if mode and not any(word.startswith("mode=") for word in (*words, *more)):
+        more.append(f"mode={mode}")
+    return text + ("&" if words else "?") + "&".join(more) if more else text
 
 
 def _read(where: str, read: Callable[[], Source]) -> Source:

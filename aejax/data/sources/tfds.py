@@ -91,6 +91,7 @@ def splits(argument: str, folder: str, download: bool) -> Splits:
     Raises:
         InputError: the set is missing, stored in another format, or has no such feature.
     """
+    argument, _ = checks.options(argument, FORM)
     name, _, split = argument.partition(":")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.+-]*)*", name, re.ASCII):
         raise InputError(f"{name!r} is not the name of a data set; accepted: {FORM}")
@@ -229,7 +230,10 @@ def _opened(path: str) -> tuple[Any, str, Spec]:
     kept = metadata.get(MAXIMUM)
     if isinstance(kept, int | float) and maximum is not None:
         maximum = float(kept)
-    return builder, key, Spec(tuple(shape), str(dtype), maximum, _is_label(features.get("label")))
+    label = features.get("label")
+    classes = tuple(getattr(label, "names", None) or ())  # of TFDS's ClassLabel
+    spec = Spec(tuple(shape), str(dtype), maximum, _is_label(label), classes=classes)
+    return builder, key, spec
 
 
 def _row_key(features: dict[str, Any], path: str) -> str:

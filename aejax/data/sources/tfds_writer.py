@@ -5,13 +5,13 @@ import dataclasses
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from aejax import files
 from aejax.data.sources import tfds
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
@@ -71,8 +71,8 @@ def write(sources: Mapping[str, Source], name: str, folder: str) -> Written:
     except (OSError, RuntimeError) as error:  # ArrayRecord's writer raises the latter: disk full
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be written: {reason}") from None
-    files = [entry.stat().st_size for entry in os.scandir(path)]
-    return Written(path, {split: len(source) for split, source in sources.items()}, sum(files))
+    sizes = [entry.stat().st_size for entry in os.scandir(path)]
+    return Written(path, {split: len(source) for split, source in sources.items()}, sum(sizes))
 
 
 def check_new(name: str, folder: str) -> None:
@@ -98,20 +98,17 @@ def _free(path: str) -> str:
 def _moved_at_end(path: str) -> Iterator[str]:
     """A folder beside `path` that becomes `path` if all went well, and vanishes otherwise."""
     # a name that is no version, so that nothing reads what an abrupt end leaves behind
-    partial = tempfile.mkdtemp(prefix="incomplete.", dir=os.path.dirname(path))
+    name = os.path.join(os.path.dirname(path), "incomplete")
+    partial = files.owned(name)
+    for left in (*files.abandoned(name), partial):
+        shutil.rmtree(left, ignore_errors=True)
+    os.mkdir(partial)
     try:
         yield partial
-        os.chmod(partial, 0o777 & ~_umask())  # mkdtemp lets only the owner in
         os.rename(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write(sources: Mapping[str, Source], spec: Spec, name: str, version: str, path: str) -> None:
@@ -143,7 +140,8 @@ def _info(library: Any, spec: Spec, name: str, version: str, path: str) -> Any:
     else:
         # as bytes: elements of their own would each be stored as an int64
         row = features.Tensor(shape=spec.shape, dtype=np.dtype(spec.dtype), encoding="bytes")
-    label = {"label": features.Scalar(np.int64)} if spec.labelled else {}
+    kind = features.ClassLabel(names=spec.classes) if spec.classes else features.Scalar(np.int64)
+    label = {"label": kind} if spec.labelled else {}
     identity = library.core.dataset_info.DatasetIdentity(
         name=name, version=library.core.Version(version), data_dir=path, module_name=__name__
     )

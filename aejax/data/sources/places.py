@@ -1,0 +1,62 @@
+"""Where a source that is named by a relative path lies, whatever folder one starts from."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aejax.data.sources import checks
+from aejax.errors import InputError
+
+# Kinds whose argument is no path; TFDS's sets lie in a folder of their own.
+_NO_PATH = ("digits", "planted", "tfds")
+
+
+class Place(NamedTuple):
+    """A source, TFDS's data folder, and the folder from which their relative paths go."""
+
+    source: str
+    folder: str
+    base: str
+
+
+def parts(text: str) -> tuple[str, str]:
+    """A source's kind, and what stands behind it: digits?x=1 has no colon."""
+    ends = [end for end in (text.find(":"), text.find("?")) if end >= 0]
+    kind = text[: min(ends, default=len(text))]
+    return kind, text[len(kind) :].removeprefix(":")
+
+
+def place(text: str, folder: str, bases: Sequence[str], setting: str = "data.source") -> Place:
+    """A source by the first of some folders from which its relative path leads to something.
+
+    Args:
+        text: the source, such as images:pictures?size=64.
+        folder: TFDS's data folder, "" for its default.
+        bases: folders, absolute; the working folder counts where none leads anywhere.
+        setting: what the source is called in messages.
+
+    Raises:
+        InputError: none of two or more folders does.
+    """
+    kind, argument = parts(text)
+    relative = folder if kind == "tfds" else "" if kind in _NO_PATH else argument
+    here = Place(text, folder, os.getcwd())
+    if not relative or os.path.isabs(os.path.expanduser(relative)):
+        return here
+    bases = [base for base in dict.fromkeys(bases) if base]
+    for base in bases:
+        there = os.path.join(base, relative)
+        if not os.path.exists(checks.split_options(there)[0]):
+            continue
+        if base == here.base:
+            return here
+        if kind == "tfds":
+            return Place(text, there, base)
+        return Place(f"{kind}:{there}", folder, base)
+    if len(bases) < 2:
+        return here
+    path = checks.split_options(relative)[0]
+    raise InputError(
+        f"{setting}={text}: there is no {path} in {' and none in '.join(bases)} (where the run was"
+        " started, and where this program was)"
+    )
