@@ -1,11 +1,12 @@
 """Splits by name and slice, and rows that are read on demand."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
-from aejax.data.sources.base import Arrays
+from aejax.data.sources.base import Arrays, Spec
 from aejax.data.sources.splits import cut, join, of_whole, parse, select, take
 from aejax.errors import InputError
 
@@ -71,8 +72,30 @@ def test_splits_of_different_kind_are_not_joined():
         "train": lambda: numbers(3),
         "test": lambda: Arrays(np.zeros((3, 2), np.float32), None, None),
     }
-    with pytest.raises(InputError, match="cannot be joined: train has .* test has"):
+    words = (
+        "splits cannot be joined: train has rows of shape 1, float32, with labels;"
+        " test has rows of shape 2, float32"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
         select(unlike, "train+test")
+
+
+@pytest.mark.parametrize("labelled", [0, 1])
+def test_labels_that_one_split_lacks_are_left_out_of_what_is_joined(labelled):
+    halves = [numbers(3), numbers(2)]
+    halves[labelled] = dataclasses.replace(halves[labelled], label=None)
+    joined = join([("train", halves[0]), ("test", halves[1])])
+    assert joined.spec == halves[labelled].spec and joined[:].label is None
+    assert joined[:].x[:, 0].tolist() == [0, 1, 2, 0, 1]
+
+
+def test_rows_are_described_in_plain_words():
+    assert Spec((28, 28, 1), "uint8", 255.0, True).describe() == (
+        "rows of shape 28x28x1, uint8 up to 255, with labels"
+    )
+    assert Spec((6,), "float32", None, True, True).describe() == (
+        "rows of shape 6, float32, with labels and lengths"
+    )
 
 
 def test_a_whole_is_cut_after_one_fixed_shuffle_or_as_it_lies():

@@ -58,6 +58,15 @@ class Spec:
         """Which numbers come with each row: label, length."""
         return ("label",) * self.labelled + ("length",) * self.padded
 
+    def describe(self) -> str:
+        """These rows in plain words: rows of shape 28x28x1, uint8 up to 255, with labels."""
+        words = [f"rows of shape {'x'.join(map(str, self.shape))}", self.dtype]
+        if self.maximum is not None:
+            words[-1] += f" up to {self.maximum:g}"
+        if self.numbers:
+            words.append(f"with {' and '.join(f'{name}s' for name in self.numbers)}")
+        return ", ".join(words)
+
 
 class Source(Protocol):
     """Rows with random access; one split of one data set."""

@@ -54,13 +54,17 @@ class Selected:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """The rows of several sources of one spec, one source after the other."""
+    """The rows of several sources, one after the other; labels are left out unless all have them.
+
+    Their specs differ in nothing but labels.
+    """
 
     sources: tuple[Source, ...]
 
     @property
     def spec(self) -> Spec:
-        return self.sources[0].spec
+        labelled = all(source.spec.labelled for source in self.sources)
+        return dataclasses.replace(self.sources[0].spec, labelled=labelled)
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
@@ -165,14 +169,17 @@ def take(source: Source, index: np.ndarray | slice) -> Source:
 def join(parts: Sequence[tuple[str, Source]]) -> Source:
     """One source after the other, each given with its name for messages.
 
+    Labels that one of them lacks are left out of all.
+
     Raises:
         InputError: their rows differ in kind.
     """
     (first, source), *others = parts
     for name, other in others:
-        if other.spec != source.spec:
+        if dataclasses.replace(other.spec, labelled=source.spec.labelled) != source.spec:
             raise InputError(
-                f"splits cannot be joined: {first} has {source.spec}, {name} has {other.spec}"
+                f"splits cannot be joined: {first} has"
+                f" {source.spec.describe()}; {name} has {other.spec.describe()}"
             )
     if not others:
         return source
