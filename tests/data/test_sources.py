@@ -21,7 +21,7 @@ DATA = os.environ.get("AEJAX_DATA", "")
 needs_data = pytest.mark.skipif(not DATA, reason="AEJAX_DATA names no folder of real data")
 
 
-def refused(text: str, *words: object, split: str = "train", read: bool = False):
+def refused(text: str, *words: object, split: str = "train", read: bool = False) -> str:
     """Asserts that opening (and reading) fails in one line with all these words in it."""
     with pytest.raises(InputError) as caught:
         source = open_source(text, split)
@@ -32,6 +32,7 @@ def refused(text: str, *words: object, split: str = "train", read: bool = False)
     assert message.startswith(f"data.source={text}: ")
     for word in words:
         assert str(word) in message
+    return message
 
 
 # --- names ---
@@ -275,8 +276,11 @@ HOLED = np.array([[1.0], [np.nan], [2.0]])
         ({"x": GOOD[:, 0]}, "x has shape (4,)"),
         ({"x": HOLED}, "not finite in float32, first in row 1"),
         ({"x": np.full((2, 2), 1e300)}, "not finite in float32, first in row 0"),
-        ({"x": GOOD.astype(np.int64)}, "x has dtype int64; accepted: bool, uint8"),
-        ({"x": GOOD.astype(str)}, "x has dtype <U"),
+        ({"x": np.array([[0, 2**24], [1, 2**24 + 1]])}, "exactly, first in row 1: 1.67772e+07"),
+        ({"x": GOOD.astype(str)}, "x holds text (dtype <U32); accepted: bool, whole numbers"),
+        ({"x": GOOD.astype(complex)}, "x holds complex numbers"),
+        ({"x": GOOD.astype("M8[s]")}, "x holds dates"),
+        ({"x": np.zeros((4, 2), [("a", "f4"), ("b", "u1")])}, "x holds records"),
         ({"x": GOOD, "y": np.arange(5)}, "x has 4 rows, y has shape (5,)"),
         ({"x": GOOD, "y": np.eye(4)}, "y has dtype float64; accepted: whole numbers"),
         ({"x": GOOD, "y": np.eye(4, dtype=int)}, "y has shape (4, 4)"),
@@ -292,9 +296,12 @@ def test_npz_that_cannot_train_is_refused(tmp_path, arrays, words):
 def test_files_that_are_no_npz_are_refused(tmp_path):
     path = tmp_path / "rows.npz"
     path.write_bytes(b"")
-    refused(f"npz:{path}", path, "cannot be read as .npz")
+    refused(f"npz:{path}", path, "is no .npz")
     path.write_text("x = 1")
-    refused(f"npz:{path}", path, "cannot be read as .npz")
+    refused(f"npz:{path}", path, "is no .npz")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    line = refused(f"npz:{tmp_path}/t.csv", "is no .npz", f"or table:{tmp_path}/t.csv")
+    assert "pickle" not in line
     np.save(tmp_path / "rows.npy", GOOD)
     refused(f"npz:{tmp_path}/rows.npy", "single array")
     np.savez(path, x=np.arange(4096.0).reshape(64, 64))

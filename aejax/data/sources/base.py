@@ -1,13 +1,21 @@
 """What a source of examples is: rows with random access, and a description of one row."""
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
+from aejax.data.sources import checks
 
-class Rows(NamedTuple):
-    """Raw examples, as stored.
+
+class _Rows(NamedTuple):
+    x: np.ndarray
+    label: np.ndarray | None
+    length: np.ndarray | None
+
+
+class Rows(_Rows):
+    """Raw examples, as stored, but for their padding: that is 0, whatever a source has there.
 
     Attributes:
         x: array [rows, *shape] of the source's dtype.
@@ -16,17 +24,17 @@ class Rows(NamedTuple):
             what follows is padding. None where all rows are whole.
     """
 
-    x: np.ndarray
-    label: np.ndarray | None = None
-    length: np.ndarray | None = None
+    def __new__(
+        cls, x: np.ndarray, label: np.ndarray | None = None, length: np.ndarray | None = None
+    ) -> Self:
+        if length is not None:
+            x = checks.without_padding(x, length)
+        return super().__new__(cls, x, label, length)
 
     @property
     def real(self) -> np.ndarray:
         """True for what is no padding, bool [rows, *shape]."""
-        if self.length is None:
-            return np.ones(self.x.shape, np.bool_)
-        steps = np.arange(self.x.shape[1]) < self.length[:, None]
-        return np.broadcast_to(steps.reshape(steps.shape + (1,) * (self.x.ndim - 2)), self.x.shape)
+        return np.broadcast_to(checks.real(self.x, self.length), self.x.shape)
 
     @property
     def real_values(self) -> np.ndarray:
@@ -83,12 +91,23 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """A source whose rows are already in memory (or memory-mapped)."""
+    """A source whose rows are already in memory (or memory-mapped), in any layout.
+
+    Attributes:
+        x: [rows, *shape], of any type that `checks.stored` takes; kept in the type that it gives.
+        label, length: as in `Rows`.
+        maximum: as in `Spec`.
+    """
 
     x: np.ndarray
     label: np.ndarray | None
     maximum: float | None
     length: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.x.dtype not in checks.KEPT:
+            x, _ = checks.stored(self.x, "x", self.length)
+            object.__setattr__(self, "x", x)
 
     @property
     def spec(self) -> Spec:
