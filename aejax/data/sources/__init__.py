@@ -7,6 +7,7 @@ A further kind of source is a function that takes what stands behind the colon a
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator
 
 from aejax.data.sources import digits, idx, images, npz, planted, sound, text, tfds
@@ -29,8 +30,8 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
     "tfds": tfds.splits,
 }
 
-_KINDS_WITH_FORMS = (idx, images, npz, planted, sound, text, tfds)
-FORMS = ("digits", *(kind.FORM for kind in _KINDS_WITH_FORMS))
+_MODULES = (digits, idx, images, npz, planted, sound, text, tfds)
+FORMS = tuple(module.FORM for module in _MODULES)
 
 
 def open_source(
@@ -68,7 +69,7 @@ def open_splits(
     Raises:
         InputError: no such source, or its files are missing or damaged; the splits raise it too.
     """
-    kind, _, argument = text.partition(":")
+    kind, argument = parts(text)
     if kind not in KINDS:
         raise InputError(
             f"{setting}={text}: there is no source {kind!r}; accepted: {', '.join(FORMS)}"
@@ -78,6 +79,12 @@ def open_splits(
     with _naming(where):
         splits = KINDS[kind](argument, folder, download)
     return {name: functools.partial(_read, where, read) for name, read in splits.items()}
+
+
+def parts(text: str) -> tuple[str, str]:
+    """A source's kind, and what stands behind it: digits?x=1 has no colon."""
+    kind = re.split("[:?]", text, maxsplit=1)[0]
+    return kind, text[len(kind) :].removeprefix(":")
 
 
 def _read(where: str, read: Callable[[], Source]) -> Source:

@@ -1,8 +1,10 @@
 """What several sources check alike; every failure is one line about the file that causes it."""
 
 import bz2
+import dataclasses
 import gzip
 import os
+import urllib.parse
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -55,34 +57,96 @@ def file(path: str, form: str) -> str:
     raise InputError(f"there is no file {path}; accepted: an existing one, as {form}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An option that is one of several words, and the one that holds where none is given."""
+
+    accepted: tuple[str, ...]
+    default: str
+
+
+Default = int | float | str | Choice
+
+
 def options(
-    argument: str, form: str, defaults: Mapping[str, int | float]
+    argument: str, form: str, defaults: Mapping[str, Default] | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """A path, and the numbers that follow it as ?name=number&name=number.
+    """A path, and the options that follow it as ?name=value&name=value.
+
+    What exists under the whole name, question mark and all, is a path without options. In a free
+    string a character that means something here is written as in an address: %26 for &.
 
     Args:
         argument: what stands behind the source's kind.
         form: how such a source is written, for messages.
-        defaults: {name: its value where it is not given}; of whole ones only those are accepted.
+        defaults: {name: its value where it is not given}, which says what else is accepted. An int:
+            whole numbers, at least 1; a float: numbers above 0; a `Choice`: its words; a str: any
+            text that is not empty. None or {}: the source takes no options.
+
+    Returns:
+        The path, and a value for every name: of a `Choice` its word.
 
     Raises:
-        InputError: another name, or a value that is no number above 0.
+        InputError: an option that there is not, is given twice, or has a value that is not accepted.
     """
-    path, mark, words = argument.rpartition("?")
-    if not mark:
-        return argument, dict(defaults)
-    out: dict[str, Any] = dict(defaults)
-    for word in words.split("&"):
+    defaults = defaults or {}
+    out: dict[str, Any] = {
+        name: default.default if isinstance(default, Choice) else default
+        for name, default in defaults.items()
+    }
+    path, words = split_options(argument)
+    given: set[str] = set()
+    for word in words:
         name, _, value = word.partition("=")
         if name not in defaults:
-            raise InputError(f"there is no option {name!r}; accepted: {form}{near(name, defaults)}")
-        whole = isinstance(defaults[name], int)
-        number = _number(value)
-        if number is None or number <= 0 or (whole and number != int(number)):
-            kind = "a whole number, at least 1" if whole else "a number above 0"
-            raise InputError(f"{name}={value}: must be {kind}")
-        out[name] = int(number) if whole else number
+            known = ", ".join(defaults) or "none"
+            raise InputError(
+                f"there is no option {name!r} (there: {known}); accepted:"
+                f" {form}{near(name, defaults)}"
+            )
+        if name in given:
+            raise InputError(f"{word}: {name} is given twice")
+        given.add(name)
+        out[name] = _value(name, value, defaults[name])
     return path, out
+
+
+def split_options(argument: str) -> tuple[str, list[str]]:
+    """A path and the words "name=value" behind it, unread.
+
+    Of several question marks the options begin at the first that follows something that exists.
+    """
+    if "?" not in argument or os.path.exists(os.path.expanduser(argument)):
+        return argument, []
+    marks = [i for i, letter in enumerate(argument) if letter == "?"]
+    there = [i for i in marks if i and os.path.exists(os.path.expanduser(argument[:i]))]
+    mark = (there or marks[-1:])[0]
+    path, words = argument[:mark], argument[mark + 1 :]
+    # a name that is not there, with a question mark in it
+    if not there and "=" not in words:
+        return argument, []
+    return path, words.split("&")
+
+
+def _value(name: str, text: str, default: Default) -> Any:
+    """An option's value, read as its default says."""
+    if isinstance(default, Choice):
+        if text not in default.accepted:
+            raise InputError(
+                f"{name}={text}: must be one of {', '.join(default.accepted)}"
+                f"{near(text, default.accepted)}"
+            )
+        return text
+    if isinstance(default, str):
+        if not text:
+            raise InputError(f"{name}=: is empty; must be a text")
+        return urllib.parse.unquote(text)
+    whole = isinstance(default, int)
+    number = _number(text)
+    if number is None or number <= 0 or (whole and number != int(number)):
+        kind = "a whole number, at least 1" if whole else "a number above 0"
+        raise InputError(f"{name}={text}: must be {kind}")
+    return int(number) if whole else number
 
 
 def _number(text: str) -> float | None:

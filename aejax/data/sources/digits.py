@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from aejax.data.sources import checks
 from aejax.data.sources.base import Arrays, Source
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
+FORM = "digits"
 TRAIN_ROWS = 1437
 MAXIMUM = 16.0
 
@@ -22,8 +24,9 @@ def splits(argument: str) -> Splits:
     Raises:
         InputError: an argument is given.
     """
+    argument, _ = checks.options(argument, FORM)
     if argument:
-        raise InputError("the digits take no argument; accepted: digits")
+        raise InputError(f"the digits take no argument; accepted: {FORM}")
 
     @functools.cache
     def read() -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ def splits(argument: str) -> Splits:
     Raises:
         InputError: no such folder, or none of the images' files in it.
     """
-    folder = checks.folder(argument, FORM)
+    folder = checks.folder(checks.options(argument, FORM)[0], FORM)
     found: Splits = {}
     for split, prefix in PREFIXES.items():
         if images := _find(folder, f"{prefix}-{IMAGES}"):

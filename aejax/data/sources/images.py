@@ -63,7 +63,8 @@ def splits(argument: str) -> Splits:
         InputError: no such folder, no pictures in it, or some outside its train and test.
     """
     make = functools.partial(_pictures, argument)
-    return folders.splits(argument, FORM, SUFFIXES, "pictures", make)
+    folder, _ = checks.options(argument, FORM)
+    return folders.splits(folder, FORM, SUFFIXES, "pictures", make)
 
 
 def _pictures(given: str, files: tuple[str, ...], label: np.ndarray | None) -> Source:

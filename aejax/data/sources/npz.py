@@ -27,7 +27,7 @@ def splits(argument: str) -> Splits:
     Raises:
         InputError: no such file, not an .npz, or other keys.
     """
-    path = checks.file(argument, FORM)
+    path = checks.file(checks.options(argument, FORM)[0], FORM)
     keys = set(_open(path, lambda archive: archive.files))
     own = [split for split in ("train", "test") if f"x_{split}" in keys]
     if ("x" in keys) == bool(own):

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from aejax.data.sources import checks
 from aejax.data.sources.base import Arrays, Source
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
@@ -26,6 +27,7 @@ def splits(argument: str) -> Splits:
     Raises:
         InputError: another kind.
     """
+    argument, _ = checks.options(argument, FORM)
     if argument not in _KINDS:
         raise InputError(f"there is no {argument!r}; accepted: {FORM}{near(argument, _KINDS)}")
     return {name: functools.partial(_rows, argument, name) for name in _ROWS}

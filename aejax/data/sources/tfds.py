@@ -93,6 +93,7 @@ def splits(argument: str, folder: str, download: bool) -> Splits:
     Raises:
         InputError: the set is missing, stored in another format, or has no such feature.
     """
+    argument, _ = checks.options(argument, FORM)
     name, _, split = argument.partition(":")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.+-]*)*", name, re.ASCII):
         raise InputError(f"{name!r} is not the name of a data set; accepted: {FORM}")
