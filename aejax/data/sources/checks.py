@@ -87,7 +87,7 @@ def options(
         The path, and a value for every name: of a `Choice` its word.
 
     Raises:
-        InputError: an option that there is not, is given twice, or has a value that is not accepted.
+        InputError: an option that there is not or that is given twice, or another value.
     """
     defaults = defaults or {}
     out: dict[str, Any] = {
