@@ -198,7 +198,7 @@ def stored(
     dtype, maximum = stored_type(x.dtype, what)
     if length is not None:
         x = without_padding(x, length)
-    _check(what, x, exact(x, dtype), f"whole numbers beyond {EXACT}, which float32 has not all")
+    _check(what, x, exact(x, dtype), f"whole numbers beyond {EXACT}, which float32 would round")
     with np.errstate(over="ignore"):
         x = x.astype(dtype, copy=False)
     if maximum is None:
@@ -223,7 +223,7 @@ def _check(what: str, x: np.ndarray, fine: np.ndarray, problem: str) -> None:
     if not fine.all():
         row = int(np.argmin(fine.reshape(len(x), -1).all(axis=1)))
         value = x[row][~fine[row]][0]
-        raise InputError(f"{what} has {problem}, first in row {row}: {value:g}")
+        raise InputError(f"{what} has {problem}, first in row {row}: {value}")
 
 
 def stored_type(dtype: np.dtype, what: str) -> tuple[np.dtype, float | None]:

@@ -100,6 +100,11 @@ def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
     def piece(train: bool) -> Source:
         source = read()
         boundary = _percent(TRAIN_PERCENT, len(source))
+        if boundary == (0 if train else len(source)):
+            raise InputError(
+                f"it has {len(source)} row{'s' * (len(source) != 1)}, too few to be cut into train"
+                f" ({TRAIN_PERCENT} %) and test: needs at least 5, or the split {WHOLE} for both"
+            )
         part = slice(boundary) if train else slice(boundary, None)
         if shuffle:
             return take(source, np.random.RandomState(0).permutation(len(source))[part])
