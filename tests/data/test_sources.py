@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.datasets import load_digits
 
 from aejax.data.sources import Arrays, open_source
@@ -146,91 +145,6 @@ def test_idx_names_the_file_that_is_wrong(tmp_path):
     images.write_bytes(gzip.compress(idx(x)))
     labels.write_bytes(idx(np.arange(5, dtype=np.uint8)))
     refused(source, labels, "5 labels", images, "6 images")
-
-
-# --- images ---
-
-
-def picture(path, value: int, size: tuple[int, int] = (5, 4), mode: str = "RGB") -> np.ndarray:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "I;16": ()}[mode]
-    dtype = np.uint16 if mode == "I;16" else np.uint8
-    x = np.random.RandomState(value).randint(0, 256, (size[1], size[0], *channels)).astype(dtype)
-    Image.fromarray(x).save(path)
-    return x
-
-
-def test_pictures_are_read_in_the_order_of_their_paths(tmp_path):
-    second = picture(tmp_path / "b.bmp", 2)
-    first = picture(tmp_path / "a" / "deep" / "z.PNG", 1)
-    third = picture(tmp_path / "c.tif", 3)
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "._b.png").write_text("no picture either")
-    source = open_source(f"images:{tmp_path}", "all")
-    assert (source.spec.shape, source.spec.dtype, source.spec.maximum) == ((4, 5, 3), "uint8", 255)
-    assert not source.spec.labelled
-    assert source[:].x.tolist() == [first.tolist(), second.tolist(), third.tolist()]
-    assert source[np.array([2, 0])].x.tolist() == [third.tolist(), first.tolist()]
-
-
-def test_grey_pictures_have_one_channel(tmp_path):
-    x = picture(tmp_path / "a.png", 1, mode="L")
-    rows = open_source(f"images:{tmp_path}", "all")[:]
-    assert rows.x.shape == (1, 4, 5, 1)
-    assert rows.x[0, ..., 0].tolist() == x.tolist()
-
-
-def test_sub_folders_are_classes_and_are_shuffled_into_both_splits(tmp_path):
-    for name in ("owl", "cat"):
-        for number in range(20):
-            picture(tmp_path / name / f"{number:02}.png", number, mode="L")
-    whole = open_source(f"images:{tmp_path}", "all")
-    assert whole[:].label.tolist() == [0] * 20 + [1] * 20
-    train, test = (open_source(f"images:{tmp_path}", split)[:] for split in ("train", "test"))
-    assert (len(train.x), len(test.x)) == (36, 4)
-    assert set(train.label) == {0, 1}
-    order = np.random.RandomState(0).permutation(40)
-    assert np.concatenate([train.x, test.x]).tolist() == whole[order].x.tolist()
-    assert np.concatenate([train.label, test.label]).tolist() == whole[order].label.tolist()
-
-
-def test_sub_folders_train_and_test_are_the_splits(tmp_path):
-    for path in ("train/b/1.png", "train/c/2.png", "test/c/3.png", "test/a/4.png"):
-        picture(tmp_path / path, int(path[-5]))
-    train, test = (open_source(f"images:{tmp_path}", split) for split in ("train", "test"))
-    assert train[:].label.tolist() == [1, 2]  # one numbering, though train has no class a
-    assert test[:].label.tolist() == [0, 2]
-    assert open_source(f"images:{tmp_path}", "train+test[:1]")[:].label.tolist() == [1, 2, 0]
-    refused(
-        f"images:{tmp_path}", "no split validation; accepted: all, train, test", split="validation"
-    )
-    picture(tmp_path / "more" / "5.png", 5)
-    refused(f"images:{tmp_path}", "more/5.png", "outside")
-
-
-def test_pictures_that_do_not_fit_are_named(tmp_path):
-    source = f"images:{tmp_path}"
-    refused(source, tmp_path, "no pictures", ".png")
-    first, other = tmp_path / "a.png", tmp_path / "b.png"
-    picture(first, 1)
-    picture(other, 2, size=(7, 4))
-    refused(source, other, "7x4", first, "5x4")
-    picture(other, 2, mode="L")
-    refused(source, other, "5x4 greyscale", first, "5x4 RGB")
-    for mode in ("RGBA", "I;16"):
-        picture(other, 2, mode=mode)
-        refused(source, other, f"mode {mode}", "RGB or greyscale")
-    other.write_text("no picture")
-    refused(source, other, "cannot be read")
-
-
-def test_a_picture_that_breaks_off_is_named_when_it_is_read(tmp_path):
-    picture(tmp_path / "a.bmp", 1)
-    picture(tmp_path / "b.bmp", 2)
-    os.truncate(tmp_path / "b.bmp", 70)  # the header is whole
-    source = open_source(f"images:{tmp_path}", "all")
-    assert source[np.array([0])].x.shape == (1, 4, 5, 3)
-    refused(f"images:{tmp_path}", tmp_path / "b.bmp", "cannot be read", split="all", read=True)
 
 
 # --- npz ---

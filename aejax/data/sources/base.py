@@ -1,7 +1,7 @@
 """What a source of examples is: rows with random access, and a description of one row."""
 
 import dataclasses
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class Spec:
             None where only the data know (floating point).
         labelled: whether rows come with a class label.
         padded: whether rows come with a length each.
+        classes: the names of labels 0, 1, ...; () where the source has none. Rows of other classes
+            are rows of the same kind: they are not compared.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +62,7 @@ class Spec:
     maximum: float | None
     labelled: bool
     padded: bool = False
+    classes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -87,6 +90,25 @@ class Source(Protocol):
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Reads the rows at `index` (an int array, in its order, or a slice)."""
         ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What a source may have besides: names of its rows."""
+
+    def names(self, index: np.ndarray) -> list[str] | None:
+        """The names of the rows at `index`, row numbers, such as their files; None for none."""
+        ...
+
+
+def names(source: Source, index: np.ndarray) -> list[str] | None:
+    """The names of some rows, or None where the source has none.
+
+    Args:
+        source: any, `Named` or not.
+        index: int [rows], from 0.
+    """
+    return source.names(index) if isinstance(source, Named) else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Files in a folder, its sub-folders as splits and as classes."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -13,76 +14,136 @@ from aejax.errors import InputError
 
 SPLIT_FOLDERS = ("train", "validation", "val", "test")
 
-# (paths, label [rows] or None) -> their rows.
-Make = Callable[[tuple[str, ...], np.ndarray | None], Source]
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Files below a folder, one a row.
+
+    Attributes:
+        folder: in which they lie.
+        names: their paths below it, with forward slashes.
+        label: int32 [rows], or None.
+        classes: the labels' names.
+        own_splits: whether the folder's sub-folders are its splits.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+    label: np.ndarray | None
+    classes: tuple[str, ...]
+    own_splits: bool
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, row: int) -> str:
+        """Where the file of this row lies."""
+        return os.path.join(self.folder, self.names[row])
+
+    def only(self, rows: Sequence[int]) -> "Files":
+        """Some of the files; the classes keep their numbers."""
+        label = None if self.label is None else self.label[np.asarray(rows, np.int64)]
+        names = tuple(self.names[row] for row in rows)
+        return dataclasses.replace(self, names=names, label=label)
 
 
-def splits(argument: str, form: str, suffixes: Sequence[str], what: str, make: Make) -> Splits:
-    """The splits of a folder of files: its sub-folders train and test, where it has them.
+def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
+    """The files of a folder, at any depth, in the order of their paths.
 
-    Files are found at any depth and taken in the order of their paths; names that start with a dot
-    are passed over. Where all of them lie in two or more sub-folders, the names of these in order
-    are the classes 0, 1, ...
+    Names that start with a dot are passed over, links are followed. Where the folder has
+    sub-folders train or test, its sub-folders are its splits. Where all files (of a split) lie in
+    two or more sub-folders, the names of these in order are the classes 0, 1, ...
 
     Args:
         argument: the folder.
         form: how such a source is written, for messages.
         suffixes: of the files, in small letters.
         what: they are, for messages.
-        make: a source of such files.
 
     Raises:
-        InputError: no such folder, nothing in it, or files outside its train and test.
+        InputError: no such folder, one that cannot be read, nothing in it, or files outside its
+            train and test.
     """
     folder = checks.folder(argument, form)
-    found = _listing(folder, tuple(suffixes))
+    found = sorted(_listing(folder, (), tuple(suffixes), ()))
     if not found:
         raise InputError(f"{folder} holds no {what}; accepted: {', '.join(suffixes)}")
-    tops = {parts[0] for parts in found if len(parts) > 1}
-    if not tops & {"train", "test"}:
-        classes = _classes(found)
-        return of_whole(lambda: _source(make, folder, found, classes), shuffle=True)
-    groups = {name: [parts for parts in found if _within(parts, name)] for name in SPLIT_FOLDERS}
-    if outside := set(found).difference(*groups.values()):
-        raise InputError(
-            f"{folder} has sub-folders for its splits, but {os.path.join(*min(outside))} lies"
-            f" outside; accepted: {', '.join(SPLIT_FOLDERS)}"
-        )
+    own_splits = any(_within(parts, name) for parts in found for name in ("train", "test"))
+    if own_splits:
+        outside = [parts for parts in found if not any(_within(parts, n) for n in SPLIT_FOLDERS)]
+        if outside:
+            raise InputError(
+                f"{folder} has sub-folders for its splits, but {os.path.join(*outside[0])} lies"
+                f" outside; accepted: {', '.join(SPLIT_FOLDERS)}"
+            )
     # one numbering for all splits, whichever of them lacks a class
-    classes = _classes([parts[1:] for parts in found])
+    inner = [parts[1:] for parts in found] if own_splits else found
+    classes, label = _classes(inner), None
+    if classes:
+        numbers = {name: number for number, name in enumerate(classes)}
+        label = np.array([numbers[parts[0]] for parts in inner], np.int32)
+    return Files(folder, tuple(map("/".join, found)), label, classes, own_splits)
+
+
+def splits(files: Files, make: Callable[[Files], Source]) -> Splits:
+    """The splits of a folder of files: its sub-folders train and test, where it has them.
+
+    Args:
+        files: what `find` found, or some of it.
+        make: a source of such files.
+    """
+    if not files.own_splits:
+        return of_whole(lambda: make(files), shuffle=True)
+    tops = [name.partition("/")[0] for name in files.names]
     return {
-        name: functools.partial(_source, make, os.path.join(folder, name), inner, classes)
-        for name, group in groups.items()
-        if (inner := [parts[1:] for parts in group])
+        name: functools.partial(make, files.only(rows))
+        for name in SPLIT_FOLDERS
+        if (rows := [row for row, top in enumerate(tops) if top == name])
     }
 
 
-def _source(make: Make, folder: str, found: list[tuple[str, ...]], classes: list[str]) -> Source:
-    label = None
-    if classes:
-        numbers = {name: number for number, name in enumerate(classes)}
-        label = np.array([numbers[parts[0]] for parts in found], np.int32)
-    return make(tuple(os.path.join(folder, *parts) for parts in found), label)
+def _listing(
+    folder: str,
+    parts: tuple[str, ...],
+    suffixes: tuple[str, ...],
+    above: tuple[tuple[int, int], ...],
+) -> list[tuple[str, ...]]:
+    """All such files below a folder, as the parts of their paths.
 
-
-def _listing(folder: str, suffixes: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """All such files below a folder, as the parts of their paths, in order."""
+    A link back to one of the folders `above` (device and inode of each) is not followed.
+    """
+    try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return []
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
     found = []
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inner = os.path.relpath(root, folder)
-        parts = () if inner == os.curdir else tuple(inner.split(os.sep))
-        for name in files:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                found.append((*parts, name))
-    return sorted(found)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        inner = (*parts, entry.name)
+        if _is_folder(entry):
+            found += _listing(entry.path, inner, suffixes, (*above, here))
+        elif entry.name.lower().endswith(suffixes):
+            found.append(inner)
+    return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _within(parts: tuple[str, ...], name: str) -> bool:
     return len(parts) > 1 and parts[0] == name
 
 
-def _classes(found: list[tuple[str, ...]]) -> list[str]:
+def _classes(found: list[tuple[str, ...]]) -> tuple[str, ...]:
     """The names of the classes in order; none where the folders do not say them."""
     names = sorted({parts[0] for parts in found})
-    return names if len(names) > 1 and all(len(parts) > 1 for parts in found) else []
+    return tuple(names) if len(names) > 1 and all(len(parts) > 1 for parts in found) else ()

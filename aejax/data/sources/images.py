@@ -2,40 +2,62 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from aejax.data.sources import checks, folders
-from aejax.data.sources.base import Rows, Source, Spec
+from aejax.data.sources import checks, decode, folders
+from aejax.data.sources.base import Rows, Spec
+from aejax.data.sources.checks import Choice
+from aejax.data.sources.decode import Form, Header
+from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
-FORM = "images:FOLDER"
+FORM = (
+    "images:FOLDER or images:FOLDER?size=64&fit=crop&mode=rgb&broken=skip (size=WIDTHxHEIGHT; fit"
+    f" {'|'.join(decode.FITS)}; mode {'|'.join(decode.MODES)})"
+)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# Pillow's modes of 8 bits a channel, and the channels that they become.
-CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
+OPTIONS = {
+    "size": "",
+    "fit": Choice(decode.FITS, "crop"),
+    "mode": Choice(tuple(decode.MODES), ""),
+    "broken": Choice(("refuse", "skip"), "refuse"),
+}
+_SIZE = re.compile(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", re.ASCII)
+# From so many pictures on, several threads decode them; a step's batch has threads of its own.
+_MANY = 512
+_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Pictures of one size: uint8 [height, width, channels].
+    """Pictures of one size: uint8 or uint16 [height, width, channels].
 
     Attributes:
-        files: paths, one a row.
-        label: int32 [rows], or None.
+        files: one a row.
+        form: what each becomes.
         spec: what one row is.
-        folder: the folder as it was given, for messages.
+        given: the source as it was given, for messages.
     """
 
-    files: tuple[str, ...]
-    label: np.ndarray | None
+    files: Files
+    form: Form
     spec: Spec
-    folder: str
+    given: str
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def names(self, index: np.ndarray) -> list[str]:
+        """Paths of these rows' files below the folder, with forward slashes."""
+        return [self.files.names[row] for row in index]
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Decodes the pictures at `index`.
@@ -44,78 +66,156 @@ class Pictures:
             InputError: a picture that cannot be decoded, or whose size has changed.
         """
         index = checks.positions(index, len(self))
-        x = np.empty((len(index), *self.spec.shape), np.uint8)
-        for row, number in enumerate(index):
-            try:
-                x[row] = _decoded(self.files[number], self.spec.shape)
-            except InputError as error:
-                raise InputError(f"data.source=images:{self.folder}: {error}") from None
-        return Rows(x, None if self.label is None else self.label[index])
+        x = np.empty((len(index), *self.spec.shape), self.spec.dtype)
+
+        def put(row: int) -> None:
+            x[row] = self._decoded(int(index[row]))
+
+        for _ in _each(put, range(len(index))):
+            pass
+        label = self.files.label
+        return Rows(x, None if label is None else label[index])
+
+    def _decoded(self, row: int) -> np.ndarray:
+        path = self.files.path(row)
+        try:
+            x = decode.pixels(path, self.form)
+            if x.shape != self.spec.shape:
+                height, width, _ = self.spec.shape
+                raise InputError(
+                    f"{path} is {x.shape[1]}x{x.shape[0]}, but was {width}x{height} before"
+                )
+        except decode.UnreadableError as error:
+            raise InputError(
+                f"data.source=images:{self.given}: {error}; the option broken=skip leaves out such"
+                " pictures"
+            ) from None
+        except InputError as error:
+            raise InputError(f"data.source=images:{self.given}: {error}") from None
+        return x
 
 
 def splits(argument: str) -> Splits:
-    """The splits of a folder of pictures, as `folders.splits` finds them.
+    """The splits of a folder of pictures, as `folders` finds them.
 
-    Pictures are RGB or greyscale by what they are, as stored (turned by no camera's mark; the first
-    frame where there are several).
+    All are turned as their cameras say; the first frame counts where there are several. Without
+    `mode` they become RGB if one of them has colours (a palette counts as such), else greyscale of
+    8 bits, or of 16 if all are so. An opaque alpha channel is dropped; what is translucent is laid
+    on white. Without `size` all must have one.
+
+    Every header is read here. A file that is cut off is found so; with broken=skip each picture is
+    decoded once instead, and those that cannot be are left out and told of on standard error.
 
     Raises:
-        InputError: no such folder, no pictures in it, or some outside its train and test.
+        InputError: no such folder, no pictures in it, some outside its train and test, a wrong
+            option, pictures that cannot be read, or that differ where no option says what to do.
     """
-    make = functools.partial(_pictures, argument)
-    folder, _ = checks.options(argument, FORM)
-    return folders.splits(folder, FORM, SUFFIXES, "pictures", make)
+    folder, options = checks.options(argument, FORM, OPTIONS)
+    size = _size(options["size"])
+    if size is None and f"fit={options['fit']}" in checks.split_options(argument)[1]:
+        raise InputError(f"fit={options['fit']}: needs a size, such as size=64; accepted: {FORM}")
+    found = folders.find(folder, FORM, SUFFIXES, "pictures")
+    files, headers = _readable(found, options["broken"] == "skip", argument)
+    mode = options["mode"] or _common_mode(files, headers)
+    if size is None:
+        _check_sizes(files, headers)
+    width, height = size or (headers[0].width, headers[0].height)
+    channels, dtype = decode.MODES[mode]
+    spec = Spec(
+        (height, width, channels),
+        dtype,
+        float(np.iinfo(dtype).max),
+        files.label is not None,
+        classes=files.classes,
+    )
+    form = Form(mode, size, options["fit"])
+    return folders.splits(files, lambda some: Pictures(some, form, spec, argument))
 
 
-def _pictures(given: str, files: tuple[str, ...], label: np.ndarray | None) -> Source:
-    """Reads every picture's header, so that one that does not fit is named before any work."""
-    shape = _shape(files[0])
-    for path in files[1:]:
-        _check_shape(path, _shape(path), shape, files[0])
-    return Pictures(files, label, Spec(shape, "uint8", 255.0, label is not None), given)
+def mode_of(spec: Spec) -> str:
+    """The option `mode` that gives pictures of such rows; "" where none does."""
+    fits = [
+        mode
+        for mode, (channels, dtype) in decode.MODES.items()
+        if len(spec.shape) == 3 and (spec.shape[2], spec.dtype) == (channels, dtype)
+    ]
+    return fits[0] if fits else ""
 
 
-def _shape(path: str) -> tuple[int, int, int]:
-    """[height, width, channels] from a picture's header."""
-    return _read(path, lambda image, channels: (image.height, image.width, channels))
+def _size(text: str) -> tuple[int, int] | None:
+    """(width, height) of the option."""
+    if not text:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise InputError(f"size={text}: must be a number of pixels or WIDTHxHEIGHT, as size=64x48")
+    return int(match[1]), int(match[2] or match[1])
 
 
-def _decoded(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels of a picture, uint8 of this shape."""
+def _readable(files: Files, skip: bool, given: str) -> tuple[Files, list[Header]]:
+    """The pictures that can be read, and their headers.
 
-    def pixels(image: Any, channels: int) -> np.ndarray:
-        flat = np.asarray(image.convert("RGB" if channels == 3 else "L"), np.uint8)
-        return flat.reshape(image.height, image.width, channels)
+    Raises:
+        InputError: none can be read, or not all of them and none may be left out.
+    """
 
-    x = _read(path, pixels)
-    _check_shape(path, x.shape, shape, "the others")
-    return x
+    def read(row: int) -> Header | decode.UnreadableError:
+        try:
+            return decode.header(files.path(row), decode=skip)
+        except decode.UnreadableError as error:
+            return error
+
+    found = list(_each(read, range(len(files))))
+    good = [row for row, each in enumerate(found) if isinstance(each, Header)]
+    headers = [each for each in found if isinstance(each, Header)]
+    broken = [row for row, each in enumerate(found) if isinstance(each, InputError)]
+    if not broken:
+        return files, headers
+    count = f"{len(broken)} of {len(files)} pictures cannot be read"
+    if not skip or not good:
+        more = "" if skip else ", or leave out such pictures with the option broken=skip"
+        raise InputError(f"{found[broken[0]]} ({count}); accepted: whole files{more}")
+    named = ", ".join(files.names[row] for row in broken[:_NAMED])
+    more = ", ..." if len(broken) > _NAMED else ""
+    print(f"images:{given}: {count} and are left out: {named}{more}", file=sys.stderr, flush=True)
+    return files.only(good), headers
 
 
-def _read(path: str, take: Callable[[Any, int], Any]) -> Any:
-    """What `take` takes from an opened picture and the number of its channels."""
-    from PIL import Image
+def _common_mode(files: Files, headers: Sequence[Header]) -> str:
+    """The mode that all pictures can have without loss.
 
-    try:
-        with Image.open(path) as image:
-            if image.mode in CHANNELS:
-                return take(image, CHANNELS[image.mode])
-            mode = image.mode
-    except Exception as error:  # Pillow's formats raise errors of many kinds on damaged files
+    Raises:
+        InputError: some have 16 bits, and others 8.
+    """
+    modes = [each.mode for each in headers]
+    if len(set(modes)) == 1:
+        return modes[0]
+    if "grey16" in modes:
+        deep = modes.index("grey16")
+        other = next(row for row, mode in enumerate(modes) if mode != "grey16")
         raise InputError(
-            f"picture {path} cannot be read: {type(error).__name__}: {error}"
-        ) from None
-    raise InputError(f"{path} has mode {mode}; accepted: RGB or greyscale of 8 bits")
-
-
-def _check_shape(path: str, shape: tuple[int, ...], wanted: tuple[int, ...], like: str) -> None:
-    if shape != wanted:
-        raise InputError(
-            f"{path} is {_size(shape)}, but {like} is {_size(wanted)}; accepted: pictures of one"
-            " size and mode"
+            f"{files.path(deep)} has 16 bits, but {files.path(other)} has 8; accepted: pictures of"
+            " one kind, or the option mode=grey16, mode=grey or mode=rgb"
         )
+    return "rgb"
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{width}x{height} {'RGB' if channels == 3 else 'greyscale'}"
+def _check_sizes(files: Files, headers: Sequence[Header]) -> None:
+    first = (headers[0].width, headers[0].height)
+    for row, each in enumerate(headers):
+        if (each.width, each.height) != first:
+            raise InputError(
+                f"{files.path(row)} is {each.width}x{each.height}, but {files.path(0)} is"
+                f" {first[0]}x{first[1]}; accepted: pictures of one size, or the option size=64 or"
+                f" size=WIDTHxHEIGHT, with fit={', '.join(decode.FITS)}"
+            )
+
+
+def _each(function: Callable[[int], Any], rows: Sequence[int]) -> Iterable[Any]:
+    """What a function gives for each row, in order; of many, by several threads."""
+    return _pool().map(function, rows) if len(rows) >= _MANY else map(function, rows)
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(16, os.cpu_count() or 1), "pictures")

@@ -7,6 +7,7 @@ import numpy as np
 
 from aejax.data.sources import checks, folders
 from aejax.data.sources.base import Rows, Source, Spec
+from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
@@ -25,16 +26,14 @@ class Frames:
     padding.
 
     Attributes:
-        files: paths, one a row.
-        label: int32 [rows], or None.
+        files: one a row.
         rate: samples a second.
         frames: of a row.
         bands: of a frame.
         given: the source as it was given, for messages.
     """
 
-    files: tuple[str, ...]
-    label: np.ndarray | None
+    files: Files
     rate: int
     frames: int
     bands: int
@@ -43,10 +42,15 @@ class Frames:
     @property
     def spec(self) -> Spec:
         shape = (self.frames, self.bands)
-        return Spec(shape, "float32", None, self.label is not None, padded=True)
+        labelled, classes = self.files.label is not None, self.files.classes
+        return Spec(shape, "float32", None, labelled, padded=True, classes=classes)
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def names(self, index: np.ndarray) -> list[str]:
+        """Paths of these rows' files below the folder, with forward slashes."""
+        return [self.files.names[row] for row in index]
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Reads the recordings at `index`.
@@ -59,40 +63,40 @@ class Frames:
         length = np.empty(len(index), np.int32)
         for row, number in enumerate(index):
             try:
-                rate, samples = _read(self.files[number])
+                path = self.files.path(number)
+                rate, samples = _read(path)
                 if rate != self.rate:
                     raise InputError(
-                        f"{self.files[number]} has {rate} samples a second, {self.files[0]}"
-                        f" {self.rate}; accepted: recordings of one rate"
+                        f"{path} has {rate} samples a second, {self.files.path(0)} {self.rate};"
+                        " accepted: recordings of one rate"
                     )
             except InputError as error:
                 raise InputError(f"data.source=sound:{self.given}: {error}") from None
             made = energies(samples, rate, self.frames, self.bands)
             x[row, : len(made)], length[row] = made, len(made)
-        return Rows(x, None if self.label is None else self.label[index], length)
+        label = self.files.label
+        return Rows(x, None if label is None else label[index], length)
 
 
 def splits(argument: str) -> Splits:
-    """The splits of a folder of recordings (.wav), as `folders.splits` finds them.
+    """The splits of a folder of recordings (.wav), as `folders` finds them.
 
     Raises:
         InputError: no such folder, a wrong option, no recordings in it, or some outside its train
             and test.
     """
     folder, options = checks.options(argument, FORM, {"seconds": 1.0, "bands": 40})
-    make = functools.partial(_frames, argument, options)
-    return folders.splits(folder, FORM, SUFFIXES, "recordings", make)
+    files = folders.find(folder, FORM, SUFFIXES, "recordings")
+    return folders.splits(files, functools.partial(_frames, argument, options))
 
 
-def _frames(
-    given: str, options: dict[str, float], files: tuple[str, ...], label: np.ndarray | None
-) -> Source:
-    rate, _ = _read(files[0])
+def _frames(given: str, options: dict[str, float], files: Files) -> Source:
+    rate, _ = _read(files.path(0))
     frames = 1 + int(max(options["seconds"] - WINDOW, 0) / HOP + 1e-6)
     bands, most = int(options["bands"]), round(WINDOW * rate) // 2
     if bands > most:
         raise InputError(f"bands={bands}: must be at most {most} at {rate} samples a second")
-    return Frames(files, label, rate, frames, bands, given)
+    return Frames(files, rate, frames, bands, given)
 
 
 def energies(samples: np.ndarray, rate: int, most: int, bands: int) -> np.ndarray:

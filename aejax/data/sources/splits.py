@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from aejax.data.sources import checks
-from aejax.data.sources.base import Arrays, Rows, Source, Spec
+from aejax.data.sources.base import Arrays, Rows, Source, Spec, names
 from aejax.errors import InputError
 from aejax.kinds import near
 
@@ -51,6 +51,10 @@ class Selected:
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         return self.source[self.index[index]]
 
+    def names(self, index: np.ndarray) -> list[str] | None:
+        """The rows' names in the other source."""
+        return names(self.source, self.index[index])
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
@@ -85,6 +89,20 @@ class Joined:
                         whole[here] = part
             start += len(source)
         return Rows(x, label, length)
+
+    def names(self, index: np.ndarray) -> list[str] | None:
+        """The rows' names in their sources, if each has names."""
+        out = [""] * len(index)
+        start = 0
+        for source in self.sources:
+            here = np.flatnonzero((start <= index) & (index < start + len(source)))
+            found = names(source, index[here] - start)
+            if found is None:
+                return None
+            for row, name in zip(here, found, strict=True):
+                out[row] = name
+            start += len(source)
+        return out
 
 
 def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
