@@ -13,7 +13,7 @@ from aejax import folder
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows
 from aejax.errors import InputError
-from aejax.models.batch import real_steps
+from aejax.models.batch import real_elements, real_steps
 from aejax.train import checkpoint, sharding
 from aejax.train.setup import abstract_batch
 from aejax.train.state import split
@@ -120,19 +120,27 @@ class Model:
 
     @functools.cached_property
     def _functions(self) -> dict[str, Callable]:
-        prepare, steps = self.preparation, self.run.spec.shape[0]
+        prepare, spec = self.preparation, self.run.spec
 
-        def mask(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            return tuple(real_steps(each, steps) for each in length)
+        def mask(raw: jax.Array, length: tuple[jax.Array, ...]) -> jax.Array | None:
+            return real_elements(raw, *(length or (None,)), spec.shape, spec.missing)
+
+        def steps(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            return tuple(real_steps(each, spec.shape[0]) for each in length)
+
+        def encode(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
+            return module.encode(prepare(raw), mask(raw, length))
+
+        def decode(module: Any, z: jax.Array, *length: jax.Array) -> jax.Array:
+            return prepare.undo(module.decode(z, *steps(length)))
 
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
-            z = module.encode(prepare(raw), *mask(length))
-            return prepare.undo(module.decode(z, *mask(length)))
+            return decode(module, encode(module, raw, *length), *length)
 
         functions = {
             "prepare": lambda module, raw: prepare(raw),
-            "encode": lambda module, raw, *length: module.encode(prepare(raw), *mask(length)),
-            "decode": lambda module, z, *length: prepare.undo(module.decode(z, *mask(length))),
+            "encode": encode,
+            "decode": decode,
             "reconstruct": reconstruct,
         }
         graph, state = nnx.split(self.module)

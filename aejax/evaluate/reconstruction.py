@@ -76,7 +76,7 @@ def task(model: Model, source: Source) -> Result:
     if symbols.are_symbols(model):
         return symbols.result(model, source)
     scales = _scales(model, source)
-    baseline, why_not = _baseline(model)
+    baseline, why_not = _baseline(model, source)
     sums: dict[str, float] = {}
     first: Piece | None = None
     for piece in stream(model, source, _compared(model, scales.logits)):
@@ -140,7 +140,7 @@ def _range(source: Source) -> float:
     return high - low or 1.0
 
 
-def _baseline(model: Model) -> tuple[Components | None, list[str]]:
+def _baseline(model: Model, source: Source) -> tuple[Components | None, list[str]]:
     """PCA of the training split with as many components as the code has numbers, or why not."""
     run, preparation = model.run, model.preparation
     elements = math.prod(run.spec.shape)
@@ -152,6 +152,8 @@ def _baseline(model: Model) -> tuple[Components | None, list[str]]:
         ]
     if run.spec.padded:
         return None, ["No PCA beside it: rows have a length each."]
+    if run.spec.missing or source.spec.missing:
+        return None, ["No PCA beside it: values are missing."]
     if elements > principal.MAX_ELEMENTS:
         return None, [
             f"No PCA beside it: rows have {elements} elements, more than {principal.MAX_ELEMENTS}."

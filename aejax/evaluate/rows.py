@@ -16,7 +16,7 @@ from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.folder import Run
 from aejax.loading import Model
-from aejax.models.batch import real_steps
+from aejax.models.batch import real_elements as mask_of
 
 _ROWS_AT_A_TIME = 1000
 # Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
@@ -86,9 +86,10 @@ def _check(where: str, spec: Spec, run: Run) -> None:
 def fitted(model: Model, spec: Spec) -> Model:
     """The model for rows whose format has another maximum: each is scaled by its own.
 
-    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1].
+    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1]. Rows in which
+    values are missing suit a model that was trained on whole ones.
     """
-    if spec.maximum == model.run.spec.maximum:
+    if (spec.maximum, spec.missing) == (model.run.spec.maximum, model.run.spec.missing):
         return model
     preparation = Preparation(model.preparation.settings, spec, model.preparation.statistics)
     run = dataclasses.replace(model.run, spec=spec)
@@ -100,7 +101,8 @@ def stream(
 ) -> Iterator[Piece]:
     """Runs a function of (live module, raw rows, mask) over a whole source, in pieces.
 
-    The mask is bool [rows, length] where rows come with a length each, else None.
+    The mask is bool [rows, length] where rows come with a length each, [rows, *shape] where values
+    may be missing, else None.
 
     The last piece is filled up with copies of its first row, and cut again: every row counts
     once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
@@ -116,7 +118,7 @@ def stream(
     padded, size = source.spec.padded, piece_size(source)
 
     def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
-        mask = real_steps(more[0], x.shape[1]) if padded else None
+        mask = mask_of(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
         return function(nnx.merge(graph, state), x, mask, *more[padded:])
 
     # Parameters are an argument: closed over, they would be constants that XLA has to compile.
@@ -134,7 +136,7 @@ def stream(
 
 
 def real_elements(rows: Rows) -> np.ndarray:
-    """1.0 for what is no padding, float64 [rows, elements]."""
+    """1.0 for what is no padding and not missing, float64 [rows, elements]."""
     return rows.real.reshape(len(rows.x), -1).astype(np.float64)
 
 

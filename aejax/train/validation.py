@@ -16,7 +16,7 @@ from aejax.data import feed
 from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
-from aejax.models.batch import Batch, real_steps
+from aejax.models.batch import Batch, real_elements, real_rows, spread
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree
 
@@ -148,9 +148,11 @@ class Validation:
 def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
     if data is not None:
         raw = feed.gathered(data, raw.index)
-    x, count = preparation(raw.x), jnp.sum(mask)
-    if raw.length is not None:
-        mask = mask[:, None] * real_steps(raw.length, x.shape[1])
+    x = preparation(raw.x)
+    real = real_elements(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
+    if real is not None:
+        mask = spread(mask, real.ndim) * real
+    count = jnp.sum(real_rows(mask))
     loss, terms = program.merge(params, model_state).loss(Batch(x, mask, raw.label, raw.index))
     new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
     new["rows"] = count

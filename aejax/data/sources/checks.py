@@ -177,7 +177,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def stored(
-    x: np.ndarray, what: str, length: np.ndarray | None = None
+    x: np.ndarray, what: str, length: np.ndarray | None = None, missing: bool = False
 ) -> tuple[np.ndarray, float | None]:
     """Rows in a type that is kept, padding as 0, and the largest value that this type can hold.
 
@@ -189,6 +189,7 @@ def stored(
         x: array [rows, ...], in any byte order and layout.
         what: names the array in messages.
         length: as in `Rows`; padding may hold anything.
+        missing: take NaN for values that are missing.
 
     Raises:
         InputError: no rows, empty rows, another type, values that are not finite in float32, or
@@ -202,7 +203,8 @@ def stored(
     with np.errstate(over="ignore"):
         x = x.astype(dtype, copy=False)
     if maximum is None:
-        _check(what, x, np.isfinite(x), "values that are not finite in float32")
+        fine = np.isfinite(x) | (np.isnan(x) & missing)
+        _check(what, x, fine, "values that are not finite in float32")
     return x, maximum
 
 
