@@ -14,6 +14,9 @@ ROWS_AT_A_TIME = 4096
 _SHARE, _NARROW = 0.999, 1e-3
 # Below this many values one of them may well be far from the others.
 _LEAST = 20
+# Prepared values lie around [0, 1]; those that were not scaled have squares in float32.
+_FAR, _FAR_UNSCALED = 1e6, 1e18
+_MOST = 3
 # Of a large source a sample is sorted, evenly taken.
 _SAMPLE = 2**18
 
@@ -85,6 +88,25 @@ class Range:
 def _element(source: Source, flat: int) -> str:
     """An element of a row as people count it: 3, or 1,0,2 where rows have several axes."""
     return ",".join(map(str, map(int, np.unravel_index(flat, source.spec.shape))))
+
+
+def far(preparation: Any, source: Source) -> str | None:
+    """One line about rows with values far outside of what the training split has; None for none.
+
+    Args:
+        preparation: `prepare.Preparation` of the run.
+        source: other rows.
+    """
+    settings, found = preparation.settings, list[int]()
+    limit = _FAR if settings.scale or settings.centre == "standardise" else _FAR_UNSCALED
+    for first, rows in chunks(source):
+        x = np.abs(np.asarray(preparation(rows.x))).reshape(len(rows.x), -1)
+        # A product that overflows is not finite.
+        found += (first + np.flatnonzero((~(x <= limit)).any(axis=1))).tolist()
+    if not found:
+        return None
+    more = f"; and {len(found) - _MOST} more rows" if len(found) > _MOST else ""
+    return f"{describe(preparation, source, found[:_MOST])}{more}"
 
 
 def describe(preparation: Any, source: Source, rows: Sequence[int]) -> str:
