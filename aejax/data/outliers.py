@@ -28,10 +28,14 @@ def chunks(source: Source) -> Iterator[tuple[int, Rows]]:
 
 
 class Range:
-    """The least and the largest value of rows that come in pieces, and where nearly all lie."""
+    """The least and the largest value of rows that come in pieces, and where nearly all lie.
+
+    Of a table also those of each element, `least` and `most`.
+    """
 
     def __init__(self, source: Source):
         self.low, self.high = math.inf, -math.inf
+        self.least, self.most = np.array(math.inf), np.array(-math.inf)
         self._source, self._kept = source, list[np.ndarray]()
         elements = math.prod(source.spec.shape)
         stride = -(-len(source) * elements // _SAMPLE)
@@ -55,6 +59,9 @@ class Range:
             self.low = min(self.low, float(values.min()))
             self.high = max(self.high, float(values.max()))
             self._kept.append(values[:: self._stride])
+        if self._source.spec.columns:
+            self.least = np.fmin(self.least, np.fmin.reduce(rows.x))
+            self.most = np.fmax(self.most, np.fmax.reduce(rows.x))
 
     def outlier(self) -> str | None:
         """One line about the value that makes the range, where hardly any other needs it."""

@@ -12,6 +12,9 @@ from aejax.data.outliers import Range, chunks
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 
+# A column's share of the range of all columns, below which scaling leaves hardly anything of it.
+_UNITS = 0.01
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preparation:
@@ -107,6 +110,8 @@ def statistics(
                 f"config.data.prepare.scale=True: every value of the training split is {low:g},"
                 " which cannot be scaled to [0, 1]"
             )
+        if settings.scale and source.spec.columns:
+            _check_units(found)
         if line := found.outlier():
             say(
                 f"config.data.prepare.{name}: hardly anything is left of the training split: {line}"
@@ -129,12 +134,29 @@ def statistics(
         total, square, count = total + x.sum(0), square + np.square(x).sum(0), count + real.sum(0)
     count = np.maximum(count, 1)  # of an element that no row has
     mean = total / count
-    out["mean"] = (mean + first).ravel().tolist()
+    # Categories are 0 or 1 already: rare ones would count more than all else.
+    left = np.zeros(source.spec.shape, np.bool_)
+    if source.spec.columns:
+        left = np.array([category is not None for _, category in source.spec.elements])
+    out["mean"] = np.where(left, 0.0, mean + first).ravel().tolist()
     if settings.centre == "standardise":
         deviation = np.sqrt(np.maximum(square / count - np.square(mean), 0))
         # An element that never varies has nothing to be divided by.
-        out["deviation"] = np.where(deviation > 0, deviation, 1.0).ravel().tolist()
+        out["deviation"] = np.where((deviation > 0) & ~left, deviation, 1.0).ravel().tolist()
     return out
+
+
+def _check_units(found: Range) -> None:
+    """Refuses one range for all columns of a table that have units of their own."""
+    spans = found.most - found.least
+    spans = spans[spans > 0]
+    if np.median(spans) < _UNITS * (found.high - found.low):
+        raise InputError(
+            f"config.data.prepare.scale=True: the table's values reach from {found.low:g} to"
+            f" {found.high:g}, and half of its columns less than {100 * _UNITS:g} % of that; use"
+            " --config=table, or --config.data.prepare.scale=False"
+            " --config.data.prepare.centre=standardise --config.model.likelihood=gaussian"
+        )
 
 
 def _at_most_one_over(span: float) -> np.float32:

@@ -62,7 +62,8 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     own = not source
     setting = "data.source" if own else "--source"
     name, split = source or data.source, split or (data.test if own else WHOLE)
-    opened = select(open_splits(name, folder or data.folder, setting=setting), split)
+    splits = open_splits(name, folder or data.folder, setting=setting, like=run.spec)
+    opened = select(splits, split)
     where = f"{setting}={name}, split {split}"
     _check(where, opened.spec, run)
     return Chosen(opened, name, split)

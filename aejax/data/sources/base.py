@@ -93,6 +93,15 @@ class Spec:
         object.__setattr__(self, "columns", tuple(columns))
 
     @property
+    def elements(self) -> list[tuple[str, str | None]]:
+        """Of a table each element's column, and its category where it is one."""
+        return [
+            (column.name, category)
+            for column in self.columns
+            for category in (column.categories or (None,))
+        ]
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """Which numbers come with each row: label, length."""
         return ("label",) * self.labelled + ("length",) * self.padded
