@@ -123,7 +123,7 @@ class Model:
         prepare, spec = self.preparation, self.run.spec
 
         def mask(raw: jax.Array, length: tuple[jax.Array, ...]) -> jax.Array | None:
-            return real_elements(raw, *(length or (None,)), spec.shape, spec.missing)
+            return real_elements(raw, length[0] if length else None, spec.shape, spec.missing)
 
         def steps(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             return tuple(real_steps(each, spec.shape[0]) for each in length)

@@ -75,6 +75,13 @@ class Preparation:
             flat = flat + self._element("mean")
         return flat.reshape(x.shape)
 
+    def measured(self, x: Any) -> Any:
+        """x in the units in which errors count: those of `undo`, but of a table x itself.
+
+        Its columns have units of their own, of which the largest would be all that counts.
+        """
+        return x if self.spec.columns else self.undo(x)
+
     def _range(self) -> tuple[float, float]:
         if self.spec.maximum is not None:
             return 0.0, self.spec.maximum

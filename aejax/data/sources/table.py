@@ -224,7 +224,7 @@ def _column(name: str, values: Any, categorical: bool) -> tuple[Column, str]:
         return column, ""
     if not (_is_numeric(kind) or _is_text(kind)):
         return column, f"holds {_kind(kind)}"
-    categories = tuple(sorted(set(_texts(values)) - {None}))
+    categories = tuple(sorted({text for text in _texts(values) if text is not None}))
     if len(categories) > MOST_CATEGORIES:
         return column, f"has {len(categories)} categories, more than {MOST_CATEGORIES}"
     return Column(name, categories), ""
@@ -309,8 +309,15 @@ def _label(
     if values.null_count:
         row = values.is_null().to_pylist().index(True)
         raise InputError(f"{what} is missing in row {row}; must be there in every row")
-    if types.is_integer(values.type):
-        return checks.labels(values.to_numpy(zero_copy_only=False), len(values), what), ()
+    if _is_numeric(values.type):
+        numbers = np.asarray(values.cast("float64", safe=False))
+        whole = np.round(numbers).astype(np.int64)
+        if (whole != numbers).any():
+            row = int(np.argmax(whole != numbers))
+            raise InputError(
+                f"{what} is {numbers[row]} in row {row}; accepted: whole numbers, text"
+            )
+        return checks.labels(whole, len(values), what), ()
     if not (_is_text(values.type) or types.is_boolean(values.type)):
         raise InputError(f"{what} is {values.type}; accepted: text, or whole numbers")
     texts = [str(text) for text in _texts(values)]
