@@ -29,7 +29,7 @@ class Prepare:
             with the grey value as probability; threshold in evaluation, but for the task
             likelihood, which draws once a row).
         centre: none; mean (subtract each element's training mean); standardise (and divide by its
-            standard deviation, where it has one).
+            standard deviation, where it has one); of a table its columns of numbers alone.
         shift: augment in training: move each image by up to this many pixels either way.
         flip: augment in training: mirror each image left to right, every second time.
     """
@@ -46,9 +46,10 @@ class Data:
     """Where examples come from.
 
     Attributes:
-        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | text:FILE |
-            planted:KIND | tfds:NAME, with options behind the path, as images:FOLDER?size=64. A
-            relative path goes from where the run was started first, or else from here.
+        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | table:FILE |
+            text:FILE | planted:KIND | tfds:NAME, with options behind the path, as
+            images:FOLDER?size=64. A relative path goes from where the run was started first, or
+            else from here.
         train: split that trains, by name and slice: train, train[:90%], train[:50000].
         test: split that is evaluated: test, train[90%:].
         folder: TFDS's data folder; "" for its default.

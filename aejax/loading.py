@@ -11,8 +11,9 @@ from flax import nnx
 
 from aejax import folder
 from aejax.data.prepare import Preparation
+from aejax.data.sources.base import Rows
 from aejax.errors import InputError
-from aejax.models.batch import real_steps
+from aejax.models.batch import real_elements, real_steps
 from aejax.train import checkpoint, sharding
 from aejax.train.setup import abstract_batch
 from aejax.train.state import split
@@ -45,7 +46,7 @@ class Model:
             raw: rows.
             length: [rows], how much of each row's first axis is real; None for all.
         """
-        return self._over("encode", self._checked(raw), length)
+        return self._over("encode", *self._checked(raw, length))
 
     def decode(self, z: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Codes [rows, latent] -> means [rows, *shape], in [0, 1] where the data were scaled.
@@ -59,15 +60,15 @@ class Model:
         if z.ndim < 2 or z.shape[1:] != shape or not len(z):
             takes = ", ".join(map(str, ("rows", *shape)))
             raise InputError(f"codes have shape {z.shape}; this model takes ({takes})")
-        return self._over("decode", z, length)
+        return self._over("decode", z, self._lengths(z, length))
 
     def reconstruct(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""
-        return self._over("reconstruct", self._checked(raw), length)
+        return self._over("reconstruct", *self._checked(raw, length))
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
-        return self._over("prepare", self._checked(raw))
+        return self._over("prepare", *self._checked(raw))
 
     def over_rows(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
         """Applies a jitted function of rows, in batches over all of this process's devices.
@@ -91,16 +92,22 @@ class Model:
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
-    def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
+    def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
+        return self.over_rows(self._functions[name], rows, *(() if length is None else (length,)))
+
+    def _lengths(self, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray | None:
         if length is None:
-            return self.over_rows(self._functions[name], rows)
+            return None
         length = np.asarray(length)
         most = self.run.spec.shape[0]
         if length.shape != (len(rows),) or not 1 <= length.min() <= length.max() <= most:
             raise InputError(f"length={length}: must be one number a row, each from 1 to {most}")
-        return self.over_rows(self._functions[name], rows, length.astype(np.int32))
+        return length.astype(np.int32)
 
-    def _checked(self, raw: np.ndarray) -> np.ndarray:
+    def _checked(
+        self, raw: np.ndarray, length: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows with 0 for padding, and their lengths."""
         raw, spec = np.asarray(raw), self.run.spec
         if raw.shape[1:] != spec.shape or not len(raw):
             raise InputError(f"rows have shape {raw.shape}; this model takes (rows, *{spec.shape})")
@@ -108,23 +115,32 @@ class Model:
             raise InputError(
                 f"rows are {raw.dtype}; this model takes {spec.dtype} as its source stores them"
             )
-        return raw
+        rows = Rows(raw, None, self._lengths(raw, length))
+        return rows.x, rows.length
 
     @functools.cached_property
     def _functions(self) -> dict[str, Callable]:
-        prepare, steps = self.preparation, self.run.spec.shape[0]
+        prepare, spec = self.preparation, self.run.spec
 
-        def mask(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            return tuple(real_steps(each, steps) for each in length)
+        def mask(raw: jax.Array, length: tuple[jax.Array, ...]) -> jax.Array | None:
+            return real_elements(raw, length[0] if length else None, spec.shape, spec.missing)
+
+        def steps(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            return tuple(real_steps(each, spec.shape[0]) for each in length)
+
+        def encode(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
+            return module.encode(prepare(raw), mask(raw, length))
+
+        def decode(module: Any, z: jax.Array, *length: jax.Array) -> jax.Array:
+            return prepare.undo(module.decode(z, *steps(length)))
 
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
-            z = module.encode(prepare(raw), *mask(length))
-            return prepare.undo(module.decode(z, *mask(length)))
+            return decode(module, encode(module, raw, *length), *length)
 
         functions = {
             "prepare": lambda module, raw: prepare(raw),
-            "encode": lambda module, raw, *length: module.encode(prepare(raw), *mask(length)),
-            "decode": lambda module, z, *length: prepare.undo(module.decode(z, *mask(length))),
+            "encode": encode,
+            "decode": decode,
             "reconstruct": reconstruct,
         }
         graph, state = nnx.split(self.module)

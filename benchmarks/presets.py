@@ -126,8 +126,13 @@ def measure(name: str) -> dict[str, Any]:
 def _rows(run: Setup) -> Rows:
     """What the model by hand knows of the data."""
     spec, known = run.train.spec, run.preparation.statistics
-    mean = np.asarray(known["mean"], np.float32) if "mean" in known else None
-    return Rows(spec.shape, spec.maximum or 1.0, mean, run.total)
+    mean, deviation = (
+        np.asarray(known[name], np.float32) if name in known else None
+        for name in ("mean", "deviation")
+    )
+    scaled = run.preparation.settings.scale
+    maximum = (spec.maximum if scaled else None) or 1.0
+    return Rows(spec.shape, maximum, mean, deviation, run.total)
 
 
 def _take_turns(

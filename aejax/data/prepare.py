@@ -1,17 +1,19 @@
 """What becomes of raw rows on the device: augment, scale, binarise, centre."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.data.sources.base import Rows, Source, Spec
+from aejax.data.outliers import Range, chunks
+from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 
-_ROWS_AT_A_TIME = 4096
+# A column's share of the range of all columns, below which scaling leaves hardly anything of it.
+_UNITS = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Preparation:
                 values by threshold.
 
         Returns:
-            float32 [rows, *shape].
+            float32 [rows, *shape]; what is missing is 0, the mean where rows are centred.
         """
         settings, shape = self.settings, (len(raw), *self.spec.shape)
         if keys is not None and (settings.shift or settings.flip):
@@ -60,6 +62,8 @@ class Preparation:
             x = x - self._element("mean")
         if settings.centre == "standardise":
             x = x / self._element("deviation")
+        if self.spec.missing:
+            x = jnp.where(jnp.isnan(x), 0.0, x)
         return x.reshape(shape)
 
     def undo(self, x: Any) -> Any:
@@ -71,6 +75,13 @@ class Preparation:
             flat = flat + self._element("mean")
         return flat.reshape(x.shape)
 
+    def measured(self, x: Any) -> Any:
+        """x in the units in which errors count: those of `undo`, but of a table x itself.
+
+        Its columns have units of their own, of which the largest would be all that counts.
+        """
+        return x if self.spec.columns else self.undo(x)
+
     def _range(self) -> tuple[float, float]:
         if self.spec.maximum is not None:
             return 0.0, self.spec.maximum
@@ -80,23 +91,40 @@ class Preparation:
         return np.asarray(self.statistics[name], np.float32)
 
 
-def statistics(settings: Any, source: Source) -> dict[str, Any]:
+def statistics(
+    settings: Any, source: Source, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """What `Preparation` must know of the training split; only what its settings need.
 
+    Args:
+        settings: `config.Prepare`.
+        source: the training split.
+        say: told in one line of a value that leaves nearly nothing of the range to all others.
+
     Raises:
-        InputError: values that do not vary at all, so that they cannot be scaled.
+        InputError: values that are not finite, or that do not vary at all, so that they cannot be
+            scaled.
     """
     out: dict[str, Any] = {}
-    if settings.scale and source.spec.maximum is None:
-        values = (chunk.real_values for chunk in _chunks(source))
-        extremes = [(real.min(), real.max()) for real in values]
-        low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-        if not high > low:
+    if source.spec.maximum is None and (settings.scale or settings.centre == "standardise"):
+        found = Range(source)
+        for first, rows in chunks(source):
+            found.add(first, rows)
+        low, high = found.low, found.high
+        name = "scale=True" if settings.scale else f"centre={settings.centre}"
+        if settings.scale and not high > low:
             raise InputError(
                 f"config.data.prepare.scale=True: every value of the training split is {low:g},"
                 " which cannot be scaled to [0, 1]"
             )
-        out |= {"low": float(low), "high": float(high)}
+        if settings.scale and source.spec.columns:
+            _check_units(found)
+        if line := found.outlier():
+            say(
+                f"config.data.prepare.{name}: hardly anything is left of the training split: {line}"
+            )
+        if settings.scale:
+            out |= {"low": low, "high": high}
     if settings.centre == "none":
         return out
     plain = dataclasses.replace(settings, centre="none")
@@ -104,32 +132,44 @@ def statistics(settings: Any, source: Source) -> dict[str, Any]:
     # Sums of what is left beside the first rows' mean: squares of values far from 0 lose digits.
     total = square = count = np.zeros(source.spec.shape, np.float64)
     first: Any = None
-    for chunk in _chunks(source):
+    for _, chunk in chunks(source):
         real = chunk.real
         x = np.where(real, np.asarray(prepared(jnp.asarray(chunk.x)), np.float64), 0)
         if first is None:
             first = x.sum(0) / np.maximum(real.sum(0), 1)
         x = np.where(real, x - first, 0)
         total, square, count = total + x.sum(0), square + np.square(x).sum(0), count + real.sum(0)
-    count = np.maximum(count, 1)  # of a step that no row has
+    count = np.maximum(count, 1)  # of an element that no row has
     mean = total / count
-    out["mean"] = (mean + first).ravel().tolist()
+    # Categories are 0 or 1 already: rare ones would count more than all else.
+    left = np.zeros(source.spec.shape, np.bool_)
+    if source.spec.columns:
+        left = np.array([category is not None for _, category in source.spec.elements])
+    out["mean"] = np.where(left, 0.0, mean + first).ravel().tolist()
     if settings.centre == "standardise":
         deviation = np.sqrt(np.maximum(square / count - np.square(mean), 0))
         # An element that never varies has nothing to be divided by.
-        out["deviation"] = np.where(deviation > 0, deviation, 1.0).ravel().tolist()
+        out["deviation"] = np.where((deviation > 0) & ~left, deviation, 1.0).ravel().tolist()
     return out
+
+
+def _check_units(found: Range) -> None:
+    """Refuses one range for all columns of a table that have units of their own."""
+    spans = found.most - found.least
+    spans = spans[spans > 0]
+    if np.median(spans) < _UNITS * (found.high - found.low):
+        raise InputError(
+            f"config.data.prepare.scale=True: the table's values reach from {found.low:g} to"
+            f" {found.high:g}, and half of its columns less than {100 * _UNITS:g} % of that; use"
+            " --config=table, or --config.data.prepare.scale=False"
+            " --config.data.prepare.centre=standardise --config.model.likelihood=gaussian"
+        )
 
 
 def _at_most_one_over(span: float) -> np.float32:
     """1 / span, rounded so that span times it is not above 1."""
     share = np.float32(1.0 / span)
     return np.nextafter(share, np.float32(0)) if np.float32(span) * share > 1 else share
-
-
-def _chunks(source: Source) -> Iterator[Rows]:
-    for start in range(0, len(source), _ROWS_AT_A_TIME):
-        yield source[slice(start, start + _ROWS_AT_A_TIME)]
 
 
 def _augment(raw: jax.Array, keys: jax.Array, shift: int, flip: bool) -> jax.Array:
@@ -167,14 +207,19 @@ def check_symbols(settings: Any, source: Source, count: int) -> None:
     maximum = source.spec.maximum
     if maximum is not None and maximum < count:
         return
-    for values in (chunk.real_values for chunk in _chunks(source)):
+    for values in (rows.real_values for _, rows in chunks(source)):
         wrong = (values < 0) | (values >= count) | (values != np.floor(values))
         if wrong.any():
             raise InputError(f"config.data.source: {accepted}; there is {values[wrong][0]:g}")
 
 
 def check(settings: Any, spec: Spec) -> None:
-    """Raises InputError where augmentation does not suit rows of this shape."""
+    """Raises InputError where augmentation does not suit such rows."""
+    if (settings.shift or settings.flip) and spec.missing:
+        raise InputError(
+            f"config.data.prepare.shift={settings.shift} and flip={settings.flip} move images;"
+            " these rows have missing values, which would stay behind"
+        )
     if (settings.shift or settings.flip) and len(spec.shape) < 2:
         raise InputError(
             f"config.data.prepare.shift={settings.shift} and flip={settings.flip} move images;"

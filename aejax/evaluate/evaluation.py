@@ -11,6 +11,7 @@ from typing import Any
 
 from aejax import files, folder, kinds
 from aejax.cluster import Stopped, never
+from aejax.data import outliers
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError
@@ -232,16 +233,8 @@ def _is_last(workdir: str, step: int) -> bool:
 
 def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
     """Runs the tasks and writes their results."""
-    source = job.rows.source
-    model = fitted(loaded.model, source.spec)
-    results = {
-        name: TASKS[name](
-            model,
-            source,
-            **{key: job.settings[key] for key in TAKES.get(name, ()) if key in job.settings},
-        )
-        for name in job.tasks
-    }
+    model = fitted(loaded.model, job.rows.source.spec)
+    results = _results(job, model, say)
     for result in results.values():
         for figure in result.figures:
             files.write(folder.path(job.workdir, "figures", f"{figure.name}.png"), figure.png)
@@ -254,6 +247,35 @@ def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str
     files.write(folder.path(job.workdir, REPORT), report.page(about, records, results))
     say(_line(records[-1], results))
     return records[-1]
+
+
+def _results(job: Job, model: Model, say: Callable[[str], None]) -> dict[str, Result]:
+    """What each task gives; rows that leave numbers that are not finite are named.
+
+    Raises:
+        InputError: such rows, where a task fails on them.
+    """
+    rows = job.rows
+    given = {
+        name: {key: job.settings[key] for key in TAKES.get(name, ()) if key in job.settings}
+        for name in job.tasks
+    }
+    try:
+        results = {name: TASKS[name](model, rows.source, **given[name]) for name in job.tasks}
+    except InputError:
+        raise
+    except Exception:  # NumPy, SciPy and scikit-learn each raise their own for such numbers
+        if (line := outliers.far(model.preparation, rows.source)) is None:
+            raise
+        raise InputError(
+            f"{rows.name}, split {rows.split}: {line}; cannot be evaluated: leave out such rows"
+        ) from None
+    numbers = [number for result in results.values() for number in result.numbers.values()]
+    if any(number.value is None for number in numbers) and (
+        line := outliers.far(model.preparation, rows.source)
+    ):
+        say(f"{rows.name}, split {rows.split}: {line}; that is why numbers are not finite")
+    return results
 
 
 def _record(job: Job, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:

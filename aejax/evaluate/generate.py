@@ -34,6 +34,8 @@ def task(model: Model, source: Source) -> Result:
     need(model.module, ("encode", "decode"), "--tasks=generate")
     if source.spec.padded:
         raise InputError("--tasks=generate: rows have a length each; must be whole")
+    if source.spec.missing:
+        raise InputError("--tasks=generate: values are missing in these rows; must be whole")
     z, x = _codes(model, source)
     bottleneck = getattr(getattr(model.module, "settings", None), "bottleneck", None)
     random = np.random.RandomState(model.run.config.seed)

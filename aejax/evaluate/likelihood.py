@@ -23,6 +23,7 @@ from aejax.evaluate.result import Number, Result
 from aejax.evaluate.rows import piece_size, stream
 from aejax.loading import Model
 from aejax.models import Autoencoder
+from aejax.models.batch import spread
 from aejax.models.bottlenecks import Variational
 from aejax.models.bottlenecks.variational import divergence
 from aejax.models.likelihood import Bernoulli
@@ -145,7 +146,7 @@ def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> j
     flat = parameters.reshape(*z.shape[:2], -1, parameters.shape[-1])
     each = module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1))
     if mask is not None:
-        each = each * jnp.repeat(mask, each.shape[-1] // mask.shape[1], axis=1)
+        each = each * jnp.broadcast_to(spread(mask, x.ndim), x.shape).reshape(len(x), -1)
     return jnp.sum(each, axis=-1)
 
 

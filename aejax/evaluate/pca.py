@@ -47,6 +47,8 @@ def task(model: Model, source: Source) -> Result:
     elements, code = weights.encoder.shape
     if source.spec.padded:
         raise InputError("--tasks=pca: rows have a length each; must be whole")
+    if source.spec.missing:
+        raise InputError("--tasks=pca: values are missing in these rows; must be whole")
     if elements > principal.MAX_ELEMENTS:
         raise InputError(
             f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"

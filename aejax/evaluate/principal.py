@@ -79,7 +79,7 @@ def fit(pieces: Iterable[np.ndarray], components: int) -> Components:
 
 
 def of_training_split(run: Run, components: int) -> Components:
-    """Principal components of the rows that a run was trained on, prepared and undone.
+    """Principal components of the rows that a run was trained on, in the units of `measured`.
 
     Computed once for a run: what follows its checkpoints asks again at each of them.
 
@@ -101,7 +101,7 @@ def _cached(key: str, components: int) -> Components:
     elements = int(np.prod(source.spec.shape))
     most = min(_MAX_ROWS, int(_MAX_PRODUCTS / elements**2), len(source))
     index = np.linspace(0, len(source) - 1, most).round().astype(np.int64)
-    prepare = jax.jit(lambda raw: preparation.undo(preparation(raw)))
+    prepare = jax.jit(lambda raw: preparation.measured(preparation(raw)))
 
     def pieces() -> Iterator[np.ndarray]:
         for start in range(0, most, _ROWS_AT_A_TIME):

@@ -72,7 +72,9 @@ def task(model: Model, source: Source, train: Source | None = None) -> Result:
         train = take(train, np.linspace(0, len(train) - 1, most).round().astype(np.int64))
     (z, x, label), (test_z, test_x, test_label) = (_arrays(model, rows) for rows in (train, source))
     if len(np.unique(label)) < 2:
-        raise InputError("--tasks=probe: the training rows are of one class; must be of several")
+        raise InputError(
+            f"--tasks=probe: the {len(train)} rows to fit are of one class; must be of several"
+        )
     fits = {
         "code": choose(z, label, test_z, test_label),
         "pixel": choose(x, label, test_x, test_label),

@@ -34,6 +34,7 @@ class Scales:
         shape: of one row.
         peak: the largest value less the least that an element can have.
         scaled: whether the data were scaled to [0, 1].
+        table: whether elements are columns of a table, measured as the model sees them.
         logits: whether the cross-entropy comes from a Bernoulli decoder's logits.
         window: the side of SSIM's window, or 0 where there is no SSIM.
     """
@@ -41,6 +42,7 @@ class Scales:
     shape: tuple[int, ...]
     peak: float
     scaled: bool
+    table: bool
     logits: bool
     window: int
 
@@ -66,7 +68,7 @@ class Scales:
 def task(model: Model, source: Source) -> Result:
     """Measures what is lost between rows and their deterministic reconstructions.
 
-    Sums over rows and elements are taken in float64, in units after `preparation.undo` ([0, 1]
+    Sums over rows and elements are taken in float64, in units of `preparation.measured` ([0, 1]
     where the data were scaled). Symbols are compared as `symbols.result` does.
 
     Raises:
@@ -76,7 +78,7 @@ def task(model: Model, source: Source) -> Result:
     if symbols.are_symbols(model):
         return symbols.result(model, source)
     scales = _scales(model, source)
-    baseline, why_not = _baseline(model)
+    baseline, why_not = _baseline(model, source)
     sums: dict[str, float] = {}
     first: Piece | None = None
     for piece in stream(model, source, _compared(model, scales.logits)):
@@ -96,7 +98,7 @@ def task(model: Model, source: Source) -> Result:
 
 
 def _compared(model: Model, logits: bool) -> Callable[..., dict[str, jax.Array]]:
-    """(module, raw, mask) -> {"x", "mean"} in units after undo, {"bce"}, each [rows, elements]."""
+    """(module, raw, mask) -> {"x", "mean"} as `measured`, {"bce"}, each [rows, elements]."""
     preparation = model.preparation
 
     def compare(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
@@ -112,7 +114,7 @@ def _compared(model: Model, logits: bool) -> Callable[..., dict[str, jax.Array]]
         else:
             mean = module.decode(z, mask)
         for name, values in (("x", x), ("mean", mean)):
-            out[name] = preparation.undo(values).reshape(len(x), -1)
+            out[name] = preparation.measured(values).reshape(len(x), -1)
         return out
 
     return compare
@@ -126,6 +128,7 @@ def _scales(model: Model, source: Source) -> Scales:
         shape=spec.shape,
         peak=1.0 if scaled else spec.maximum or _range(source),
         scaled=scaled,
+        table=bool(spec.columns),
         logits=isinstance(likelihood, Bernoulli),
         window=side if side >= _LEAST_WINDOW else 0,
     )
@@ -140,7 +143,7 @@ def _range(source: Source) -> float:
     return high - low or 1.0
 
 
-def _baseline(model: Model) -> tuple[Components | None, list[str]]:
+def _baseline(model: Model, source: Source) -> tuple[Components | None, list[str]]:
     """PCA of the training split with as many components as the code has numbers, or why not."""
     run, preparation = model.run, model.preparation
     elements = math.prod(run.spec.shape)
@@ -152,6 +155,8 @@ def _baseline(model: Model) -> tuple[Components | None, list[str]]:
         ]
     if run.spec.padded:
         return None, ["No PCA beside it: rows have a length each."]
+    if run.spec.missing or source.spec.missing:
+        return None, ["No PCA beside it: values are missing."]
     if elements > principal.MAX_ELEMENTS:
         return None, [
             f"No PCA beside it: rows have {elements} elements, more than {principal.MAX_ELEMENTS}."
@@ -214,6 +219,8 @@ def _numbers(
     """Args: means over elements (SSIM: over rows); elements of a row, in the mean."""
     each, whole = scales.element, scales.row
     squared = "" if scales.scaled else "squared data units "
+    if scales.table and not scales.scaled:
+        squared = "squared units of the prepared columns "
     how = "the decoder's logits" if scales.logits else f"means kept {_SMALL} from 0 and 1"
     mse = means["mse"]
     out = {}
@@ -229,10 +236,10 @@ def _numbers(
         f"{squared}per {whole}",
         f"squared error, summed over {elements:.5g} {each}s",
     )
-    psnr = 10 * math.log10(scales.peak**2 / mse) if mse > 0 else None
-    out["psnr"] = Number(
-        psnr, "dB", f"peak signal to noise, from the mse of all rows; peak {scales.peak:g}", True
-    )
+    if not scales.table:
+        psnr = 10 * math.log10(scales.peak**2 / mse) if mse > 0 else None
+        meaning = f"peak signal to noise, from the mse of all rows; peak {scales.peak:g}"
+        out["psnr"] = Number(psnr, "dB", meaning, True)
     if "ssim" in means:
         side = scales.window
         out["ssim"] = Number(
@@ -266,7 +273,7 @@ def _notes(scales: Scales, source: Source, outside: int) -> list[str]:
             " cross-entropies are taken of the nearest value inside"
             f"{', but for bce' if scales.logits else ''}."
         )
-    if not scales.scaled and source.spec.maximum is None:
+    if not scales.scaled and source.spec.maximum is None and not scales.table:
         notes.append("PSNR and SSIM take the range of the evaluated rows for the peak.")
     if not scales.image:
         notes.append(f"No SSIM and no pictures: rows of shape {scales.shape} are not images.")

@@ -16,7 +16,7 @@ from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.folder import Run
 from aejax.loading import Model
-from aejax.models.batch import real_steps
+from aejax.models.batch import real_elements as mask_of
 from aejax.pictures import is_image
 
 _ROWS_AT_A_TIME = 1000
@@ -69,7 +69,8 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     else:
         name = found = inherited(source, data.source, run.spec)
         place = data.folder
-    opened = select(open_splits(found, folder or place, setting=setting), split)
+    splits = open_splits(found, folder or place, setting=setting, like=run.spec)
+    opened = select(splits, split)
     where = f"{setting}={name}, split {split}"
     _check(where, opened.spec, run)
     return Chosen(opened, name, split)
@@ -101,9 +102,10 @@ def _resized(where: str, wanted: Spec) -> str:
 def fitted(model: Model, spec: Spec) -> Model:
     """The model for rows whose format has another maximum: each is scaled by its own.
 
-    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1].
+    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1]. Rows in which
+    values are missing suit a model that was trained on whole ones.
     """
-    if spec.maximum == model.run.spec.maximum:
+    if (spec.maximum, spec.missing) == (model.run.spec.maximum, model.run.spec.missing):
         return model
     preparation = Preparation(model.preparation.settings, spec, model.preparation.statistics)
     run = dataclasses.replace(model.run, spec=spec)
@@ -115,7 +117,8 @@ def stream(
 ) -> Iterator[Piece]:
     """Runs a function of (live module, raw rows, mask) over a whole source, in pieces.
 
-    The mask is bool [rows, length] where rows come with a length each, else None.
+    The mask is bool [rows, length] where rows come with a length each, [rows, *shape] where values
+    may be missing, else None.
 
     The last piece is filled up with copies of its first row, and cut again: every row counts
     once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
@@ -131,7 +134,7 @@ def stream(
     padded, size = source.spec.padded, piece_size(source)
 
     def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
-        mask = real_steps(more[0], x.shape[1]) if padded else None
+        mask = mask_of(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
         return function(nnx.merge(graph, state), x, mask, *more[padded:])
 
     # Parameters are an argument: closed over, they would be constants that XLA has to compile.
@@ -149,7 +152,7 @@ def stream(
 
 
 def real_elements(rows: Rows) -> np.ndarray:
-    """1.0 for what is no padding, float64 [rows, elements]."""
+    """1.0 for what is no padding and not missing, float64 [rows, elements]."""
     return rows.real.reshape(len(rows.x), -1).astype(np.float64)
 
 

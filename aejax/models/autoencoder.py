@@ -20,7 +20,7 @@ from flax import nnx
 
 from aejax.kinds import part
 from aejax.models import bottlenecks, coders, corruption, likelihood, penalties
-from aejax.models.batch import Batch, Context, evaluation, row_mean
+from aejax.models.batch import Batch, Context, evaluation, row_mean, spread
 from aejax.models.bottlenecks import Plain
 from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
@@ -270,7 +270,7 @@ def _weight(x: jax.Array, mask: jax.Array | None, weight: jax.Array | None) -> j
         return None
     product = jnp.ones(x.shape, jnp.float32)
     for factor in factors:
-        product = product * factor.reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+        product = product * spread(factor, x.ndim)
     return product.reshape(len(x), -1)
 
 

@@ -16,7 +16,8 @@ class Batch(NamedTuple):
     Attributes:
         x: float array [rows, *shape].
         mask: None where everything is real, else float or bool array whose shape is a prefix of
-            x's: [rows] marks rows that only fill a batch, [rows, length] padding as well.
+            x's: [rows] marks rows that only fill a batch, [rows, length] padding as well, and
+            [rows, *shape] elements that are missing.
         label: int array [rows], or None.
         index: int array [rows], the rows' numbers in their source, or None.
     """
@@ -40,6 +41,32 @@ class PerRow(nnx.Variable):
 def real_steps(length: jax.Array, size: int) -> jax.Array:
     """True for what is real of each row's first axis: length [rows] -> bool [rows, size]."""
     return jnp.arange(size) < length[:, None]
+
+
+def real_elements(
+    raw: jax.Array, length: jax.Array | None, shape: tuple[int, ...], missing: bool
+) -> jax.Array | None:
+    """What is real of raw rows, as a batch's mask; None where all of it is.
+
+    Args:
+        raw: as stored, [rows, *shape] or flat.
+        length: [rows], how much of each row's first axis is real; None for all.
+        shape: of a row.
+        missing: whether elements that are NaN are missing.
+
+    Returns:
+        bool [rows, shape[0]], or where elements may be missing [rows, *shape].
+    """
+    steps = None if length is None else real_steps(length, shape[0])
+    if not missing:
+        return steps
+    there = ~jnp.isnan(raw).reshape(len(raw), *shape)
+    return there if steps is None else there & spread(steps, there.ndim)
+
+
+def spread(mask: jax.Array, axes: int) -> jax.Array:
+    """The mask with so many axes: [rows, ...] -> [rows, ..., 1, 1]."""
+    return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
 
 
 def row_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -88,6 +88,11 @@ def search(
             f"config.run.data.source={settings.run.data.source}: rows have a length each; a search"
             " takes whole rows"
         )
+    if made.train.spec.missing:
+        raise InputError(
+            f"config.run.data.source={settings.run.data.source}: values are missing in its rows; a"
+            " search takes whole rows"
+        )
     cut = len(made.train) - max(round(settings.held * len(made.train)), 1)
     judging = Part(made.train, cut, len(made.train))
     rest = {"stop": stop, "quiet": quiet, "devices": devices}

@@ -232,6 +232,7 @@ def setup(
         shape=shape,
         ema=config.optimizer.ema,
         compute=config.compute,
+        missing=train.spec.missing,
         mesh=mesh if config.parallel == "pmap" else None,
         shardings=shardings,
     )
@@ -330,8 +331,9 @@ def abstract_batch(config: Config, spec: Spec) -> Batch:
     rows = config.batch_size
     x: Any = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
     number: Any = jax.ShapeDtypeStruct((rows,), np.int32)
-    mask: Any = jax.ShapeDtypeStruct((rows, spec.shape[0]), np.bool_)
-    return Batch(x, mask if spec.padded else None, number if spec.labelled else None, number)
+    real = spec.shape if spec.missing else spec.shape[:1] if spec.padded else None
+    mask: Any = None if real is None else jax.ShapeDtypeStruct((rows, *real), np.bool_)
+    return Batch(x, mask, number if spec.labelled else None, number)
 
 
 def _check_metric(config: Config, built: Program, batch: Batch) -> None:

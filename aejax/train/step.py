@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from aejax.data.feed import Raw
-from aejax.models.batch import Batch, Context, real_steps
+from aejax.models.batch import Batch, Context, real_elements
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree, split
 
@@ -46,12 +46,13 @@ def forward(
     average: Average = _same,
     compute: str = "float32",
     beside: Tree | None = None,
+    missing: bool = False,
 ) -> Forward:
     """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
 
     `average` takes means of the rows at hand to means over the devices that hold the others. The
     module sees its parameters in the type `compute`; their gradients come back in their own.
-    `beside` is what the loss finds in its context.
+    `beside` is what the loss finds in its context; with `missing` raw elements that are NaN are.
     """
 
     def run(params, model_state, piece, means):
@@ -63,7 +64,7 @@ def forward(
 
         context = Context(piece.keys, piece.step, mean, beside)
         x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
-        mask = None if raw.length is None else real_steps(raw.length, x.shape[1])
+        mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
@@ -179,6 +180,7 @@ class Step:
         shape: (micro-batches, rows of each).
         ema: decay of the average of the parameters, 0 for none.
         compute: type that the model computes in; parameters and moments stay float32.
+        missing: whether raw elements that are NaN are missing.
         mesh: for the "pmap" style, whose gradient is a program of each device along "data";
             None: the compiler divides the one program ("pjit").
         shardings: of the state; None to leave them to the compiler.
@@ -190,6 +192,7 @@ class Step:
     shape: tuple[int, int]
     ema: float
     compute: str = "float32"
+    missing: bool = False
     mesh: jax.sharding.Mesh | None = None
     shardings: TrainState | None = None
 
@@ -228,6 +231,10 @@ class Step:
             return new
         return jax.lax.with_sharding_constraint(new, self.shardings)
 
+    def _forward(self, average: Average, beside: Tree | None) -> Forward:
+        graph, prepare = self.program.graph, self.prepare
+        return forward(graph, prepare, average, self.compute, beside, self.missing)
+
     def _gradient(self, params: Tree, model_state: Tree, pieces: Piece, beside: Tree | None):
         """The gradient over the global batch, in this step's parallel style."""
         if self.mesh is None:
@@ -236,12 +243,12 @@ class Step:
                 # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
-            run = forward(self.program.graph, self.prepare, _same, self.compute, beside)
+            run = self._forward(_same, beside)
             return gradient(run, params, model_state, pieces, self.shape[0])
 
         def each_device(params, model_state, pieces, beside):
             average = functools.partial(jax.lax.pmean, axis_name="data")
-            run = forward(self.program.graph, self.prepare, average, self.compute, beside)
+            run = self._forward(average, beside)
             return gradient(run, params, model_state, pieces, self.shape[0], average)
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
@@ -266,7 +273,7 @@ def term_names(
         def terms(params, rows, other, x, mask, label, index):
             numbers = jnp.arange(len(x), dtype=jnp.uint32)
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
-            length = None if mask is None else jnp.sum(mask, axis=1)
+            length = None if mask is None else numbers  # any: which steps are real names nothing
             piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda raw, keys: raw, beside=beside)
             return run(params, {"rows": rows, "other": other}, piece, None)[1][0]

@@ -16,7 +16,7 @@ from aejax.data import feed
 from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
-from aejax.models.batch import Batch, real_steps
+from aejax.models.batch import Batch, real_elements, real_rows, spread
 from aejax.train import sharding
 from aejax.train.state import Program, TrainState, Tree
 
@@ -76,7 +76,8 @@ class Validation:
         self._index, self._mask = feed.padded(len(source), batch_size)
         whole = sharding.replicated(mesh)
         self._data = None if streaming else feed.resident(source, whole)
-        self._sent = [] if streaming else [self._send(i) for i in range(len(self._index))]
+        batches = zip(self._index, self._mask, strict=True)
+        self._sent = [] if streaming else [self._send(*batch) for batch in batches]
         inputs = (state.params, state.model_state, self._data, *self._batch(0))
         sums = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(judged.add, *inputs, None)
@@ -91,10 +92,9 @@ class Validation:
             some = (state.params, state.model_state, self._images)
             self._reconstruct = jitted.lower(*some).compile()
 
-    def _send(self, number: int) -> tuple[Raw, jax.Array]:
-        """One batch on the devices: rows (where they lie there already, their index) and mask."""
-        index, mask = self._index[number], feed.place(self._mask[number], self._rows)
-        placed = feed.place(index, self._rows)
+    def _send(self, index: np.ndarray, real: np.ndarray) -> tuple[Raw, jax.Array]:
+        """A batch on the devices: rows (where they lie there already, their index) and mask."""
+        placed, mask = feed.place(index, self._rows), feed.place(real, self._rows)
         if self._data is not None:
             return Raw(None, None, None, placed), mask
         spec = self._source.spec
@@ -114,7 +114,9 @@ class Validation:
         return Raw(x, beside.get("label"), beside.get("length"), placed), mask
 
     def _batch(self, number: int) -> tuple[Raw, jax.Array]:
-        return self._sent[number] if self._sent else self._send(number)
+        if self._sent:
+            return self._sent[number]
+        return self._send(self._index[number], self._mask[number])
 
     def __call__(
         self, params: Tree, model_state: Tree, stop: Callable[[], bool] = never
@@ -137,6 +139,33 @@ class Validation:
         rows = float(sums.pop("rows"))
         return {name: float(value) / rows for name, value in sums.items()}
 
+    def not_finite_rows(self, params: Tree, model_state: Tree, most: int = 3) -> list[int]:
+        """The first rows whose own loss or terms are not finite, at most so many; by halving.
+
+        All processes of a job must call it together.
+        """
+        found: list[int] = []
+
+        def search(rows: np.ndarray) -> None:
+            if len(found) == most or self._finite(params, model_state, rows):
+                return
+            if len(rows) == 1:
+                found.append(int(rows[0]))
+                return
+            for half in np.array_split(rows, 2):
+                search(half)
+
+        for index, mask in zip(self._index, self._mask, strict=True):
+            search(index[mask > 0])
+        return found
+
+    def _finite(self, params: Tree, model_state: Tree, rows: np.ndarray) -> bool:
+        """Whether the loss and all terms are, of these rows; they fill a batch, over and over."""
+        index = np.resize(rows, self._index.shape[1])
+        batch = self._send(index, np.ones(len(index), np.float32))
+        sums = self._add(params, model_state, self._data, *batch, self._zeros)
+        return all(np.isfinite(value).all() for value in jax.tree.leaves(jax.device_get(sums)))
+
     def picture(self, params: Tree, model_state: Tree) -> np.ndarray | None:
         """Test images above their reconstructions, or None where rows are no images."""
         if self._reconstruct is None:
@@ -148,9 +177,11 @@ class Validation:
 def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
     if data is not None:
         raw = feed.gathered(data, raw.index)
-    x, count = preparation(raw.x), jnp.sum(mask)
-    if raw.length is not None:
-        mask = mask[:, None] * real_steps(raw.length, x.shape[1])
+    x = preparation(raw.x)
+    real = real_elements(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
+    if real is not None:
+        mask = spread(mask, real.ndim) * real
+    count = jnp.sum(real_rows(mask))
     loss, terms = program.merge(params, model_state).loss(Batch(x, mask, raw.label, raw.index))
     new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
     new["rows"] = count

@@ -20,18 +20,21 @@ class Rows:
         shape: of a row.
         maximum: the largest value as stored.
         mean: of each element after scaling, for the presets that take it away.
+        deviation: of each element, for those that divide by it.
         total: steps of the whole run, for the schedules.
     """
 
     shape: tuple[int, ...]
     maximum: float
     mean: np.ndarray | None
+    deviation: np.ndarray | None
     total: int
 
     def __call__(self, rows: jax.Array) -> jax.Array:
         """Rows as stored -> x [rows, elements], float32."""
         x = rows.astype(jnp.float32) * np.float32(1 / self.maximum)
-        return x if self.mean is None else x - self.mean
+        x = x if self.mean is None else x - self.mean
+        return x if self.deviation is None else x / self.deviation
 
 
 Model = tuple[Loss, optax.GradientTransformation]
@@ -61,6 +64,11 @@ def _deep(rows: Rows) -> Model:
 
 def _kernels(params: Params) -> dict[str, bool]:
     return {name: array.ndim > 1 for name, array in params.items()}
+
+
+def _table(rows: Rows) -> Model:
+    loss = dense.autoencoder(dense.plain(dense.identity), rows, dense.squared_error)
+    return loss, optax.adam(_cosine(3e-3, rows))
 
 
 def _oja(rows: Rows) -> Model:
@@ -124,6 +132,7 @@ MODELS: dict[str, Callable[[Rows], Model]] = {
     "linear": _linear,
     "dense": _dense,
     "deep": _deep,
+    "table": _table,
     "oja": _oja,
     "stacked": _stacked,
     "convolutional": _convolutional,

@@ -148,3 +148,44 @@ def test_of_large_rows_fewer_are_read_ahead(shape, reading):
     stream = Streaming(Arrays(x, None, 255.0), SEED, (1, 16), 1000, over_rows)
     assert stream.reading == reading
     stream.close()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x.astype(">f4"),
+        lambda x: x.astype(">f8"),
+        lambda x: np.asfortranarray(x),
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+        lambda x: x.astype(np.int64),
+        lambda x: x.astype(">i2"),
+        lambda x: x.astype(np.int8),
+        lambda x: np.broadcast_to(x, x.shape),
+    ],
+    ids=[
+        "big",
+        "big_double",
+        "fortran",
+        "reversed",
+        "strided",
+        "int64",
+        "big_int16",
+        "int8",
+        "read",
+    ],
+)
+def test_any_byte_order_layout_and_width_gives_the_same_rows(layout):
+    x = np.random.RandomState(0).randint(-9, 100, (20, 3, 4)).astype(np.float32)
+    source = Arrays(layout(x), None, None)
+    assert source.spec == Arrays(x, None, None).spec
+    assert np.array_equal(feed.resident(source, WHOLE)["x"], x.reshape(20, -1))
+    index = np.array([3, 19, 0])
+    assert np.array_equal(source[index].x, x[index]) and source[index].x.dtype == np.float32
+
+
+def test_a_memory_map_stays_one(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert Arrays(mapped, None, 255.0).x is mapped
+    assert np.array_equal(feed.resident(Arrays(mapped, None, 255.0), WHOLE)["x"], X.reshape(37, -1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.config import Prepare
-from aejax.data import prepare
+from aejax.data import outliers
 from aejax.data.prepare import Preparation, check, statistics
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays, Source, Spec
@@ -121,7 +121,7 @@ MIXED = Arrays(
 @pytest.mark.parametrize("source", [BYTES, MIXED, "digits"])
 def test_centring_takes_means_and_deviations_of_the_training_split(settings, source, monkeypatch):
     source = open_source(source, "train") if isinstance(source, str) else source
-    monkeypatch.setattr(prepare, "_ROWS_AT_A_TIME", 1 + len(source) // 4)
+    monkeypatch.setattr(outliers, "ROWS_AT_A_TIME", 1 + len(source) // 4)
     x = grey(source) if settings.scale else np.float64(source.x)
     mean, deviation = x.mean(axis=0).ravel(), x.std(axis=0).ravel()
     constant = np.ptp(np.float64(source.x), axis=0).ravel() == 0
@@ -249,3 +249,53 @@ def test_augmentation_that_does_not_suit_the_rows_is_refused(settings, shape, sa
 def test_augmentation_that_suits_is_accepted():
     check(Prepare(shift=7, flip=True), Spec((8, 8, 1), "uint8", 255.0, False))
     check(Prepare(binarise="sampled", centre="mean"), Spec((64,), "float32", None, False))
+
+
+def test_a_value_that_leaves_nothing_of_the_range_is_named():
+    x = np.random.RandomState(0).rand(40, 3, 4).astype(np.float32)
+    said = []
+    statistics(Prepare(), Arrays(x, None, None), said.append)
+    assert not said
+    x[17, 2, 1] = 1e30
+    for settings in (Prepare(), Prepare(scale=False, centre="standardise")):
+        said.clear()
+        statistics(settings, Arrays(x, None, None), said.append)
+        (line,) = said
+        assert "row 17, element 2,1: 1e+30; all but one of the values lie in 0.00" in line
+    said.clear()
+    statistics(RAW, Arrays(x, None, None), said.append)
+    x[17, 2, 1] = -1e30
+    length = np.full(40, 3)
+    length[17] = 2  # in its padding
+    statistics(Prepare(), Arrays(x, None, None, length), said.append)
+    assert not said
+
+
+def test_a_few_values_far_out_are_no_outliers_and_a_large_source_is_sampled(monkeypatch):
+    x = np.random.RandomState(0).rand(5000, 4).astype(np.float32)
+    x[::500] = 1e6  # one row of 500
+    said = []
+    statistics(Prepare(), Arrays(x, None, None), said.append)
+    assert not said
+    x[1:] = np.minimum(x[1:], 1)
+    monkeypatch.setattr(outliers, "_SAMPLE", 1000)
+    statistics(Prepare(), Arrays(x, None, None), said.append)
+    assert len(said) == 1 and "row 0, element 0: 1e+06; 99.9 % of the values lie in" in said[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_named(value):
+    x = np.random.RandomState(0).rand(40, 3).astype(np.float32)
+    x[8, 2] = value
+    with pytest.raises(InputError, match=f"row 8, element 2: {value}; must be finite"):
+        statistics(Prepare(), Arrays(x, None, None))
+
+
+def test_the_farthest_value_of_a_row_is_described():
+    x = np.random.RandomState(0).rand(40, 3).astype(np.float32)
+    x[0, 0], x[1, 0] = 0, 1
+    preparation = ready(Prepare(), Arrays(x, None, None))
+    x[3, 1] = 1e25
+    assert outliers.describe(preparation, Arrays(x, None, None), [3]) == (
+        "row 3, element 1: 1e+25 (the training split lies in 0..1)"
+    )

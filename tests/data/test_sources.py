@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from aejax.data.sources import open_source
+from aejax.data.sources import Arrays, open_source
 from aejax.errors import InputError
 
 DATA = os.environ.get("AEJAX_DATA", "")
 needs_data = pytest.mark.skipif(not DATA, reason="AEJAX_DATA names no folder of real data")
 
 
-def refused(text: str, *words: object, split: str = "train", read: bool = False):
+def refused(text: str, *words: object, split: str = "train", read: bool = False) -> str:
     """Asserts that opening (and reading) fails in one line with all these words in it."""
     with pytest.raises(InputError) as caught:
         source = open_source(text, split)
@@ -31,6 +31,7 @@ def refused(text: str, *words: object, split: str = "train", read: bool = False)
     assert message.startswith(f"data.source={text}: ")
     for word in words:
         assert str(word) in message
+    return message
 
 
 # --- names ---
@@ -174,6 +175,16 @@ def test_npz_of_others_is_refused_with_its_keys():
     refused(f"npz:{DATA}/ieat/random.npz", "accepted: x (and y, length)", "...")
 
 
+def test_wide_whole_numbers_become_float32_in_every_split_whatever_they_hold(tmp_path):
+    x = np.arange(-3, 57).reshape(20, 3)
+    np.savez(tmp_path / "rows.npz", x_train=x, x_test=x[1:2] % 2)
+    for split in ("train", "test"):
+        assert (
+            open_source(f"npz:{tmp_path}/rows.npz", split).spec
+            == Arrays(x.astype(np.float32), None, None).spec
+        )
+
+
 GOOD = np.ones((4, 2), np.float32)
 RAGGED = np.array([[1], [1, 2]], dtype=object)
 HOLED = np.array([[1.0], [np.nan], [2.0]])
@@ -189,8 +200,14 @@ HOLED = np.array([[1.0], [np.nan], [2.0]])
         ({"x": GOOD[:, 0]}, "x has shape (4,)"),
         ({"x": HOLED}, "not finite in float32, first in row 1"),
         ({"x": np.full((2, 2), 1e300)}, "not finite in float32, first in row 0"),
-        ({"x": GOOD.astype(np.int64)}, "x has dtype int64; accepted: bool, uint8"),
-        ({"x": GOOD.astype(str)}, "x has dtype <U"),
+        (
+            {"x": np.array([[0, 2**24], [1, 2**24 + 1]])},
+            "float32 would round, first in row 1: 16777217",
+        ),
+        ({"x": GOOD.astype(str)}, "x holds text (dtype <U32); accepted: bool, whole numbers"),
+        ({"x": GOOD.astype(complex)}, "x holds complex numbers"),
+        ({"x": GOOD.astype("M8[s]")}, "x holds dates"),
+        ({"x": np.zeros((4, 2), [("a", "f4"), ("b", "u1")])}, "x holds records"),
         ({"x": GOOD, "y": np.arange(5)}, "x has 4 rows, y has shape (5,)"),
         ({"x": GOOD, "y": np.eye(4)}, "y has dtype float64; accepted: whole numbers"),
         ({"x": GOOD, "y": np.eye(4, dtype=int)}, "y has shape (4, 4)"),
@@ -206,9 +223,12 @@ def test_npz_that_cannot_train_is_refused(tmp_path, arrays, words):
 def test_files_that_are_no_npz_are_refused(tmp_path):
     path = tmp_path / "rows.npz"
     path.write_bytes(b"")
-    refused(f"npz:{path}", path, "cannot be read as .npz")
+    refused(f"npz:{path}", path, "is no .npz")
     path.write_text("x = 1")
-    refused(f"npz:{path}", path, "cannot be read as .npz")
+    refused(f"npz:{path}", path, "is no .npz")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    line = refused(f"npz:{tmp_path}/t.csv", "is no .npz", f"or table:{tmp_path}/t.csv")
+    assert "pickle" not in line
     np.save(tmp_path / "rows.npy", GOOD)
     refused(f"npz:{tmp_path}/rows.npy", "single array")
     np.savez(path, x=np.arange(4096.0).reshape(64, 64))
@@ -245,7 +265,7 @@ def test_text_that_cannot_be_cut_is_refused(tmp_path):
     path.write_bytes(b"x" * 63)
     refused(f"text:{path}", path, "63 bytes", "length=64")
     assert len(open_source(f"text:{path}?length=63", "train")) == 1
-    refused(f"text:{path}?length=63", "split=test", "is empty", split="test")
+    refused(f"text:{path}?length=63", "it has 1 row, too few", split="test")
     for value in ("0", "-1", "many", "", "1.5"):
         refused(f"text:{path}?length={value}", f"length={value}: must be a whole number")
     refused(f"text:{path}?lenght=8", "'lenght'", "did you mean length?")

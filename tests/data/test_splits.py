@@ -109,6 +109,12 @@ def test_a_whole_is_cut_after_one_fixed_shuffle_or_as_it_lies():
     assert splits["test"]()[:].label.tolist() == [9]
 
 
+def test_rows_that_are_too_few_for_two_splits_are_counted():
+    with pytest.raises(InputError, match="it has 4 rows, too few .*at least 5, or the split all"):
+        of_whole(lambda: numbers(4), shuffle=True)["test"]()
+    assert len(of_whole(lambda: numbers(5), shuffle=True)["test"]()) == 1
+
+
 def test_sources_that_are_read_on_demand_answer_like_arrays():
     class Lazy:
         """Rows that are no Arrays."""

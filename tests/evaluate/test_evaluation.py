@@ -1,10 +1,12 @@
 """Evaluating checkpoints of a folder: what is written, kept, followed, skipped and refused."""
 
 import base64
+import dataclasses
 import html
 import html.parser
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -16,7 +18,8 @@ from aejax.cluster import Stopped
 from aejax.data.sources import open_source
 from aejax.errors import InputError
 from aejax.evaluate import evaluation
-from aejax.evaluate.result import Number, shown
+from aejax.evaluate.result import Number, Result, shown
+from aejax.evaluate.rows import Chosen
 from aejax.train import checkpoint
 
 
@@ -280,3 +283,28 @@ def test_a_damaged_checkpoint_is_named_and_skipped(folder):
     assert lines[0].startswith("step 10: skipped;") and str(data) in lines[0]
     with pytest.raises(InputError, match="damaged"):
         evaluation.evaluate(evaluation.job(str(folder), ("latent",)), 10, ignore)
+
+
+def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch):
+    x = np.random.RandomState(0).rand(40, 4).astype(np.float32)
+    x[0, 0], x[1, 0] = 0, 1
+    test = x[:9].copy()
+    test[3, 2] = 1e25
+    made = make(x_train=x, x_test=test)
+    lines, rows = [], Chosen(made.test, "npz:rows.npz", "test")
+    job = evaluation.Job("runs/dense", ("task",), rows, {})
+    named = "npz:rows.npz, split test: row 3, element 2: 1e+25 (the training split lies in 0..1);"
+    given = Result({"mse": Number(float("nan"), "", "")})
+    monkeypatch.setitem(evaluation.TASKS, "task", lambda model, source: given)
+    assert evaluation._results(job, made.model, lines.append) == {"task": given}
+    assert lines == [f"{named} that is why numbers are not finite"]
+
+    def fails(model, source):
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    monkeypatch.setitem(evaluation.TASKS, "task", fails)
+    with pytest.raises(InputError, match=f"^{re.escape(named)} cannot be evaluated"):
+        evaluation._results(job, made.model, lines.append)
+    whole = dataclasses.replace(job, rows=Chosen(made.train, "npz:rows.npz", "train"))
+    with pytest.raises(np.linalg.LinAlgError):
+        evaluation._results(whole, made.model, lines.append)

@@ -24,6 +24,7 @@ from aejax.train.setup import setup
 from .runs import small
 
 ROWS, STEPS, SIZE = 200, 6, 3
+FILL = 9.96921e36  # netCDF's, whose square is no float32
 
 
 def sequences(padding: float, symbols: bool = False) -> Arrays:
@@ -65,10 +66,29 @@ def trained(settings, workdir, padding: float, symbols: bool = False):
     ids=["recurrent", "dense", "transformer"],
 )
 def test_padding_has_no_influence_on_a_bit_of_training(tmp_path, coder):
-    ends = [trained(config(coder), tmp_path / name, x) for name, x in (("a", 0.0), ("b", 7e8))]
+    ends = [trained(config(coder), tmp_path / name, x) for name, x in (("a", 0.0), ("b", FILL))]
     assert ends[0][1] == ends[1][1]
     for one, other in zip(*(jax.tree.leaves(end[0]) for end in ends), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.mark.parametrize("padding", [np.nan, np.inf, FILL, -0.0])
+def test_padding_is_0_wherever_rows_are_read(tmp_path, padding):
+    zeros, source = sequences(0.0), sequences(padding)
+    for index in (slice(None), np.array([7, 3, 3])):
+        assert source[index].x.tobytes() == zeros[index].x.tobytes()
+    real = zeros[:].real
+    np.savez(
+        tmp_path / "rows.npz", x=np.where(real, np.float64(zeros.x), padding), length=zeros.length
+    )
+    assert open_source(f"npz:{tmp_path}/rows.npz", "all")[:].x.tobytes() == zeros.x.tobytes()
+    for settings in (Prepare(), Prepare(scale=False, centre="standardise")):
+        assert statistics(settings, source) == statistics(settings, zeros)
+    wrong = source.x.copy()
+    wrong[5, 0] = np.nan
+    np.savez(tmp_path / "rows.npz", x=wrong, length=source.length)
+    with pytest.raises(InputError, match="not finite in float32, first in row 5: nan"):
+        open_source(f"npz:{tmp_path}/rows.npz", "all")
 
 
 def test_symbols_end_where_they_end(tmp_path):
@@ -101,7 +121,7 @@ def test_every_feed_and_style_gives_the_same(tmp_path, feed):
     cut = config(coder, micro_batches=5, parallel="pmap")
     cut.data.feed = feed
     _, rows = trained(whole, tmp_path / "whole", 0.0)
-    _, others = trained(cut, tmp_path / "cut", 0.0)
+    _, others = trained(cut, tmp_path / "cut", np.nan)
     for row, other in zip(rows, others, strict=True):
         for name in ("loss", "nll", "mse"):
             if name in row:
@@ -110,8 +130,8 @@ def test_every_feed_and_style_gives_the_same(tmp_path, feed):
 
 def test_numbers_of_an_evaluation_are_of_what_is_real(tmp_path):
     settings = config(Recurrent(hidden=(8,)))
-    _, rows = trained(settings, tmp_path / "run", -9e8)
-    source, model = sequences(-9e8), aejax.load(str(tmp_path / "run"))
+    _, rows = trained(settings, tmp_path / "run", np.nan)
+    source, model = sequences(np.nan), aejax.load(str(tmp_path / "run"))
     x, real = model.prepare(source.x), sequences(0).length[:, None] > np.arange(STEPS)
     square = np.square(x.astype(np.float64) - model.reconstruct(source.x, source.length))[real]
     assert rows[-1]["mse"] == pytest.approx(square.mean(), rel=1e-5)

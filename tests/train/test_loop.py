@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from aejax import folder
-from aejax.config import Checkpoint, Evaluation, Mesh
+from aejax.config import Checkpoint, Data, Evaluation, Mesh
+from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
@@ -213,6 +214,20 @@ def test_validation_is_exact_for_any_batch_size(batch_size):
     nll = (np.logaddexp(0, logits) - x * logits).sum(1).mean()
     assert metrics["nll"] == pytest.approx(nll, rel=1e-6)
     assert metrics["mse"] == pytest.approx(np.mean((1 / (1 + np.exp(-logits)) - x) ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_whose_own_loss_is_not_finite_are_found(streaming):
+    x = np.random.RandomState(0).rand(40, 3).astype(np.float32)
+    test = x[:21].copy()
+    test[[3, 4, 17], 1] = 1e25
+    data = Data(feed="streaming" if streaming else "resident")
+    config = small(evaluation=Evaluation(batch_size=8), batch_size=8, data=data)
+    made = setup(config, (Arrays(x, None, None), Arrays(test, None, None)))
+    state, validation = made.init(), made.validation()
+    assert not np.isfinite(validation(state.params, state.model_state)["mse"])
+    assert validation.not_finite_rows(state.params, state.model_state) == [3, 4, 17]
+    assert validation.not_finite_rows(state.params, state.model_state, most=2) == [3, 4]
 
 
 class Asks:

@@ -1,5 +1,5 @@
 """Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE,
-sound:FOLDER, planted:KIND, tfds:NAME.
+sound:FOLDER, table:FILE, planted:KIND, tfds:NAME.
 
 A further kind of source is a function that takes what stands behind the colon and returns
 `Splits`; it is known once it stands in `KINDS`.
@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
-from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, text, tfds
+from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, table, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
 from aejax.data.sources.places import parts
 from aejax.data.sources.splits import Splits, select
@@ -48,11 +48,12 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
     "planted": lambda argument, folder, download: planted.splits(argument),
     "npz": lambda argument, folder, download: npz.splits(argument),
     "sound": lambda argument, folder, download: sound.splits(argument),
+    "table": lambda argument, folder, download: table.splits(argument),
     "text": lambda argument, folder, download: text.splits(argument),
     "tfds": tfds.splits,
 }
 
-_MODULES = (digits, idx, images, npz, planted, sound, text, tfds)
+_MODULES = (digits, idx, images, npz, planted, sound, table, text, tfds)
 FORMS = tuple(module.FORM for module in _MODULES)
 
 
@@ -87,13 +88,18 @@ def open_several(
 
 
 def open_splits(
-    text: str, folder: str = "", download: bool = False, setting: str = "data.source"
+    text: str,
+    folder: str = "",
+    download: bool = False,
+    setting: str = "data.source",
+    like: Spec | None = None,
 ) -> Splits:
     """All splits of a source by name, each read when it is called for.
 
     Args:
         text, folder, download: as in `open_source`.
         setting: what the source is called in messages.
+        like: of the rows that a model was trained on, whose columns a table is read by.
 
     Raises:
         InputError: no such source, or its files are missing or damaged; the splits raise it too.
@@ -106,7 +112,10 @@ def open_splits(
         )
     where = f"{setting}={text}"
     with _naming(where):
-        splits = KINDS[kind](argument, folder, download)
+        if kind == "table":
+            splits = table.splits(argument, like)
+        else:
+            splits = KINDS[kind](argument, folder, download)
     return {name: functools.partial(_read, where, read) for name, read in splits.items()}
 
 

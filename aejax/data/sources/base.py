@@ -1,13 +1,21 @@
 """What a source of examples is: rows with random access, and a description of one row."""
 
 import dataclasses
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from aejax.data.sources import checks
 
-class Rows(NamedTuple):
-    """Raw examples, as stored.
+
+class _Rows(NamedTuple):
+    x: np.ndarray
+    label: np.ndarray | None
+    length: np.ndarray | None
+
+
+class Rows(_Rows):
+    """Raw examples, as stored, but for their padding: that is 0, whatever a source has there.
 
     Attributes:
         x: array [rows, *shape] of the source's dtype.
@@ -16,22 +24,37 @@ class Rows(NamedTuple):
             what follows is padding. None where all rows are whole.
     """
 
-    x: np.ndarray
-    label: np.ndarray | None = None
-    length: np.ndarray | None = None
+    def __new__(
+        cls, x: np.ndarray, label: np.ndarray | None = None, length: np.ndarray | None = None
+    ) -> Self:
+        if length is not None:
+            x = checks.without_padding(x, length)
+        return super().__new__(cls, x, label, length)
 
     @property
     def real(self) -> np.ndarray:
-        """True for what is no padding, bool [rows, *shape]."""
-        if self.length is None:
-            return np.ones(self.x.shape, np.bool_)
-        steps = np.arange(self.x.shape[1]) < self.length[:, None]
-        return np.broadcast_to(steps.reshape(steps.shape + (1,) * (self.x.ndim - 2)), self.x.shape)
+        """True for what is no padding and not missing, bool [rows, *shape]."""
+        real = np.broadcast_to(checks.real(self.x, self.length), self.x.shape)
+        return real & ~np.isnan(self.x) if self.x.dtype.kind == "f" else real
 
     @property
     def real_values(self) -> np.ndarray:
-        """All values but padding, in any shape."""
-        return self.x if self.length is None else self.x[self.real]
+        """All values but padding and what is missing, in any shape."""
+        real = self.real
+        return self.x if real.all() else self.x[real]
+
+
+class Column(NamedTuple):
+    """A column of a table: one element of a row, or one for each of its categories.
+
+    Attributes:
+        name: its name in the file.
+        categories: what it may be, each an element that is 1 where it is; None where it is a
+            number.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +70,8 @@ class Spec:
         padded: whether rows come with a length each.
         classes: the names of labels 0, 1, ...; () where the source has none. Rows of other classes
             are rows of the same kind: they are not compared.
+        missing: whether an element may be missing: NaN, whatever the others are.
+        columns: of a table, in the order of a row's elements; () where rows are no table's.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +80,26 @@ class Spec:
     labelled: bool
     padded: bool = False
     classes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    missing: bool = False
+    columns: tuple[Column, ...] = ()
+
+    def __post_init__(self):
+        # From a file's JSON these are lists.
+        columns = (
+            Column(name, None if each is None else tuple(each)) for name, each in self.columns
+        )
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "columns", tuple(columns))
+
+    @property
+    def elements(self) -> list[tuple[str, str | None]]:
+        """Of a table each element's column, and its category where it is one."""
+        return [
+            (column.name, category)
+            for column in self.columns
+            for category in (column.categories or (None,))
+        ]
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -68,6 +113,11 @@ class Spec:
             words[-1] += f" up to {self.maximum:g}"
         if self.numbers:
             words.append(f"with {' and '.join(f'{name}s' for name in self.numbers)}")
+        if self.missing:
+            words.append("some values missing")
+        if self.columns:
+            names = [column.name for column in self.columns]
+            words.append(f"columns {', '.join(names[:8])}{', ...' * (len(names) > 8)}")
         return ", ".join(words)
 
 
@@ -105,17 +155,36 @@ def names(source: Source, index: np.ndarray) -> list[str] | None:
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """A source whose rows are already in memory (or memory-mapped)."""
+    """A source whose rows are already in memory (or memory-mapped), in any layout.
+
+    Attributes:
+        x: [rows, *shape], of any type that `checks.stored` takes; kept in the type that it gives.
+        label, length: as in `Rows`.
+        maximum, missing: as in `Spec`.
+    """
 
     x: np.ndarray
     label: np.ndarray | None
     maximum: float | None
     length: np.ndarray | None = None
+    missing: bool = False
+
+    def __post_init__(self):
+        if self.x.dtype not in checks.KEPT:
+            x, _ = checks.stored(self.x, "x", self.length, self.missing)
+            object.__setattr__(self, "x", x)
 
     @property
     def spec(self) -> Spec:
         shape, dtype = self.x.shape[1:], str(self.x.dtype)
-        return Spec(shape, dtype, self.maximum, self.label is not None, self.length is not None)
+        return Spec(
+            shape,
+            dtype,
+            self.maximum,
+            self.label is not None,
+            self.length is not None,
+            missing=self.missing,
+        )
 
     def __len__(self) -> int:
         return len(self.x)

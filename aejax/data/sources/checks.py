@@ -14,7 +14,19 @@ import numpy as np
 from aejax.errors import InputError
 from aejax.kinds import near
 
-ACCEPTED_TYPES = "bool, uint8, uint16, float16, float32, float64"
+ACCEPTED_TYPES = "bool, whole numbers up to 2^24, floating point"
+KEPT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+# Up to here float32 has all whole numbers.
+EXACT = 2**24
+_OTHER_TYPES = {
+    "c": "complex numbers",
+    "O": "Python objects",
+    "U": "text",
+    "S": "text",
+    "V": "records",
+    "M": "dates",
+    "m": "spans of time",
+}
 
 
 def folder(path: str, form: str) -> str:
@@ -164,43 +176,95 @@ def read_bytes(path: str) -> bytes:
         raise InputError(f"{path} {what}: {reason}") from None
 
 
-def stored(x: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
-    """Rows in a type that is kept, and the largest value that this type can hold.
+def stored(
+    x: np.ndarray, what: str, length: np.ndarray | None = None, missing: bool = False
+) -> tuple[np.ndarray, float | None]:
+    """Rows in a type that is kept, padding as 0, and the largest value that this type can hold.
 
-    Truth values become uint8 (maximum 1), floating point becomes float32 (no maximum).
+    Truth values become uint8 (maximum 1). Floating point becomes float32 (no maximum), and so do
+    whole numbers of a type wider than uint16 or with a sign: such a type says nothing about the
+    range of what it holds, and one that followed the values would differ between splits.
 
     Args:
-        x: array [rows, ...].
+        x: array [rows, ...], in any byte order and layout.
         what: names the array in messages.
+        length: as in `Rows`; padding may hold anything.
+        missing: take NaN for values that are missing.
 
     Raises:
-        InputError: no rows, empty rows, another type, or values that are not finite in float32.
+        InputError: no rows, empty rows, another type, values that are not finite in float32, or
+            whole numbers that it does not hold exactly.
     """
-    if x.ndim < 2 or x.size == 0:
-        raise InputError(f"{what} has shape {x.shape}; accepted: [rows, ...], none of them 0")
+    shape(x, what)
     dtype, maximum = stored_type(x.dtype, what)
+    if length is not None:
+        x = without_padding(x, length)
+    _check(what, x, exact(x, dtype), f"whole numbers beyond {EXACT}, which float32 would round")
     with np.errstate(over="ignore"):
         x = x.astype(dtype, copy=False)
-    if maximum is None and not np.isfinite(x).all():
-        row = int(np.argmin(np.isfinite(x).reshape(len(x), -1).all(axis=1)))
-        raise InputError(f"{what} has values that are not finite in float32, first in row {row}")
+    if maximum is None:
+        fine = np.isfinite(x) | (np.isnan(x) & missing)
+        _check(what, x, fine, "values that are not finite in float32")
     return x, maximum
+
+
+def shape(x: np.ndarray, what: str) -> None:
+    """Raises InputError where x is not [rows, ...], or has nothing in it."""
+    if x.ndim < 2 or x.size == 0:
+        raise InputError(f"{what} has shape {x.shape}; accepted: [rows, ...], none of them 0")
+
+
+def exact(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Where values are kept as they are by this type: float32 rounds large whole numbers."""
+    if x.dtype.kind not in "iu" or dtype != np.float32:
+        return np.ones((1,) * x.ndim, np.bool_)
+    return (x >= -EXACT) & (x <= EXACT)
+
+
+def _check(what: str, x: np.ndarray, fine: np.ndarray, problem: str) -> None:
+    if not fine.all():
+        row = int(np.argmin(fine.reshape(len(x), -1).all(axis=1)))
+        value = x[row][~fine[row]][0]
+        raise InputError(f"{what} has {problem}, first in row {row}: {value}")
 
 
 def stored_type(dtype: np.dtype, what: str) -> tuple[np.dtype, float | None]:
     """The type in which values of `dtype` are kept, and the largest value that it can hold.
 
     Raises:
-        InputError: a type that is not accepted; whole numbers wider than uint16 say nothing
-            about the range of what they hold.
+        InputError: a type that is not accepted.
     """
-    if dtype == np.bool_:
+    if dtype.kind == "b":
         return np.dtype(np.uint8), 1.0
-    if dtype in (np.uint8, np.uint16):
+    if dtype.kind == "u" and dtype.itemsize <= 2:
         return dtype.newbyteorder("="), float(np.iinfo(dtype).max)
-    if dtype in (np.float16, np.float32, np.float64):
+    if dtype.kind in "iuf":
         return np.dtype(np.float32), None
-    raise InputError(f"{what} has dtype {dtype}; accepted: {ACCEPTED_TYPES}; convert it first")
+    holds = _OTHER_TYPES.get(dtype.kind, "something else")
+    raise InputError(f"{what} holds {holds} (dtype {dtype}); accepted: {ACCEPTED_TYPES}")
+
+
+def real(x: np.ndarray, length: np.ndarray | None) -> np.ndarray:
+    """True for what is no padding: x [rows, steps, ...] -> bool of a shape that broadcasts to it.
+
+    Args:
+        x: rows.
+        length: [rows], how many steps of each are real; None for all.
+    """
+    if length is None:
+        return np.ones((1,) * x.ndim, np.bool_)
+    steps = np.arange(x.shape[1]) < np.asarray(length)[:, None]
+    return steps.reshape(steps.shape + (1,) * (x.ndim - 2))
+
+
+def without_padding(x: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """The rows with 0 in all of their padding; copied only where something else stands there."""
+    here = real(x, length)
+    behind = x[~here.reshape(here.shape[:2])]
+    # By its bits: -0.0 is no 0 here.
+    if not np.ascontiguousarray(behind).view(np.uint8).any():
+        return x
+    return np.where(here, x, np.zeros((), x.dtype))
 
 
 def labels(label: np.ndarray, rows: int, what: str) -> np.ndarray:

@@ -12,15 +12,17 @@ from aejax.data.sources.splits import Splits, of_whole
 from aejax.errors import InputError
 
 FORM = "npz:FILE"
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
 KEYS = "x (and y, length), or x_train, x_test (and y_train, ...)"
 
 
 def splits(argument: str) -> Splits:
     """The splits of a file with x, y and length, or with x_train, y_train, x_test and so on.
 
-    x is [rows, ...] as stored, floating point as float32; y is a label a row, and length how much
-    of a row's first axis is real, before its padding; both may be missing. Objects are never
-    unpickled.
+    x is [rows, ...]; bytes and uint16 stay as stored, other numbers become float32. y is a label a
+    row, and length how much of a row's first axis is real, before its padding, which may hold
+    anything; both may be missing. Objects are never unpickled.
 
     Raises:
         InputError: no such file, not an .npz, or other keys.
@@ -38,37 +40,43 @@ def splits(argument: str) -> Splits:
 def _rows(path: str, keys: set[str], split: str) -> Source:
     """The rows of the keys that end in `split`."""
     key = f"x{split}"
-    x, maximum = checks.stored(_open(path, lambda archive: archive[key]), f"{path}: {key}")
+    stored = _open(path, lambda archive: archive[key])
+    checks.shape(stored, f"{path}: {key}")
 
     def beside(name: str) -> np.ndarray | None:
         """What stands beside the rows under this name, one a row."""
         if f"{name}{split}" not in keys:
             return None
         values = _open(path, lambda archive: archive[f"{name}{split}"])
-        if values.shape[:1] != x.shape[:1]:
+        if values.shape[:1] != stored.shape[:1]:
             raise InputError(
-                f"{path}: {key} has {len(x)} rows, {name}{split} has shape {values.shape}"
+                f"{path}: {key} has {len(stored)} rows, {name}{split} has shape {values.shape}"
             )
         return values
 
     y, length = beside("y"), beside("length")
+    if length is not None:
+        length = checks.lengths(length, stored, f"{path}: length{split}")
+    x, maximum = checks.stored(stored, f"{path}: {key}", length)
     if y is not None:
         y = checks.labels(y, len(x), f"{path}: y{split}")
-    if length is not None:
-        length = checks.lengths(length, x, f"{path}: length{split}")
     return Arrays(x, y, maximum, length)
 
 
 def _open(path: str, take: Callable[[Any], Any]) -> Any:
     """What `take` takes from the archive, without unpickling anything."""
+    with open(path, "rb") as file:
+        start = file.read(len(_NPY))
+    if start == _NPY:
+        raise InputError(
+            f"{path} is a single array; accepted: an .npz with {KEYS}; or table:{path}"
+        )
+    if start[:2] != _ZIP:
+        table = f"; or table:{path}" if path.endswith(TABLES) else ""
+        raise InputError(f"{path} is no .npz: it does not begin as one; accepted: {KEYS}{table}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{path} is a single array; accepted: an .npz with {KEYS}")
-        with archive:
+        with np.load(path, allow_pickle=False) as archive:
             return take(archive)
-    except InputError:
-        raise
     except Exception as error:  # zip, zlib and NumPy's header each have errors of their own
         reason = str(error) or type(error).__name__
         if "allow_pickle" in reason:

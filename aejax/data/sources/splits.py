@@ -118,6 +118,11 @@ def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
     def piece(train: bool) -> Source:
         source = read()
         boundary = _percent(TRAIN_PERCENT, len(source))
+        if boundary == (0 if train else len(source)):
+            raise InputError(
+                f"it has {len(source)} row{'s' * (len(source) != 1)}, too few to be cut into train"
+                f" ({TRAIN_PERCENT} %) and test: needs at least 5, or the split {WHOLE} for both"
+            )
         part = slice(boundary) if train else slice(boundary, None)
         if shuffle:
             return take(source, np.random.RandomState(0).permutation(len(source))[part])
@@ -180,7 +185,7 @@ def cut(source: Source, part: Part) -> Source:
 def take(source: Source, index: np.ndarray | slice) -> Source:
     """Some rows of a source, read when they are asked for; arrays in memory stay arrays."""
     if isinstance(source, Arrays):
-        return _in_memory(source[index], source.maximum)
+        return _in_memory(source[index], source.spec)
     return Selected(source, checks.positions(index, len(source)))
 
 
@@ -203,12 +208,12 @@ def join(parts: Sequence[tuple[str, Source]]) -> Source:
         return source
     sources = (source, *(other for _, other in others))
     if all(isinstance(each, Arrays) for each in sources):
-        return _in_memory(Joined(sources)[:], source.spec.maximum)
+        return _in_memory(Joined(sources)[:], source.spec)
     return Joined(sources)
 
 
-def _in_memory(rows: Rows, maximum: float | None) -> Arrays:
-    return Arrays(rows.x, rows.label, maximum, rows.length)
+def _in_memory(rows: Rows, spec: Spec) -> Arrays:
+    return Arrays(rows.x, rows.label, spec.maximum, rows.length, spec.missing)
 
 
 def _bound(part: Part, bound: str, rows: int) -> int:

@@ -66,6 +66,8 @@ class Records:
             for row, example in enumerate(examples):
                 if example[self.key].shape != self.spec.shape:
                     raise ValueError(f"row {index[row]} has shape {example[self.key].shape}")
+                if not checks.exact(example[self.key], self.spec.dtype).all():
+                    raise ValueError(f"row {index[row]} has whole numbers beyond {checks.EXACT}")
                 x[row] = example[self.key]
                 if label is not None:
                     label[row] = int(example["label"])  # raises where int32 cannot hold it

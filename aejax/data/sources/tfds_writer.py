@@ -59,7 +59,10 @@ def write(sources: Mapping[str, Source], name: str, folder: str) -> Written:
     specs = {split: source.spec for split, source in sources.items()}
     spec = next(iter(specs.values()))
     if any(each != spec for each in specs.values()):
-        raise InputError(f"splits differ in their rows: {specs}")
+        found = "; ".join(f"{split} has {each.describe()}" for split, each in specs.items())
+        raise InputError(f"splits differ in their rows: {found}")
+    if spec.missing:
+        raise InputError("values are missing in these rows; accepted: whole rows")
     if spec.padded:
         raise InputError("rows have a length each; accepted: whole rows, which TFDS sets hold here")
     if empty := [split for split, source in sources.items() if not len(source)]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aejax.models.batch import spread
 from aejax.nn.activation import activate, check, initializer
 from aejax.nn.linear import Mirrored
 
@@ -114,7 +115,7 @@ class DenseEncoder(nnx.Module):
 
     def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
         if mask is not None:
-            x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)) != 0, x, 0.0)
+            x = jnp.where(spread(mask, x.ndim) != 0, x, 0.0)
         return _run(self.layers, self.settings, x.reshape(len(x), -1))
 
 

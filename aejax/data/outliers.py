@@ -1,0 +1,151 @@
+"""Values so far from all others that they spoil what is made of them, by row and element."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax.data.sources.base import Rows, Source
+from aejax.errors import InputError
+
+ROWS_AT_A_TIME = 4096
+# Nearly all values, in hardly any of the range that the others make.
+_SHARE, _NARROW = 0.999, 1e-3
+# Below this many values one of them may well be far from the others.
+_LEAST = 20
+# Prepared values lie around [0, 1]; those that were not scaled have squares in float32.
+_FAR, _FAR_UNSCALED = 1e6, 1e18
+_MOST = 3
+# Of a large source a sample is sorted, evenly taken.
+_SAMPLE = 2**18
+
+
+def chunks(source: Source) -> Iterator[tuple[int, Rows]]:
+    """All rows, some at a time, each with the number of its first."""
+    for start in range(0, len(source), ROWS_AT_A_TIME):
+        yield start, source[slice(start, start + ROWS_AT_A_TIME)]
+
+
+class Range:
+    """The least and the largest value of rows that come in pieces, and where nearly all lie.
+
+    Of a table also those of each element, `least` and `most`.
+    """
+
+    def __init__(self, source: Source):
+        self.low, self.high = math.inf, -math.inf
+        self.least, self.most = np.array(math.inf), np.array(-math.inf)
+        self._source, self._kept = source, list[np.ndarray]()
+        elements = math.prod(source.spec.shape)
+        stride = -(-len(source) * elements // _SAMPLE)
+        while math.gcd(stride, elements) > 1:  # so that the sample has values of all elements
+            stride += 1
+        self._stride, self._elements = stride, elements
+
+    def add(self, first: int, rows: Rows) -> None:
+        """Takes more rows of the source in, those from the number `first` on.
+
+        Raises:
+            InputError: a value that is not finite, and is not one that is missing.
+        """
+        fine = np.isfinite(rows.x) | (np.isnan(rows.x) & self._source.spec.missing)
+        if not fine.all():
+            flat = int(np.argmin(fine))
+            where = self._where(first, flat)
+            raise InputError(f"the training split: {where}: {rows.x.flat[flat]:g}; must be finite")
+        values = rows.real_values.ravel()
+        if values.size:
+            self.low = min(self.low, float(values.min()))
+            self.high = max(self.high, float(values.max()))
+            self._kept.append(values[:: self._stride])
+        if self._source.spec.columns:
+            self.least = np.fmin(self.least, np.fmin.reduce(rows.x))
+            self.most = np.fmax(self.most, np.fmax.reduce(rows.x))
+
+    def outlier(self) -> str | None:
+        """One line about the value that makes the range, where hardly any other needs it."""
+        values = np.sort(np.concatenate(self._kept).astype(np.float64))
+        out = max(1, int((1 - _SHARE) * values.size))
+        span = self.high - self.low
+        if values.size < _LEAST or not span > 0:
+            return None
+        widths = values[values.size - 1 - out :] - values[: out + 1]
+        place = int(np.argmin(widths))
+        if not widths[place] < _NARROW * span:
+            return None
+        low, high = values[place], values[values.size - 1 - out + place]
+        far = self.high if self.high - high > low - self.low else self.low
+        share = "all but one" if out == self._stride == 1 else f"{100 * _SHARE:g} %"
+        return f"{self._find(far)}: {far:g}; {share} of the values lie in {low:g}..{high:g}"
+
+    def _find(self, value: float) -> str:
+        """Where a value first stands."""
+        for first, rows in chunks(self._source):
+            found = np.flatnonzero((rows.x == np.asarray(value, rows.x.dtype)) & rows.real)
+            if found.size:
+                return self._where(first, int(found[0]))
+        raise ValueError(f"{value} is no value of these rows")
+
+    def _where(self, first: int, flat: int) -> str:
+        row, element = divmod(flat, self._elements)
+        return f"row {first + row}, element {_element(self._source, element)}"
+
+
+def _element(source: Source, flat: int) -> str:
+    """An element of a row as people count it: 3, or 1,0,2 where rows have several axes."""
+    return ",".join(map(str, map(int, np.unravel_index(flat, source.spec.shape))))
+
+
+def far(preparation: Any, source: Source) -> str | None:
+    """One line about rows with values far outside of what the training split has; None for none.
+
+    Args:
+        preparation: `prepare.Preparation` of the run.
+        source: other rows.
+    """
+    settings, found = preparation.settings, list[int]()
+    limit = _FAR if settings.scale or settings.centre == "standardise" else _FAR_UNSCALED
+    for first, rows in chunks(source):
+        x = np.abs(np.asarray(preparation(rows.x))).reshape(len(rows.x), -1)
+        # A product that overflows is not finite.
+        found += (first + np.flatnonzero((~(x <= limit)).any(axis=1))).tolist()
+    if not found:
+        return None
+    more = f"; and {len(found) - _MOST} more rows" if len(found) > _MOST else ""
+    return f"{describe(preparation, source, found[:_MOST])}{more}"
+
+
+def describe(preparation: Any, source: Source, rows: Sequence[int]) -> str:
+    """The value in each of some rows that lies farthest out, and where the training split lies.
+
+    Args:
+        preparation: `prepare.Preparation` of the run.
+        source: the rows' source.
+        rows: their numbers.
+
+    Returns:
+        row 3, element 0: 1e+25 (the training split lies in 0..1).
+    """
+    words = []
+    for row in rows:
+        one = source[np.array([row])]
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = np.abs(np.asarray(preparation(one.x), np.float64))
+        x[~one.real] = -1
+        place = int(np.argmax(np.where(np.isnan(x), np.inf, x)))
+        words.append(
+            f"row {row}, element {_element(source, place)}: {one.x.ravel()[place]:g}"
+            f"{_training(preparation, place)}"
+        )
+    return "; ".join(words)
+
+
+def _training(preparation: Any, element: int) -> str:
+    found = preparation.statistics
+    if "low" in found:
+        return f" (the training split lies in {found['low']:g}..{found['high']:g})"
+    if "deviation" in found:
+        mean, deviation = found["mean"][element], found["deviation"][element]
+        return f" (the training split has mean {mean:g} and deviation {deviation:g} there)"
+    return ""
