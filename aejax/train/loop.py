@@ -20,6 +20,7 @@ from aejax import cluster, folder
 from aejax.cluster import Stopped
 from aejax.config import Config
 from aejax.data.feed import place
+from aejax.data.outliers import describe
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.train import checkpoint, sharding
@@ -362,6 +363,9 @@ class _Loop:
         if not self.finite:
             raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
         progress, value = self.progress, metrics[self.config.evaluation.metric]
+        rows = None
+        if not all(map(math.isfinite, metrics.values())):
+            rows = validation.not_finite_rows(params, self.state.model_state)
         progress["evaluated"] = self.step
         progress["metrics"] = {name: each for name, each in metrics.items() if math.isfinite(each)}
         if math.isfinite(value) and (progress["best"] is None or value < progress["best"]["value"]):
@@ -378,10 +382,11 @@ class _Loop:
                 self.tracker.picture("reconstruction", image, self.step, last)
             shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
             self.tracker.say(f"step {self.step}  test: {shown}")
-            if len(progress["metrics"]) < len(metrics):
+            if rows is not None:
+                where = describe(self.setup.preparation, self.setup.test, rows) or "no row alone"
                 self.tracker.say(
-                    f"the evaluation at step {self.step} is not finite, the parameters are: the"
-                    " training goes on"
+                    f"the evaluation at step {self.step} is not finite because of the test split's"
+                    f" {where}; the parameters are, and the training goes on"
                 )
             if progress["stopped_early"]:
                 metric = self.config.evaluation.metric

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import folder
-from aejax.config import Config, check, get, profile_window, steps_of
+from aejax.config import Config, check, profile_window, steps_of
 from aejax.data import feed, prepare
 from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
-from aejax.data.sources import ARRAYS, open_several
+from aejax.data.sources import open_several
 from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.places import place
 from aejax.data.streaming import Streaming
@@ -24,7 +24,7 @@ from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.models.coders import Transformer
 from aejax.models.penalties import Contractive
-from aejax.train import sharding
+from aejax.train import same_data, sharding
 from aejax.train.state import Program, TrainState, program
 from aejax.train.step import Step, dispatch, term_names
 from aejax.train.validation import Judged, Validation
@@ -163,6 +163,7 @@ def setup(
     devices: sharding.Devices | None = None,
     objective: Any = None,
     accept_changed_data: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Setup:
     """Opens the data, lays out the devices and builds the model's functions; computes nothing.
 
@@ -177,6 +178,7 @@ def setup(
             the loss's context; they are not saved.
         accept_changed_data: go on, with the old statistics, though the rows are others than those
             that the folder's run was trained on.
+        say: told, in a line each, what is odd about the data.
 
     Raises:
         InputError: whatever can be wrong in settings, data, devices or the folder.
@@ -186,7 +188,7 @@ def setup(
     mesh = sharding.mesh(config, devices or jax.devices())
     base = (old.base if old else "") or os.getcwd()
     train, test, base = (*sources, base) if sources else open_sources(config, base, download)
-    _check_alike(config, train, test)
+    same_data.check_alike(config, train, test)
     if config.batch_size > len(train):
         raise InputError(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
@@ -199,8 +201,8 @@ def setup(
             prepare.check_symbols(config.data.prepare, source, symbols)
     fingerprints = {"train": fingerprint(train), "test": fingerprint(test)}
     if old is not None:
-        _check_data(old, config, train, fingerprints, workdir or "", accept_changed_data)
-    statistics = old.statistics if old else prepare.statistics(config.data.prepare, train)
+        same_data.check(old, config, train, fingerprints, workdir or "", accept_changed_data)
+    statistics = old.statistics if old else prepare.statistics(config.data.prepare, train, say)
     preparation = Preparation(config.data.prepare, train.spec, statistics)
     steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))
     total = steps("duration", config.duration)
@@ -220,7 +222,7 @@ def setup(
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
     if train.spec.labelled and not test.spec.labelled:
-        _check_unlabelled(config, built, batch)
+        same_data.check_unlabelled(config, built, batch)
     own = getattr(config.model, "rules", ())
     shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules, own)
     state = sharding.with_sharding(built.abstract, shardings)
@@ -271,7 +273,7 @@ def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
     if dataclasses.replace(config, seed=alike.config.seed) != alike.config:
         raise ValueError("a run that is alike differs in more than its seed")
     if workdir is not None and (old := folder.read_to_resume(workdir, config)):
-        _check_data(old, config, alike.train, alike.fingerprints, workdir, False)
+        same_data.check(old, config, alike.train, alike.fingerprints, workdir, False)
     return dataclasses.replace(alike, config=config)
 
 
@@ -348,70 +350,4 @@ def _check_metric(config: Config, built: Program, batch: Batch) -> None:
         raise InputError(
             f"config.evaluation.metric={config.evaluation.metric}: must be one of"
             f" {', '.join(known)}"
-        )
-
-
-def _check_unlabelled(config: Config, built: Program, batch: Batch) -> None:
-    """Refuses a test split without labels where the model's loss needs them."""
-    state = built.abstract
-
-    def loss(params, model_state, batch):
-        return built.merge(params, model_state).loss(batch)
-
-    try:
-        jax.eval_shape(loss, state.params, state.model_state, batch._replace(label=None))
-    except Exception:  # whatever a loss raises that meets None
-        raise InputError(
-            f"config.data.test={config.data.test}: has no labels, which the loss of config.model"
-            f" needs; those of config.data.train={config.data.train} have some"
-        ) from None
-
-
-def _check_alike(config: Config, train: Source, test: Source) -> None:
-    """Refuses a test split whose rows are not like those of the training split.
-
-    Labels may be missing in one of them: only what needs them asks for them.
-    """
-    if not _alike(train.spec, test.spec):
-        raise InputError(
-            f"config.data.test={config.data.test}: {test.spec.describe()}; accepted: rows like"
-            f" those of config.data.train={config.data.train}, {train.spec.describe()}"
-        )
-
-
-def _alike(one: Spec, other: Spec) -> bool:
-    """Whether one model takes both kinds of rows."""
-    return dataclasses.replace(one, labelled=False) == dataclasses.replace(other, labelled=False)
-
-
-def _check_data(
-    old: folder.Run,
-    config: Config,
-    train: Source,
-    fingerprints: dict[str, str],
-    workdir: str,
-    accept_changed_data: bool,
-) -> None:
-    """Refuses rows that are not those that the folder's run was trained and evaluated on."""
-    there, here = old.config.data.source, config.data.source
-    now = f"config.data.source={here}{'' if there == here else f' (it was {there})'}"
-    if not _alike(old.spec, train.spec):
-        raise InputError(
-            f"--workdir={workdir} was trained on {old.spec.describe()}; {now} has"
-            f" {train.spec.describe()}"
-        )
-    known = old.fingerprints
-    # A run that was begun by a version without fingerprints: number and name of its rows must do.
-    changed = [name for name in known if known[name] != fingerprints[name]]
-    if not known and (old.rows != len(train) or here not in (there, ARRAYS)):
-        changed = ["train"]
-    if changed and not accept_changed_data:
-        splits = " and ".join(
-            f"config.data.{name}={get(config, f'data.{name}')}" for name in changed
-        )
-        raise InputError(
-            f"--workdir={workdir} was trained on other data: the rows of {splits} in {now} are not"
-            f" those that the run began with ({old.rows} in training then, {len(train)} now);"
-            " accepted: the old rows, or --accept_changed_data to go on with these and the old"
-            " statistics"
         )

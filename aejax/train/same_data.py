@@ -1,0 +1,79 @@
+"""Whether rows are those that a run, or its other split, has: checks before anything is computed."""
+
+import dataclasses
+
+import jax
+
+from aejax import folder
+from aejax.config import Config, get
+from aejax.data.sources import ARRAYS
+from aejax.data.sources.base import Source, Spec
+from aejax.errors import InputError
+from aejax.models.batch import Batch
+from aejax.train.state import Program
+
+
+def check_unlabelled(config: Config, built: Program, batch: Batch) -> None:
+    """Refuses a test split without labels where the model's loss needs them."""
+    state = built.abstract
+
+    def loss(params, model_state, batch):
+        return built.merge(params, model_state).loss(batch)
+
+    try:
+        jax.eval_shape(loss, state.params, state.model_state, batch._replace(label=None))
+    except Exception:  # whatever a loss raises that meets None
+        raise InputError(
+            f"config.data.test={config.data.test}: has no labels, which the loss of config.model"
+            f" needs; those of config.data.train={config.data.train} have some"
+        ) from None
+
+
+def check_alike(config: Config, train: Source, test: Source) -> None:
+    """Refuses a test split whose rows are not like those of the training split.
+
+    Labels may be missing in one of them: only what needs them asks for them.
+    """
+    if not _alike(train.spec, test.spec):
+        raise InputError(
+            f"config.data.test={config.data.test}: {test.spec.describe()}; accepted: rows like"
+            f" those of config.data.train={config.data.train}, {train.spec.describe()}"
+        )
+
+
+def _alike(one: Spec, other: Spec) -> bool:
+    """Whether one model takes both kinds of rows."""
+    return dataclasses.replace(one, labelled=False) == dataclasses.replace(other, labelled=False)
+
+
+def check(
+    old: folder.Run,
+    config: Config,
+    train: Source,
+    fingerprints: dict[str, str],
+    workdir: str,
+    accept_changed_data: bool,
+) -> None:
+    """Refuses rows that are not those that the folder's run was trained and evaluated on."""
+    there, here = old.config.data.source, config.data.source
+    now = f"config.data.source={here}{'' if there == here else f' (it was {there})'}"
+    if not _alike(old.spec, train.spec):
+        raise InputError(
+            f"--workdir={workdir} was trained on {old.spec.describe()}; {now} has"
+            f" {train.spec.describe()}"
+        )
+    known = old.fingerprints
+    # A run that was begun by a version without fingerprints: number and name of its rows must do.
+    changed = [name for name in known if known[name] != fingerprints[name]]
+    if not known and (old.rows != len(train) or here not in (there, ARRAYS)):
+        changed = ["train"]
+    if changed and not accept_changed_data:
+        splits = " and ".join(
+            f"config.data.{name}={get(config, f'data.{name}')}" for name in changed
+        )
+        raise InputError(
+            f"--workdir={workdir} was trained on other data: the rows of {splits} in {now} are not"
+            f" those that the run began with ({old.rows} in training then, {len(train)} now);"
+            " accepted: the old rows, or --accept_changed_data to go on with these and the old"
+            " statistics"
+        )
