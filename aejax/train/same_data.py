@@ -1,4 +1,4 @@
-"""Whether rows are those that a run, or its other split, has: checks before anything is computed."""
+"""Whether rows are those that a run, or its other split, has; nothing is computed."""
 
 import dataclasses
 
