@@ -20,7 +20,7 @@ h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #d8dee9; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
-         border-bottom: 1px solid #e5e9f0; }
+         border-bottom: 1px solid #e5e9f0; font-variant-ligatures: none; }
 thead th { border-bottom: 2px solid #d8dee9; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
                        white-space: nowrap; }
