@@ -12,8 +12,8 @@ from aejax import models, pretrain
 from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder
-from aejax.train import optimizer
-from aejax.train.optimizer import Adam
+from aejax.training import optimizer
+from aejax.training.optimizer import Adam
 
 
 @dataclasses.dataclass

@@ -14,9 +14,9 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows
 from aejax.errors import InputError
 from aejax.models.batch import real_elements, real_steps
-from aejax.train import checkpoint, sharding
-from aejax.train.setup import abstract_batch
-from aejax.train.state import split
+from aejax.training import checkpoint, sharding
+from aejax.training.setup import abstract_batch
+from aejax.training.state import split
 
 _ROWS_AT_A_TIME = 1000
 

@@ -32,8 +32,8 @@ import numpy as np
 from absl import app, flags
 
 from aejax.models.batch import Batch
-from aejax.train.optimizer import Adam
-from aejax.train.setup import Setup, setup
+from aejax.training.optimizer import Adam
+from aejax.training.setup import Setup, setup
 from benchmarks.dispatch import Dispatch, flat, mean_loss
 from benchmarks.peers.processes import Failed, Process
 from benchmarks.ratios import ratio, spread

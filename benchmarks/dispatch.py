@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.train.setup import Setup
+from aejax.training.setup import Setup
 
 
 class Dispatch:

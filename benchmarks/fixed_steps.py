@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from aejax.train.setup import Setup, setup
-from aejax.train.step import dispatch
+from aejax.training.setup import Setup, setup
+from aejax.training.step import dispatch
 from benchmarks.machine import machine
 from benchmarks.ratios import ratio, spread
 

@@ -30,8 +30,8 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Convolutional, Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.train.optimizer import Adam
-from aejax.train.setup import setup
+from aejax.training.optimizer import Adam
+from aejax.training.setup import setup
 from benchmarks.dispatch import timed
 from benchmarks.machine import machine
 from benchmarks.ratios import spread

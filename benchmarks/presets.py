@@ -31,7 +31,7 @@ from absl import app, flags
 from aejax.config import Config
 from aejax.data.sources.base import Arrays
 from aejax.models.batch import Batch
-from aejax.train.setup import Setup, setup
+from aejax.training.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
 from benchmarks.dispatch import Dispatch, flat, mean_loss

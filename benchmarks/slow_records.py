@@ -35,7 +35,7 @@ from aejax import Config
 from aejax.data.sources.base import Rows, Spec
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense
-from aejax.train.loop import train
+from aejax.training.loop import train
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of all variants.", lower_bound=1)
 _RECORD = flags.DEFINE_float("record_ms", 5.0, "Milliseconds that one record takes.", 0.0)

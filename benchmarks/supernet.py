@@ -24,7 +24,7 @@ from aejax.data.sources.base import Arrays
 from aejax.search import Search
 from aejax.search.space import with_layout
 from aejax.search.supernet import Pairs, Supernet
-from aejax.train.setup import setup
+from aejax.training.setup import setup
 from benchmarks.dispatch import timed
 from benchmarks.machine import machine
 from benchmarks.ratios import ratio, spread

@@ -22,7 +22,7 @@ from aejax.models.coders import Transformer
 from aejax.models.corruption import Hidden
 from aejax.models.likelihood import Categorical
 from aejax.search import Replacement, Search, SupernetSearch
-from aejax.train.optimizer import Adam
+from aejax.training.optimizer import Adam
 
 
 def get_config() -> Search:

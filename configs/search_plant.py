@@ -14,7 +14,7 @@ from aejax.models.coders import Transformer
 from aejax.models.corruption import Half
 from aejax.models.likelihood import Categorical
 from aejax.search import Replacement, Search, SupernetSearch
-from aejax.train.optimizer import Adam
+from aejax.training.optimizer import Adam
 
 
 def get_config() -> Search:

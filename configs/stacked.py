@@ -27,7 +27,7 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
 from aejax.pretrain import Greedy
-from aejax.train.optimizer import Adam, Cosine
+from aejax.training.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:

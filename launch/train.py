@@ -68,11 +68,11 @@ def main(argv: list[str]) -> int | None:
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
     from aejax.pretrain.run import train
-    from aejax.train.loop import NotFinite
+    from aejax.training.loop import NotFinite
 
     try:
         if given.dry_run:
-            from aejax.train.dry_run import report
+            from aejax.training.dry_run import report
 
             print(report(config, given.download))
             return None

@@ -15,7 +15,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
-from aejax.train.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name

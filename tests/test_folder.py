@@ -17,7 +17,7 @@ from aejax.config import MAY_CHANGE, Config, get, put
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
 from aejax.models import Autoencoder
-from aejax.train.optimizer import Adadelta
+from aejax.training.optimizer import Adadelta
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from aejax.data.sources.base import Arrays, Source
+from aejax.data.sources.base import Arrays, Filed, Fingerprinted, Source
+from aejax.data.sources.splits import Joined, Selected
 
 # Rows in memory up to this are read whole: a third of a second.
 _WHOLE_BYTES = 2**28
@@ -19,18 +21,18 @@ def fingerprint(source: Source) -> str:
     It covers the number of rows, their shape and type, and:
 
     - of rows in memory up to 256 MiB, every value, label and length;
-    - of others, 64 rows spread evenly from the first to the last, and the size of every file of a
-      source that has `files`. A change that keeps all sizes and spares these rows is not noticed.
+    - of others, 64 rows spread evenly from the first to the last, and where each row has a file,
+      the size of every file. A change that keeps all sizes and spares these rows is not noticed.
 
     Times of files are left out: a copy of the data has others. A source whose rows are computed,
     and may differ in their last bits from one device to another, says itself what they come from
-    in a method `fingerprint()`.
+    (`Fingerprinted`).
     """
-    if hasattr(source, "fingerprint"):
+    if isinstance(source, Fingerprinted):
         return source.fingerprint()
     spec, count = source.spec, len(source)
     digest = hashlib.sha256(repr((spec.shape, spec.dtype, spec.padded, count)).encode())
-    for file in getattr(source, "files", ()):
+    for file in _files(source):
         digest.update(b"%d " % os.path.getsize(file))
     if isinstance(source, Arrays) and source.x.nbytes <= _WHOLE_BYTES:
         rows = source[:]
@@ -40,6 +42,16 @@ def fingerprint(source: Source) -> str:
         if array is not None:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _files(source: Source) -> Sequence[str]:
+    """The file of each row, in the order of the rows; none where they have no files."""
+    if isinstance(source, Selected):
+        files = _files(source.source)
+        return [files[int(row)] for row in source.index] if files else ()
+    if isinstance(source, Joined):
+        return [file for each in source.sources for file in _files(each)]
+    return source.files if isinstance(source, Filed) else ()
 
 
 def combined(*parts: Any) -> str:

@@ -19,8 +19,8 @@ from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, fitted
 from aejax.loading import Model, choose, load
-from aejax.train import checkpoint
-from aejax.train.start import ended
+from aejax.training import checkpoint
+from aejax.training.start import ended
 
 FORMAT = 1
 # Every autoencoder can do these.

@@ -24,8 +24,8 @@ from aejax.models import Autoencoder, Batch, corruption
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli, Gaussian
-from aejax.train import optimizer
-from aejax.train.optimizer import Adam
+from aejax.training import optimizer
+from aejax.training.optimizer import Adam
 
 if TYPE_CHECKING:
     from aejax.config import Config

@@ -26,10 +26,10 @@ from aejax.data.sources.base import Source
 from aejax.pretrain.codes import Codes, local
 from aejax.pretrain.greedy import in_interval
 from aejax.tracking import Ledger
-from aejax.train import checkpoint, loop, sharding
-from aejax.train.loop import Outcome
-from aejax.train.setup import Setup, setup
-from aejax.train.state import split
+from aejax.training import checkpoint, loop, sharding
+from aejax.training.loop import Outcome
+from aejax.training.setup import Setup, setup
+from aejax.training.state import split
 
 
 def train(
@@ -45,8 +45,8 @@ def train(
 ) -> Outcome:
     """Trains, or goes on training, the run in this folder and the stages before it.
 
-    Args, and what is raised: those of `aejax.train.loop.train`, which does all the training. A run
-    that is given its sources has "arrays" for `config.data.source` in its config.json.
+    Args, and what is raised: those of `aejax.training.loop.train`, which does all the training. A
+    run that is given its sources has "arrays" for `config.data.source` in its config.json.
 
     Returns:
         How the run ended; where it was stopped before it began, how the stage did.

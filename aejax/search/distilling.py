@@ -20,7 +20,7 @@ from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule, Ran
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
-from aejax.train.step import cast
+from aejax.training.step import cast
 
 
 class Teacher:
@@ -50,7 +50,7 @@ class Teacher:
 
 @dataclasses.dataclass
 class Distilled:
-    """What trains in place of an autoencoder (`objective` of aejax.train.loop.train).
+    """What trains in place of an autoencoder (`objective` of aejax.training.loop.train).
 
     Attributes:
         model: the layout's autoencoder.

@@ -23,9 +23,9 @@ from aejax.models import Autoencoder
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout
-from aejax.train import loop
-from aejax.train.setup import Setup, abstract_batch, setup
-from aejax.train.state import split
+from aejax.training import loop
+from aejax.training.setup import Setup, abstract_batch, setup
+from aejax.training.state import split
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
@@ -106,7 +106,7 @@ class Job:
             name: of the folder.
             config: of the run.
             sources: rows to learn from and to be evaluated on, in place of these.
-            more: as in `aejax.train.loop.train`.
+            more: as in `aejax.training.loop.train`.
         """
         sources = sources or (self.learning, self.judged)
         rest = {**self.rest, "stop": lambda: self.failed or self.rest["stop"](), "label": name}

@@ -24,7 +24,7 @@ from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
 from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
-from aejax.train.step import cast, row_keys
+from aejax.training.step import cast, row_keys
 
 _ROUNDS = 24
 # Of one round: long enough that a clock's and a dispatch's own time do not count. So many training

@@ -45,9 +45,9 @@ from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
 from aejax.search.supernet import Pairs, Supernet
-from aejax.train import checkpoint, sharding
-from aejax.train.setup import setup
-from aejax.train.state import split
+from aejax.training import checkpoint, sharding
+from aejax.training.setup import setup
+from aejax.training.state import split
 
 COLLAPSED = "collapsed"
 _SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"

@@ -21,7 +21,7 @@ import numpy as np
 from aejax.config import steps_of
 from aejax.search.job import Job
 from aejax.search.space import Layout, rearranged
-from aejax.train.loop import NotFinite
+from aejax.training.loop import NotFinite
 
 # Of each round: the share of the duration that its runs have, and its seeds.
 _ROUNDS = ((0.5, 1), (1.0, 1), (1.0, 3))

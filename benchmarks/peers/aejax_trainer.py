@@ -1,4 +1,4 @@
-"""aejax's public trainer, `aejax.train.loop.train`, as a user runs it.
+"""aejax's public trainer, `aejax.training.loop.train`, as a user runs it.
 
 All is on: progress, a row of metrics.jsonl three times an epoch, TensorBoard, and once a round an
 evaluation of the test split with its picture and a checkpoint, which is written beside the training
@@ -30,9 +30,9 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.train.loop import train
-from aejax.train.optimizer import Adadelta, Adam
-from aejax.train.setup import setup
+from aejax.training.loop import train
+from aejax.training.optimizer import Adadelta, Adam
+from aejax.training.setup import setup
 from benchmarks.peers import worker
 
 ROWS_AN_EPOCH = 3

@@ -14,7 +14,7 @@ import sys
 
 import jax
 
-from aejax.train.loop import train
+from aejax.training.loop import train
 from benchmarks.peers import worker
 from benchmarks.peers.aejax_trainer import Pause
 from configs.variational import get_config

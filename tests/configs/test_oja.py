@@ -6,7 +6,7 @@ import pytest
 
 import aejax
 from aejax.data.sources.base import Arrays
-from aejax.train.loop import train
+from aejax.training.loop import train
 from configs import oja
 
 

@@ -1,6 +1,7 @@
 """A fingerprint of rows: the same for the same rows, another for whatever is changed of them."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from aejax.data import fingerprint as module
 from aejax.data.fingerprint import combined, fingerprint
 from aejax.data.sources.base import Arrays, Rows, Spec
+from aejax.data.sources.splits import join, take
 
 X = np.random.RandomState(0).randint(0, 255, (500, 4, 3)).astype(np.uint8)
 
@@ -74,6 +76,17 @@ def test_of_large_sources_few_rows_are_read_and_all_sizes(tmp_path, monkeypatch,
     sized = fingerprint(Lazy(X, (str(name),)))
     name.write_bytes(b"123")
     assert fingerprint(Lazy(X, (str(name),))) != sized
+
+
+def test_a_file_that_was_not_sampled_is_noticed_by_its_size_in_a_cut_source_too(tmp_path):
+    files = tuple(str(tmp_path / str(number)) for number in range(len(X)))
+    for file in files:
+        Path(file).write_bytes(b"12")
+    train = take(Lazy(X, files), np.arange(len(X))[::-1][50:])
+    both = join([("train", train), ("test", take(Lazy(X, files), slice(450, None)))])
+    before = fingerprint(train), fingerprint(both)
+    Path(files[101]).write_bytes(b"1")
+    assert fingerprint(train) != before[0] and fingerprint(both) != before[1]
 
 
 def test_rows_that_are_computed_say_what_they_come_from():

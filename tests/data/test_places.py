@@ -9,7 +9,7 @@ from aejax import folder
 from aejax.data.sources.places import Place, parts, place
 from aejax.errors import InputError
 from aejax.evaluate.rows import choose_rows
-from aejax.train.setup import setup
+from aejax.training.setup import setup
 from configs.dense import get_config
 
 

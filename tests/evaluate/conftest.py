@@ -19,8 +19,8 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.train.loop import train
-from aejax.train.setup import abstract_batch
+from aejax.training.loop import train
+from aejax.training.setup import abstract_batch
 from configs.dense import get_config
 
 

@@ -20,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluate import evaluation
 from aejax.evaluate.result import Number, Result, shown
 from aejax.evaluate.rows import Chosen
-from aejax.train import checkpoint
+from aejax.training import checkpoint
 
 
 def ignore(line: str) -> None:

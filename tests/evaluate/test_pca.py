@@ -7,7 +7,7 @@ from scipy.linalg import subspace_angles
 from aejax.errors import InputError
 from aejax.evaluate import TASKS
 from aejax.loading import load
-from aejax.train.loop import train
+from aejax.training.loop import train
 from configs import dense, linear
 
 

@@ -16,8 +16,8 @@ from aejax.evaluate.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical
-from aejax.train.loop import train
-from aejax.train.optimizer import Adam
+from aejax.training.loop import train
+from aejax.training.optimizer import Adam
 
 TEXT = b"the quick brown fox jumps over the lazy dog; " * 60
 

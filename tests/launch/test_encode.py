@@ -16,7 +16,7 @@ from aejax.errors import InputError
 from aejax.evaluate import rows
 from aejax.evaluate.encode import encode
 from aejax.folder import Run
-from aejax.train.loop import train
+from aejax.training.loop import train
 from configs.dense import get_config
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aejax.evaluate import TASKS
-from aejax.train.loop import train
+from aejax.training.loop import train
 from configs.dense import get_config
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse, Plain
 from aejax.models.likelihood import Gaussian
-from aejax.train.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
 from configs import dense, linear
 from launch import flags as launch_flags
 

@@ -18,7 +18,7 @@ from aejax.models.corruption import Hidden, Masking
 from aejax.models.likelihood import Categorical, Gaussian
 from aejax.models.penalties import L1
 from aejax.nn.blocks import angles, turn
-from aejax.train.setup import setup
+from aejax.training.setup import setup
 from configs import transformer as preset
 
 WIDTH, HEADS = 8, 2

@@ -20,8 +20,8 @@ from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.pretrain import Greedy
 from aejax.pretrain.run import train
-from aejax.train import checkpoint, loop
-from aejax.train.optimizer import Adam
+from aejax.training import checkpoint, loop
+from aejax.training.optimizer import Adam
 
 ACTIVATIONS = {
     "linear": lambda x: x,

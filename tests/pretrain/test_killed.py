@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.train.processes import assert_same_bits, rows, run, start
-from tests.train.test_processes import FLAGS as JOB
-from tests.train.test_processes import finish, pair
+from tests.training.processes import assert_same_bits, rows, run, start
+from tests.training.test_processes import FLAGS as JOB
+from tests.training.test_processes import finish, pair
 
 STEPS = 2000
 FLAGS = (

@@ -17,9 +17,9 @@ from aejax.models import Batch
 from aejax.search import distilling
 from aejax.search import space as spaces
 from aejax.search.space import Layout
-from aejax.train import loop
-from aejax.train.setup import setup
-from aejax.train.step import dispatch
+from aejax.training import loop
+from aejax.training.setup import setup
+from aejax.training.step import dispatch
 from tests.search import toys
 
 ROWS = toys.rows(6)

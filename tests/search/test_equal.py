@@ -8,7 +8,7 @@ from aejax.search import space as spaces
 from aejax.search.job import Job
 from aejax.search.latency import Latency
 from aejax.search.space import Layout
-from aejax.train.setup import setup
+from aejax.training.setup import setup
 from tests.search import toys
 from tests.search.test_run import settings
 

@@ -9,8 +9,8 @@ from aejax.models import Batch
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.imitation import Imitation
-from aejax.train import checkpoint
-from aejax.train.state import split
+from aejax.training import checkpoint
+from aejax.training.state import split
 from tests.search import toys
 
 ROWS = jnp.asarray(toys.rows(6))

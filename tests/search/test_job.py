@@ -9,10 +9,10 @@ import pytest
 
 from aejax.search import Search
 from aejax.search.job import Job
-from aejax.train import checkpoint, loop
-from aejax.train.setup import setup
+from aejax.training import checkpoint, loop
+from aejax.training.setup import setup
 from tests.search import toys
-from tests.train.processes import assert_same_bits
+from tests.training.processes import assert_same_bits
 
 
 def job(workdir, devices: int, **changes) -> Job:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.train.processes import run, start
+from tests.training.processes import run, start
 
 
 def flags(cache: Path) -> list[str]:

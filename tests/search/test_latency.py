@@ -10,7 +10,7 @@ from aejax.models.batch import Batch, Context
 from aejax.search import latency
 from aejax.search.latency import Latency, Table
 from aejax.search.space import Layout, Space
-from aejax.train import step
+from aejax.training import step
 from tests.search import toys
 
 

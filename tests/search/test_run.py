@@ -17,8 +17,8 @@ from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.choosing import Judge
 from aejax.search.run import search
 from aejax.search.space import Layout, Space
-from aejax.train import loop
-from aejax.train.setup import setup
+from aejax.training import loop
+from aejax.training.setup import setup
 from tests.search import toys
 
 DEVICES = jax.devices()[:1]

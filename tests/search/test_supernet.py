@@ -18,10 +18,10 @@ from aejax.models.penalties import Activity
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.supernet import Architecture, Pairs
-from aejax.train import checkpoint, loop
-from aejax.train.state import split
+from aejax.training import checkpoint, loop
+from aejax.training.state import split
 from tests.search import toys
-from tests.train.processes import rows
+from tests.training.processes import rows
 
 COUNT = 6
 PAIRS = np.stack([toys.rows(COUNT), toys.rows(COUNT, 1)], axis=1)

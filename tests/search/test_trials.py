@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from aejax.search import trials
 from aejax.search.space import Layout, Space, rearranged
-from aejax.train.loop import NotFinite
+from aejax.training.loop import NotFinite
 
 SPACE = Space(("afi",) * 6, ("i",))
 FOUND = Layout("aaffff", "i")

@@ -14,8 +14,8 @@ from aejax.models.corruption import Half
 from aejax.models.likelihood import Categorical
 from aejax.search.space import Layout, Space
 from aejax.search.supernet import Supernet
-from aejax.train.optimizer import Adam
-from aejax.train.step import row_keys
+from aejax.training.optimizer import Adam
+from aejax.training.step import row_keys
 
 SPACE = Space(("afi", "f", "wf", "ai"), ("i", "fi"))
 PARENT = Layout("afwa", "if")

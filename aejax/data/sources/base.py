@@ -1,6 +1,7 @@
 """What a source of examples is: rows with random access, and a description of one row."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -140,6 +141,23 @@ class Named(Protocol):
 
     def names(self, index: np.ndarray) -> list[str] | None:
         """The names of the rows at `index`, row numbers, such as their files; None for none."""
+        ...
+
+
+@runtime_checkable
+class Filed(Protocol):
+    """What a source may have besides: a file for each row."""
+
+    @property
+    def files(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """What a source may have besides: its own fingerprint, where its rows are computed."""
+
+    def fingerprint(self) -> str:
+        """What the rows come from, as a digest that is the same on every device and machine."""
         ...
 
 

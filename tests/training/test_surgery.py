@@ -9,12 +9,12 @@ import pytest
 from aejax import InputError
 from aejax.config import check
 from aejax.models.coders import Transformer
-from aejax.train import checkpoint
-from aejax.train.loop import train
-from aejax.train.optimizer import Adadelta
-from aejax.train.setup import setup
-from aejax.train.start import start
-from aejax.train.state import TrainState
+from aejax.training import checkpoint
+from aejax.training.loop import train
+from aejax.training.optimizer import Adadelta
+from aejax.training.setup import setup
+from aejax.training.start import start
+from aejax.training.state import TrainState
 from tests.search import toys
 
 DEVICES = jax.devices()[:1]

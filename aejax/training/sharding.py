@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from aejax.config import Config
 from aejax.errors import InputError
-from aejax.train.state import TrainState
+from aejax.training.state import TrainState
 
 Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
 AXES = ("data", "fsdp", "tensor")

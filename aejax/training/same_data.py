@@ -10,7 +10,7 @@ from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.models.batch import Batch
-from aejax.train.state import Program
+from aejax.training.state import Program
 
 
 def check_unlabelled(config: Config, built: Program, batch: Batch) -> None:

@@ -24,10 +24,10 @@ from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.models.coders import Transformer
 from aejax.models.penalties import Contractive
-from aejax.train import same_data, sharding
-from aejax.train.state import Program, TrainState, program
-from aejax.train.step import Step, dispatch, term_names
-from aejax.train.validation import Judged, Validation
+from aejax.training import same_data, sharding
+from aejax.training.state import Program, TrainState, program
+from aejax.training.step import Step, dispatch, term_names
+from aejax.training.validation import Judged, Validation
 
 Feed = feed.Resident | Streaming
 
@@ -45,8 +45,8 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
-        dispatch: many of them (`aejax.train.step.dispatch`); kept, like `judged`, because JAX knows
-            by the function itself what it has compiled.
+        dispatch: many of them (`aejax.training.step.dispatch`); kept, like `judged`, because JAX
+            knows by the function itself what it has compiled.
         judged: what an evaluation computes.
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.

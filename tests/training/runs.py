@@ -10,7 +10,7 @@ from aejax.config import Checkpoint, Config, Evaluation
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
-from aejax.train.optimizer import Adam
+from aejax.training.optimizer import Adam
 
 
 def small(**changes: Any) -> Config:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from aejax import folder
-from aejax.train import checkpoint, sharding
+from aejax.training import checkpoint, sharding
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("seconds", "examples_per_second")

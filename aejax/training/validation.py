@@ -17,8 +17,8 @@ from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.models.batch import Batch, real_elements, real_rows, spread
-from aejax.train import sharding
-from aejax.train.state import Program, TrainState, Tree
+from aejax.training import sharding
+from aejax.training.state import Program, TrainState, Tree
 
 _PICTURES = 10
 

@@ -16,11 +16,11 @@ import pytest
 
 from aejax import folder
 from aejax.errors import InputError
-from aejax.train import checkpoint
-from aejax.train.checkpoint import DamagedError, Saver
-from aejax.train.loop import train
-from tests.train.processes import assert_same_bits, run
-from tests.train.runs import small
+from aejax.training import checkpoint
+from aejax.training.checkpoint import DamagedError, Saver
+from aejax.training.loop import train
+from tests.training.processes import assert_same_bits, run
+from tests.training.runs import small
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.train import optimizer
-from aejax.train.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, Step, build
+from aejax.training import optimizer
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, Step, build
 
 STEPS = 8
 RANDOM = np.random.RandomState(0)

@@ -17,8 +17,8 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.feed import Raw
 from aejax.models.batch import Batch, Context, real_elements
-from aejax.train import sharding
-from aejax.train.state import Program, TrainState, Tree, split
+from aejax.training import sharding
+from aejax.training.state import Program, TrainState, Tree, split
 
 # (params, model_state, piece, means) -> loss, (terms, model_state, local means). `means` are the
 # values that Context.mean returns, call by call; None: those of the piece itself.

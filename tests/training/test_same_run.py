@@ -18,8 +18,8 @@ from aejax.evaluate.rows import choose_rows
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Gaussian
-from aejax.train import checkpoint, loop
-from tests.train.runs import small
+from aejax.training import checkpoint, loop
+from tests.training.runs import small
 
 ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)
 

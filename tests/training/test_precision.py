@@ -12,11 +12,11 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense, Transformer
 from aejax.models.penalties import Contractive
-from aejax.train.dry_run import compile_step
-from aejax.train.optimizer import Sgd
-from aejax.train.setup import check_kernel, setup
-from aejax.train.sharding import flatten
-from tests.train.runs import small
+from aejax.training.dry_run import compile_step
+from aejax.training.optimizer import Sgd
+from aejax.training.setup import check_kernel, setup
+from aejax.training.sharding import flatten
+from tests.training.runs import small
 
 
 def config(**changes):
@@ -42,7 +42,7 @@ def test_what_a_gpus_kernel_of_attention_cannot_do_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"config.mesh.tensor=8 does not divide .*heads=4"):
         check_kernel(divided, "gpu", 8)
     asked = []
-    monkeypatch.setattr("aejax.train.setup.check_kernel", lambda *given: asked.append(given))
+    monkeypatch.setattr("aejax.training.setup.check_kernel", lambda *given: asked.append(given))
     setup(half)
     assert asked == [(half, "cpu", 1)]
 

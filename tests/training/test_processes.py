@@ -16,10 +16,10 @@ from aejax.data.feed import Resident
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Rows
 from aejax.data.streaming import Streaming
-from aejax.train import checkpoint
-from aejax.train.setup import setup
-from tests.train.processes import rows, run, start
-from tests.train.runs import small
+from aejax.training import checkpoint
+from aejax.training.setup import setup
+from tests.training.processes import rows, run, start
+from tests.training.runs import small
 
 FLAGS = (
     "--config.model.latent_dim=8",
@@ -171,7 +171,7 @@ def test_a_process_reads_only_its_own_rows(monkeypatch):
 
 
 def test_streaming_and_resident_give_the_same_bits(tmp_path):
-    from aejax.train.loop import train
+    from aejax.training.loop import train
 
     ends = []
     for feed in ("resident", "streaming"):

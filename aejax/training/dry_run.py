@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import Config
-from aejax.train import checkpoint
-from aejax.train.setup import Setup, setup
+from aejax.training import checkpoint
+from aejax.training.setup import Setup, setup
 
 
 def report(config: Config, download: bool = False) -> str:

@@ -17,9 +17,9 @@ from aejax.evaluate.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Categorical, Gaussian
-from aejax.train import checkpoint
-from aejax.train.loop import train
-from aejax.train.setup import setup
+from aejax.training import checkpoint
+from aejax.training.loop import train
+from aejax.training.setup import setup
 
 from .runs import small
 

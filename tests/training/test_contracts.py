@@ -9,11 +9,11 @@ import pytest
 from aejax.config import Config, Data, Prepare
 from aejax.data import order
 from aejax.data.sources.base import Arrays
-from aejax.train import checkpoint
-from aejax.train.loop import train
-from aejax.train.optimizer import Adam, Sgd
-from aejax.train.setup import setup
-from tests.train import toys
+from aejax.training import checkpoint
+from aejax.training.loop import train
+from aejax.training.optimizer import Adam, Sgd
+from aejax.training.setup import setup
+from tests.training import toys
 
 ROWS, ELEMENTS, BATCH, SEED = 40, 6, 16, 3
 X = np.random.RandomState(0).randint(0, 2, (ROWS, ELEMENTS)).astype(np.uint8)

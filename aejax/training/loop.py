@@ -23,13 +23,13 @@ from aejax.data.feed import place
 from aejax.data.outliers import describe
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
-from aejax.train import checkpoint, sharding
-from aejax.train.profile import Trace
-from aejax.train.setup import Setup, seeded, setup
-from aejax.train.start import ended, fresh_progress, newest, parts, start
-from aejax.train.state import TrainState
-from aejax.train.validation import Validation
-from aejax.train.watchdog import Watchdog
+from aejax.training import checkpoint, sharding
+from aejax.training.profile import Trace
+from aejax.training.setup import Setup, seeded, setup
+from aejax.training.start import ended, fresh_progress, newest, parts, start
+from aejax.training.state import TrainState
+from aejax.training.validation import Validation
+from aejax.training.watchdog import Watchdog
 
 # A dispatch is kept under this: a signal waits for at most two of them.
 _DISPATCH_SECONDS = 0.5
@@ -88,7 +88,7 @@ def train(
         objective: what trains in place of `config.model`: another loss of the same parameters.
         label: stands before each line that is shown, of a run that is one of several.
         alike: a run that differs in its seed alone, whose sources, devices and programs serve here.
-        accept_changed_data: as in `aejax.train.setup.setup`.
+        accept_changed_data: as in `aejax.training.setup.setup`.
 
     Raises:
         InputError: bad settings, data, devices or folder; nothing was computed or written.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.train.processes import assert_same_bits, rows, run, start
+from tests.training.processes import assert_same_bits, rows, run, start
 
 STEPS = 40_000
 FLAGS = (

@@ -24,7 +24,7 @@ import jax
 from aejax import files, folder
 from aejax.cluster import is_main
 from aejax.errors import InputError
-from aejax.train.sharding import flatten
+from aejax.training.sharding import flatten
 
 FORMAT = 1
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax's own name for it

@@ -10,8 +10,8 @@ import optax
 from flax import nnx
 
 from aejax.models.batch import Batch, PerRow
-from aejax.train import optimizer as optimizers
-from aejax.train.optimizer import Optimizer
+from aejax.training import optimizer as optimizers
+from aejax.training.optimizer import Optimizer
 
 Tree = Any
 

@@ -18,14 +18,14 @@ from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.train import checkpoint, loop
-from aejax.train.loop import NotFinite, train
-from aejax.train.optimizer import Adam, Sgd
-from aejax.train.setup import Setup, setup
-from aejax.train.start import start
-from aejax.train.validation import Validation
-from tests.train.processes import ROOT, assert_same_bits, rows
-from tests.train.runs import FailsAt, Watched, small
+from aejax.training import checkpoint, loop
+from aejax.training.loop import NotFinite, train
+from aejax.training.optimizer import Adam, Sgd
+from aejax.training.setup import Setup, setup
+from aejax.training.start import start
+from aejax.training.validation import Validation
+from tests.training.processes import ROOT, assert_same_bits, rows
+from tests.training.runs import FailsAt, Watched, small
 
 
 def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
@@ -287,8 +287,8 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
 HANGS = """
 import os, sys, threading, time
 from aejax.config import Evaluation
-from aejax.train.loop import train
-from tests.train.runs import small
+from aejax.training.loop import train
+from tests.training.runs import small
 
 first = None
 

@@ -12,14 +12,14 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Convolutional, Dense, Transformer
-from aejax.train import sharding
-from aejax.train.dry_run import compile_step
-from aejax.train.loop import train
-from aejax.train.optimizer import Adam
-from aejax.train.setup import setup
-from tests.train import toys
-from tests.train.processes import rows
-from tests.train.runs import small
+from aejax.training import sharding
+from aejax.training.dry_run import compile_step
+from aejax.training.loop import train
+from aejax.training.optimizer import Adam
+from aejax.training.setup import setup
+from tests.training import toys
+from tests.training.processes import rows
+from tests.training.runs import small
 
 COLLECTIVE = re.compile(
     r"= .*? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("

@@ -12,9 +12,9 @@ import numpy as np
 from aejax import cluster, folder, kinds
 from aejax.data.feed import place
 from aejax.errors import InputError
-from aejax.train import checkpoint, optimizer
-from aejax.train.setup import Setup
-from aejax.train.state import TrainState
+from aejax.training import checkpoint, optimizer
+from aejax.training.setup import Setup
+from aejax.training.state import TrainState
 
 
 @dataclasses.dataclass
