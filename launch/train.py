@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int | None:
     if outcome.status == "complete":
         print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
     shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())
-    print(f"test after {outcome.step} steps: {shown}")
+    print(f"test after {outcome.step} steps: {shown or 'no finite number'}")
     if os.path.exists(picture := os.path.join(workdir, "figures", "reconstruction.png")):
         print(f"test rows above their reconstructions: {picture}")
     print(outcome.ledger)

@@ -104,7 +104,14 @@ def train(
                 seeded(alike, config, workdir)
                 if alike is not None
                 else setup(
-                    config, sources, workdir, download, devices, objective, accept_changed_data
+                    config,
+                    sources,
+                    workdir,
+                    download,
+                    devices,
+                    objective,
+                    accept_changed_data,
+                    lines.append,
                 ),
                 newest(workdir, lines.append),
             ),

@@ -190,6 +190,17 @@ def test_a_test_row_beyond_all_bounds_does_not_end_the_training(tmp_path, capsys
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_value_that_leaves_nothing_of_the_range_is_told_at_the_start(tmp_path, capsys):
+    wild = ROWS[:32].copy()
+    wild[7, 1] = 1e30
+    sources = Arrays(wild, None, None), Arrays(ROWS[32:], None, None)
+    train(config(), tmp_path, sources=sources, quiet=False)
+    assert (
+        "hardly anything is left of the training split: row 7, element 1: 1e+30"
+        in (capsys.readouterr().err.splitlines()[0])
+    )
+
+
 def test_the_loop_is_given_a_name_for_the_data_by_those_who_call_it(tmp_path):
     """A stage of a search or of pre-training says itself what its rows are."""
     sources = Arrays(ROWS[:32], None, None), Arrays(ROWS[32:], None, None)
