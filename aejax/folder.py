@@ -140,8 +140,10 @@ def _load(workdir: str) -> dict[str, Any]:
             raise InputError(
                 f"{name}: format {data['format']}; this version of aejax reads format {FORMAT}"
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"--workdir={workdir}: holds no run (no {name})") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     return data

@@ -119,6 +119,10 @@ def test_settings_that_are_no_object_are_refused_where_the_model_is_given_too(tm
 def test_a_folder_without_a_run_is_refused(tmp_path):
     text = message(folder.read, str(tmp_path / "none"))
     assert text == f"--workdir={tmp_path}/none: holds no run (no {tmp_path}/none/config.json)"
+    (tmp_path / "file").touch()
+    assert "file: holds no run" in message(folder.read, str(tmp_path / "file"))
+    (tmp_path / "config.json").mkdir()
+    assert "config.json cannot be read: Is a directory" in message(folder.read, str(tmp_path))
 
 
 def test_a_model_that_no_table_lists_can_be_given(tmp_path):
