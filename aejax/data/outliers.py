@@ -49,19 +49,27 @@ class Range:
         Raises:
             InputError: a value that is not finite, and is not one that is missing.
         """
-        fine = np.isfinite(rows.x) | (np.isnan(rows.x) & self._source.spec.missing)
-        if not fine.all():
-            flat = int(np.argmin(fine))
-            where = self._where(first, flat)
-            raise InputError(f"the training split: {where}: {rows.x.flat[flat]:g}; must be finite")
-        values = rows.real_values.ravel()
-        if values.size:
-            self.low = min(self.low, float(values.min()))
-            self.high = max(self.high, float(values.max()))
-            self._kept.append(values[:: self._stride])
+        values = rows.x
+        low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self._check(first, values)
+        if rows.length is not None or math.isnan(low):  # beside padding and what is missing
+            values = rows.real_values
+            if not values.size:
+                return
+            low, high = float(values.min()), float(values.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._kept.append(values.ravel()[:: self._stride].copy())
         if self._source.spec.columns:
             self.least = np.fmin(self.least, np.fmin.reduce(rows.x))
             self.most = np.fmax(self.most, np.fmax.reduce(rows.x))
+
+    def _check(self, first: int, x: np.ndarray) -> None:
+        fine = np.isfinite(x) | (np.isnan(x) & self._source.spec.missing)
+        if not fine.all():
+            flat = int(np.argmin(fine))
+            where = self._where(first, flat)
+            raise InputError(f"the training split: {where}: {x.flat[flat]:g}; must be finite")
 
     def outlier(self) -> str | None:
         """One line about the value that makes the range, where hardly any other needs it."""
