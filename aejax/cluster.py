@@ -184,12 +184,15 @@ def before_backend(deterministic: bool, compilation_cache: str) -> None:
 
     Args:
         compilation_cache: folder that keeps compiled programs from one start to the next; "" for
-            none.
+            none. JAX's own variable JAX_COMPILATION_CACHE_DIR, where it is set, comes before it.
         deterministic: the same bits every time on a GPU: no atomics in scatters and reductions,
             and no choice of kernels by timing. A CPU gives the same bits anyway.
     """
     if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(
+            compilation_cache
+        )
+        jax.config.update("jax_compilation_cache_dir", folder)
         # Small programs too: a start is made of many of them.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if deterministic:

@@ -151,7 +151,7 @@ class Config:
         profile: FIRST:LAST steps of which a profiler trace is written.
         deterministic: the same bits every time on a GPU too (a CPU always gives them).
         compilation_cache: folder that keeps compiled programs from one start to the next; "" for
-            none.
+            none. JAX_COMPILATION_CACHE_DIR, where it is set, comes before it.
         watchdog_minutes: end the process, with every thread's stack, when steps hang this long; 0
             for never.
     """

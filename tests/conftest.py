@@ -1,30 +1,47 @@
 """Tests run on 8 simulated CPU devices; real data come from AEJAX_DATA, where it is set."""
 
+import gc
 import os
+import resource
 from pathlib import Path
 
 import jax
 import pytest
 
-# Tests compile much and compute little. With less polish of the machine code (the program before it
-# is the same) a preset on any mesh takes .7 of the time, the tests of evaluation .93. Processes
-# that tests start inherit it; XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
+# Tests compile much and compute little. Without polish of the machine code (the program before it
+# is the same) compilation takes .7 of the time. Processes that tests start inherit it;
+# XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
 _LEVEL = "--xla_backend_optimization_level"
 if _LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
-    os.environ["XLA_FLAGS"] = f"{flags} {_LEVEL}=1".strip()
+    os.environ["XLA_FLAGS"] = f"{flags} {_LEVEL}=0".strip()
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 
+_MIB_A_PROCESS = 2560  # what a process of the tests may take at most
+_PEAKS = pytest.StashKey[dict[str, int]]()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs(tmp_path_factory):
-    """Compiled programs are kept over a session: most tests train the same few models again."""
+    """Compiled programs are kept over a session: most tests train the same few models again.
+
+    Processes that tests start keep theirs in the same folder, never in the user's own.
+    """
     kept = tmp_path_factory.getbasetemp()
     # Workers of pytest-xdist have a folder each, in one of the session's.
     kept = kept.parent if "PYTEST_XDIST_WORKER" in os.environ else kept
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept / "programs")
     jax.config.update("jax_compilation_cache_dir", str(kept / "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """What a module has compiled goes with it: memory would grow to gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +51,35 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("AEJAX_DATA is not set: no real data here")
     return Path(folder)
+
+
+# The peak memory of each process that ran tests, and a failure where it is too much.
+
+
+def pytest_configure(config):
+    config.stash[_PEAKS] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    if found := getattr(node, "workeroutput", {}).get("peak_mib"):
+        node.config.stash[_PEAKS][node.gateway.id] = found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak_mib"] = mib
+        return
+    peaks = session.config.stash[_PEAKS]
+    if not peaks:  # without workers
+        peaks["main"] = mib
+    if max(peaks.values()) > _MIB_A_PROCESS and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    peaks = config.stash[_PEAKS]
+    told = ", ".join(f"{name} {mib}" for name, mib in sorted(peaks.items()))
+    terminalreporter.write_line(f"peak memory in MiB (at most {_MIB_A_PROCESS}): {told}")

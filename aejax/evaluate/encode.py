@@ -41,9 +41,9 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         model: `rows.fitted` to the source.
         source: rows of the model's shape.
         out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
-            [rows, *shape] are float32, the latter in units after `preparation.undo`, as is error
-            [rows], the mean squared error of each row's elements (of symbols, the share that is
-            wrong), padding left out; index [rows] is a row's number. file [rows] holds the rows'
+            [rows, *shape] are float32, the latter in units after `preparation.undo`; error [rows] is
+            the mean squared error of each row's elements in the units of `preparation.measured` (of
+            symbols, the share that is wrong), padding left out; index [rows] is a row's number. file [rows] holds the rows'
             names, and classes those of the labels 0, 1, ..., both as text.
 
     Raises:
@@ -56,8 +56,9 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
     def run(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
         x = preparation(raw)
         z = module.encode(x, mask)
-        made = preparation.undo(module.decode(z, mask))
-        return {"z": z, "reconstruction": made, "x": preparation.undo(x)}
+        made = module.decode(z, mask)
+        measured = {"x": preparation.measured(x), "made": preparation.measured(made)}
+        return {"z": z, "reconstruction": preparation.undo(made), **measured}
 
     kept: dict[str, list[np.ndarray]] = {"z": [], "error": [], "label": [], "length": []}
     shape = (len(source), *source.spec.shape)
@@ -74,7 +75,7 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
                 lost = ~(finite.all(axis=1) & np.isfinite(z.reshape(len(z), -1)).all(axis=1))
                 z[lost] = made[lost] = np.nan
                 member.write(np.ascontiguousarray(made, "<f4").tobytes())
-                x = piece.values["x"].astype(np.float64)
+                x, made = (piece.values[name].astype(np.float64) for name in ("x", "made"))
                 error = x != made if are_symbols(model) else np.square(x - made)
                 error = np.average(error.reshape(real.shape), axis=1, weights=real)
                 kept["error"].append(np.where(lost, np.nan, error))

@@ -19,10 +19,14 @@ from aejax.models.corruption import Masking, Noise, SaltAndPepper
 from aejax.models.likelihood import Gaussian
 from aejax.models.penalties import L1, Activity, Contractive
 from aejax.pretrain.run import train
+from tests.training import runs
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
 )
+# One of each coder, one that couples the rows of a batch and one that draws in each step: what all
+# presets share is asked of these.
+REPRESENTATIVE = ("convolutional", "sequence_text", "sparse", "transformer", "variational")
 STEPS = 40
 
 # Loss on the embedded digits' test split after STEPS steps: what a change must not move unseen.
@@ -40,7 +44,7 @@ GOLDEN = {
     "sparse": 121.22715,
     "stacked": 36.19448,
     "table": 103.37480,
-    "transformer": 27.17260,
+    "transformer": 26.74500,
     "variational": 29.60623,
 }
 
@@ -50,6 +54,8 @@ def preset(name: str, **changes) -> Config:
     config.duration, config.tensorboard, config.log_every = f"{STEPS} steps", False, 10
     config.evaluation.every = config.checkpoint.every = "20 steps"
     config.batch_size = 64
+    if name == "transformer":  # one block of each kind a stack
+        config.model.coder.encoder_layout = config.model.coder.decoder_layout = "interleaved:1"
     if name == "deep":  # as deep, but not as wide: this is about sameness
         config.model.coder.hidden = (100, 50, 25)
     if config.pretrain is not None:
@@ -73,10 +79,13 @@ def one(workdir, config: Config, devices: int = 1):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains_resumes_and_loads(tmp_path, name):
+def test_a_preset_trains_to_the_loss_that_it_had(tmp_path, name):
+    """And resumes and loads, if it is one of the representative ones."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     outcome = one(whole, preset(name))
     assert outcome.metrics["loss"] == pytest.approx(GOLDEN[name], rel=2e-3)
+    if name not in REPRESENTATIVE:
+        return
     if not _scheduled(name):
         one(cut, preset(name, duration="20 steps"))
         again = one(cut, preset(name))
@@ -94,32 +103,16 @@ def _scheduled(name: str) -> bool:
     return bool(optimizer.warmup) or type(optimizer.schedule).__name__ != "Constant"
 
 
-def short(name: str, **changes) -> Config:
-    """Ten steps, of a transformer with one block of each kind a stack."""
-    config = preset(name, duration="10 steps", log_every=5, **changes)
-    if name == "transformer":
-        config.model.coder.encoder_layout = config.model.coder.decoder_layout = "interleaved:1"
-    return config
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_the_same_on_any_mesh_in_both_styles_and_with_both_feeds(tmp_path, name):
-    changes = {
-        "alone": (1, {}),
-        "fsdp": (8, {"mesh": Mesh(2, 2, 2)}),
-        "pmap": (8, {"parallel": "pmap"}),
-    }
-    found = {}
-    for label, (devices, settings) in changes.items():
-        config = short(name, **settings)
-        one(tmp_path / label, config, devices)
-        found[label] = losses(tmp_path / label)
-    config = short(name)
-    config.data.feed = "streaming"
-    one(tmp_path / "streaming", config)
-    assert losses(tmp_path / "streaming") == found["alone"]
-    for label in changes:
-        np.testing.assert_allclose(found[label], found["alone"], rtol=2e-5, err_msg=label)
+@pytest.mark.parametrize("name", REPRESENTATIVE)
+def test_a_preset_is_the_same_on_any_mesh_in_both_styles_and_with_both_feeds(name):
+    alone, begun = runs.losses(preset(name), 10)
+    assert alone[-1] < alone[0]
+    streaming = preset(name)
+    streaming.data.feed = "streaming"
+    assert runs.losses(streaming, 10, 1, begun)[0] == alone
+    for changes in ({"mesh": Mesh(2, 2, 2)}, {"parallel": "pmap"}):
+        found, _ = runs.losses(preset(name, **changes), 10, 8, begun)
+        np.testing.assert_allclose(found, alone, rtol=2e-5, err_msg=str(changes))
 
 
 CORRUPTIONS = (None, Masking(0.3), SaltAndPepper(0.3, emphasis=2.0), Noise(0.2))
@@ -136,18 +129,16 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize(("corruption", "code", "penalty"), COMBINATIONS)
-def test_parts_combine_freely_or_are_refused_by_name(tmp_path, corruption, code, penalty):
+def test_parts_combine_freely_or_are_refused_by_name(corruption, code, penalty):
     """A few steps lower the loss of every combination."""
     model = Autoencoder(Dense((16,)), 12, code, corruption=corruption, penalty=penalty)
-    config = preset("dense", duration="12 steps", log_every=4, model=model)
-    config.evaluation.every = config.checkpoint.every = ""
+    config = preset("dense", model=model)
     if isinstance(penalty, Activity) and code != Plain("sigmoid"):
         with pytest.raises(aejax.InputError, match=r"config.model.penalty: activity needs"):
-            one(tmp_path, config)
+            runs.losses(config, 12)
         return
-    one(tmp_path, config)
-    first, *_, last = losses(tmp_path)
-    assert last < first
+    found, _ = runs.losses(config, 12)
+    assert np.mean(found[-4:]) < np.mean(found[:4])
 
 
 def test_a_learned_variance_trains_to_a_better_likelihood_than_a_fixed_one(tmp_path):

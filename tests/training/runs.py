@@ -5,12 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aejax.config import Checkpoint, Config, Evaluation
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
+from aejax.training import loop
+from aejax.training.loop import Outcome
 from aejax.training.optimizer import Adam
+from aejax.training.setup import setup
+from aejax.training.state import TrainState
 
 
 def small(**changes: Any) -> Config:
@@ -26,6 +31,36 @@ def small(**changes: Any) -> Config:
         "tensorboard": False,
     }
     return Config(**{**settings, **changes})
+
+
+def train(config: Config, workdir: Any, *sources: Any, **options: Any) -> Outcome:
+    """The loop, on one device unless others are given: programs for eight take longer to compile."""
+    given = {"quiet": True, "devices": jax.devices()[:1], **options}
+    return loop.train(config, str(workdir), *sources, **given)
+
+
+def losses(
+    config: Config, steps: int, devices: int = 1, begun: TrainState | None = None
+) -> tuple[list[float], TrainState]:
+    """The loss of each step without a folder, an evaluation or a save, and the state before them.
+
+    Args:
+        begun: the state to start from, on the host; None for a fresh one.
+    """
+    made = setup(config, devices=jax.devices()[:devices])
+    feed = made.open_feed()
+    if begun is None:
+        begun = jax.device_get(made.init())
+    state = jax.tree.map(lambda a, leaf: jax.device_put(a, leaf.sharding), begun, made.state)
+    dispatch, found = made.compile(feed), []
+    for step in range(steps):
+        block = feed.at(step)
+        numbers = np.int32(block.first), np.int32(1), np.bool_(True)
+        placed = [jax.device_put(number, made.replicated) for number in numbers]
+        state, window = dispatch(state, feed.data, block.arrays, *placed)
+        found.append(float(window["sums"]["loss"]))
+    feed.close()
+    return found, begun
 
 
 @dataclasses.dataclass
