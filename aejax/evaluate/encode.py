@@ -41,10 +41,10 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         model: `rows.fitted` to the source.
         source: rows of the model's shape.
         out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
-            [rows, *shape] are float32, the latter in units after `preparation.undo`; error [rows] is
-            the mean squared error of each row's elements in the units of `preparation.measured` (of
-            symbols, the share that is wrong), padding left out; index [rows] is a row's number. file [rows] holds the rows'
-            names, and classes those of the labels 0, 1, ..., both as text.
+            [rows, *shape] are float32, the latter in units after `preparation.undo`; error [rows]
+            is the mean squared error of each row's elements in the units of `preparation.measured`
+            (of symbols, the share that is wrong), padding left out; index [rows] is a row's number.
+            file [rows] holds the rows' names, and classes those of the labels 0, 1, ..., as text.
 
     Raises:
         InputError: a model without encode and decode, rows that cannot be read, or of which none
