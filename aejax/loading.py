@@ -14,7 +14,7 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows
 from aejax.errors import InputError
 from aejax.models.batch import real_elements, real_steps
-from aejax.training import checkpoint, sharding
+from aejax.training import checkpoint, manifests, sharding
 from aejax.training.setup import abstract_batch
 from aejax.training.state import split
 
@@ -175,7 +175,7 @@ def load(
     """
     run = folder.read(workdir, model)
     number = choose(workdir, step, say)
-    part = "ema" if checkpoint.shapes(workdir, number, "ema") else "params"
+    part = "ema" if manifests.shapes(workdir, number, "ema") else "params"
     batch = abstract_batch(run.config, run.spec)
     module = nnx.eval_shape(lambda: run.config.model.init(nnx.Rngs(0), batch))
     graph, params, model_state = split(module)
@@ -194,20 +194,20 @@ def choose(workdir: str, step: int | str, say: Callable[[str], None]) -> int:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    there = checkpoint.steps(workdir)
+    there = manifests.steps(workdir)
     if step == "latest":
-        found = checkpoint.newest_good(workdir, say)
+        found = manifests.newest_good(workdir, say)
         if found is None:
             raise InputError(f"--workdir={workdir}: holds no checkpoint that is whole")
         return found
     if step == "best":
         newest = choose(workdir, "latest", say)
-        best = checkpoint.manifest(workdir, newest)["progress"]["best"]
+        best = manifests.read(workdir, newest)["progress"]["best"]
         if best is None:
             raise InputError(f"--step=best: {workdir} has not been evaluated yet; try latest")
         step = best["step"]
     if not isinstance(step, int) or step not in there:
         known = ", ".join(map(str, there)) or "none"
         raise InputError(f"--step={step}: must be latest, best, or one of {known}")
-    checkpoint.verify(workdir, step)
+    manifests.verify(workdir, step)
     return step

@@ -19,7 +19,7 @@ from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, fitted
 from aejax.loading import Model, choose, load
-from aejax.training import checkpoint
+from aejax.training import manifests
 from aejax.training.start import ended
 
 FORMAT = 1
@@ -184,7 +184,7 @@ def follow(
     seen: set[int] = set()
     count = 0
     while True:
-        there = checkpoint.steps(job.workdir)
+        there = manifests.steps(job.workdir)
         for step in there:
             if stop():
                 raise Stopped
@@ -193,13 +193,13 @@ def follow(
             seen.add(step)
             try:
                 loaded = _read(job.workdir, step, say)
-            except checkpoint.DamagedError as error:
+            except manifests.DamagedError as error:
                 say(f"step {step}: skipped; {error}")
                 continue
             if loaded is not None:
                 _evaluated(job, loaded, say)
                 count += 1
-        if checkpoint.steps(job.workdir) == there:
+        if manifests.steps(job.workdir) == there:
             if there and _is_last(job.workdir, there[-1]):
                 return count
             if stop():
@@ -210,13 +210,13 @@ def follow(
 def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
     """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
     try:
-        manifest = checkpoint.manifest(workdir, step)
+        manifest = manifests.read(workdir, step)
         text = json.dumps(manifest, sort_keys=True)
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
         return Loaded(load(workdir, step, say), identity, manifest["progress"])
     except Exception:
         # Which error it is depends on the file that vanished first; that it is gone is what counts.
-        if step in checkpoint.steps(workdir):
+        if step in manifests.steps(workdir):
             raise
         say(f"step {step}: skipped; it was pruned while it was read")
         return None
@@ -225,8 +225,8 @@ def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
 def _is_last(workdir: str, step: int) -> bool:
     """Whether the run ended with this step."""
     try:
-        progress = checkpoint.manifest(workdir, step)["progress"]
-    except checkpoint.DamagedError:
+        progress = manifests.read(workdir, step)["progress"]
+    except manifests.DamagedError:
         return False
     return progress["total"] is not None and ended(progress, progress["total"])
 

@@ -26,7 +26,7 @@ from aejax.data.sources.base import Source
 from aejax.pretrain.codes import Codes, local
 from aejax.pretrain.greedy import in_interval
 from aejax.tracking import Ledger
-from aejax.training import checkpoint, loop, sharding
+from aejax.training import loop, manifests, sharding
 from aejax.training.loop import Outcome
 from aejax.training.setup import Setup, setup
 from aejax.training.state import split
@@ -60,7 +60,7 @@ def train(
         "accept_changed_data": accept_changed_data,
     }
     whole = functools.partial(loop.train, config, workdir, sources, download=download, **options)
-    if config.pretrain is None or checkpoint.steps(workdir):
+    if config.pretrain is None or manifests.steps(workdir):
         return whole(started=started)
     ledger = Ledger(started)
     try:

@@ -23,7 +23,7 @@ from aejax.data.feed import place
 from aejax.data.outliers import describe
 from aejax.data.sources.base import Source
 from aejax.tracking import Ledger, Tracker, cut_metrics
-from aejax.training import checkpoint, sharding
+from aejax.training import checkpoint, manifests, sharding
 from aejax.training.profile import Trace
 from aejax.training.setup import Setup, seeded, setup
 from aejax.training.start import ended, fresh_progress, newest, parts, start
@@ -143,7 +143,7 @@ def _train(
     config = made.config
     first = found[0] if found else 0
     if cluster.is_main():
-        checkpoint.sweep(workdir)
+        manifests.sweep(workdir)
         lost_at = cut_metrics(workdir, first, found[1]["evaluated"] if found else 0)
         if found is not None:
             ledger.add(found[1]["ledger"], lost_at)
@@ -159,7 +159,7 @@ def _train(
         loop.watchdog.stop()
         loop.saver.settle()
         if cluster.is_main():
-            checkpoint.sweep(workdir)
+            manifests.sweep(workdir)
         if hasattr(loop, "feed"):
             loop.feed.close()
         tracker.close()
@@ -419,7 +419,7 @@ class _Loop:
     def not_finite(self, what: str, values: dict[str, float]) -> str:
         """The message of a run whose numbers went wrong."""
         self.saver.settle()
-        good = checkpoint.steps(self.workdir)
+        good = manifests.steps(self.workdir)
         bad = ", ".join(
             f"{name} {value}" for name, value in values.items() if not math.isfinite(value)
         )

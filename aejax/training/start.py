@@ -12,7 +12,7 @@ import numpy as np
 from aejax import cluster, folder, kinds
 from aejax.data.feed import place
 from aejax.errors import InputError
-from aejax.training import checkpoint, optimizer
+from aejax.training import checkpoint, manifests, optimizer
 from aejax.training.setup import Setup
 from aejax.training.state import TrainState
 
@@ -69,10 +69,10 @@ def newest(workdir: str, say: Callable[[str], None]) -> tuple[int, dict[str, Any
     Raises:
         InputError: checkpoints stand there, and none of them is whole.
     """
-    step = checkpoint.newest_good(workdir, say)
+    step = manifests.newest_good(workdir, say)
     if step is not None:
-        return step, checkpoint.manifest(workdir, step)["progress"]
-    if bad := sorted({*checkpoint.steps(workdir), *checkpoint.lost(workdir)}):
+        return step, manifests.read(workdir, step)["progress"]
+    if bad := sorted({*manifests.steps(workdir), *manifests.lost(workdir)}):
         raise InputError(
             f"--workdir={workdir}: all {len(bad)} checkpoints are damaged or have lost their"
             f" manifest (steps {', '.join(map(str, bad))}); move its folder checkpoints away to"
@@ -86,7 +86,7 @@ def start(setup: Setup, workdir: str, found: tuple[int, dict] | None, say: Calla
     if found is not None:
         step, progress = found
         if cluster.is_main():
-            checkpoint.set_aside(workdir, step, say)
+            manifests.set_aside(workdir, step, say)
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
         return Start(state, {**fresh_progress(), **progress}, True)
@@ -106,10 +106,10 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     Of a transformer with another layout this is surgery: what stands in a slot that keeps its kind
     of block is kept, what stands in another is replaced by fresh numbers.
     """
-    step = checkpoint.newest_good(source, say)
+    step = manifests.newest_good(source, say)
     if step is None:
         raise InputError(f"config.init_from={source}: holds no checkpoint that is whole")
-    stored = checkpoint.shapes(source, step, "params")
+    stored = manifests.shapes(source, step, "params")
     fresh = checkpoint.flatten(state.params)
     survives = _survives(setup.config.model, source, say)
     kept = {
@@ -126,7 +126,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     if not setup.config.init_moments:
         return begun
     arrays = checkpoint.flatten({"opt_state": begun.opt_state})
-    names = _moments(arrays, checkpoint.shapes(source, step, "rest"), kept)
+    names = _moments(arrays, manifests.shapes(source, step, "rest"), kept)
     if not names:
         own = kinds.kind_name(optimizer.KINDS, setup.config.optimizer)
         raise InputError(
@@ -191,7 +191,7 @@ def _read(
             leaf.dtype,
             sharding=wanted[name].sharding if name in wanted else setup.replicated,
         )
-        for name, leaf in checkpoint.shapes(source, step, part).items()
+        for name, leaf in manifests.shapes(source, step, part).items()
     }
     read = checkpoint.load(source, step, {part: target})[part]
     return {name: read[name] for name in wanted}

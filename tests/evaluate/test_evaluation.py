@@ -20,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluate import evaluation
 from aejax.evaluate.result import Number, Result, shown
 from aejax.evaluate.rows import Chosen
-from aejax.training import checkpoint
+from aejax.training import checkpoint, manifests
 
 
 def ignore(line: str) -> None:
@@ -44,7 +44,7 @@ def test_one_checkpoint_and_all_that_is_written(folder):
     assert (record["source"], record["split"]) == ("digits", "test")
     assert tuple(record["tasks"]) == evaluation.DEFAULT
     # The trainer computed the same two numbers its own way.
-    metrics = checkpoint.manifest(str(folder), 20)["progress"]["metrics"]
+    metrics = manifests.read(str(folder), 20)["progress"]["metrics"]
     found = record["tasks"]["reconstruction"]
     assert found["mse"] == pytest.approx(metrics["mse"], rel=1e-5)
     assert 64 * found["bce"] == pytest.approx(metrics["nll"], rel=1e-5)
@@ -246,7 +246,7 @@ def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):
 
 
 def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
-    verify, lines = checkpoint.verify, []
+    verify, lines = manifests.verify, []
 
     def pruned(workdir, step):
         found = verify(workdir, step)
@@ -254,7 +254,7 @@ def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
             removed(folder, 10)
         return found
 
-    monkeypatch.setattr(checkpoint, "verify", pruned)
+    monkeypatch.setattr(manifests, "verify", pruned)
     assert evaluation.follow(evaluation.job(str(folder), ("latent",)), lines.append) == 1
     assert lines[0] == "step 10: skipped; it was pruned while it was read"
     assert [one["step"] for one in records(folder)] == [20]

@@ -20,7 +20,7 @@ from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.pretrain import Greedy
 from aejax.pretrain.run import train
-from aejax.training import checkpoint, loop
+from aejax.training import loop, manifests
 from aejax.training.optimizer import Adam
 
 ACTIVATIONS = {
@@ -215,7 +215,7 @@ def test_a_finished_stage_is_not_trained_again(whole, tmp_path):
     second = cut / "stage2" / "config.json"
     outcome = one(cut, stacked(), stop=second.exists)
     assert outcome.status == "stopped" and 0 <= outcome.step < 60
-    assert not checkpoint.steps(str(cut))
+    assert not manifests.steps(str(cut))
     assert folder.read(str(cut)).config == stacked()  # the folder alone can be gone on with
     finished = files(cut / "stage1")
     assert one(cut, stacked()).status == "done"

@@ -9,7 +9,7 @@ import pytest
 
 from aejax.search import Search
 from aejax.search.job import Job
-from aejax.training import checkpoint, loop
+from aejax.training import loop, manifests
 from aejax.training.setup import setup
 from tests.search import toys
 from tests.training.processes import assert_same_bits
@@ -105,5 +105,5 @@ def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
 
     with pytest.raises(loop.NotFinite, match="run 1"):
         made.each(make, range(4))
-    assert checkpoint.steps(str(tmp_path / "whole"))
-    assert not [one for one in tmp_path.glob("later-*") if checkpoint.steps(str(one))]
+    assert manifests.steps(str(tmp_path / "whole"))
+    assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]

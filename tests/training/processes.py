@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from aejax import folder
-from aejax.training import checkpoint, sharding
+from aejax.training import checkpoint, manifests, sharding
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("seconds", "examples_per_second")
@@ -45,12 +45,12 @@ def run(workdir: Path, *flags: str, **kwargs) -> tuple[int, str, str]:
 
 def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint: parameters, moments, step, window."""
-    checkpoint.verify(str(workdir), step)
-    parts = checkpoint.manifest(str(workdir), step)["arrays"]
+    manifests.verify(str(workdir), step)
+    parts = manifests.read(str(workdir), step)["arrays"]
     out = {}
     for part in parts:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = sharding.with_sharding(checkpoint.shapes(str(workdir), step, part), one)
+        shapes = sharding.with_sharding(manifests.shapes(str(workdir), step, part), one)
         read = checkpoint.load(str(workdir), step, {part: shapes})[part]
         out.update({f"{part}/{name}": np.asarray(array) for name, array in read.items()})
     return out

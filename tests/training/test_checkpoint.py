@@ -16,9 +16,10 @@ import pytest
 
 from aejax import folder
 from aejax.errors import InputError
-from aejax.training import checkpoint
-from aejax.training.checkpoint import DamagedError, Saver
+from aejax.training import checkpoint, manifests
+from aejax.training.checkpoint import Saver
 from aejax.training.loop import train
+from aejax.training.manifests import DamagedError
 from tests.training.processes import assert_same_bits, run
 from tests.training.runs import small
 
@@ -28,7 +29,7 @@ def finished(tmp_path_factory) -> Path:
     """A run of 150 steps with checkpoints at 50, 100 and 150."""
     workdir = tmp_path_factory.mktemp("finished")
     train(small(), str(workdir), quiet=True)
-    assert checkpoint.steps(str(workdir)) == [50, 100, 150]
+    assert manifests.steps(str(workdir)) == [50, 100, 150]
     return workdir
 
 
@@ -57,10 +58,10 @@ def test_a_flipped_bit_in_any_file_is_named_and_the_step_before_is_used(copied):
         whole = path.read_bytes()
         flip_a_bit(path, chance)
         said: list[str] = []
-        assert checkpoint.newest_good(str(copied), said.append) == 100
+        assert manifests.newest_good(str(copied), said.append) == 100
         assert len(said) == 1 and str(path) in said[0] and "contents changed" in said[0]
         path.write_bytes(whole)
-    assert checkpoint.newest_good(str(copied), print) == 150
+    assert manifests.newest_good(str(copied), print) == 150
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "emptied"])
@@ -74,7 +75,7 @@ def test_other_damage_is_named_too(copied, damage):
         else:
             path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"")
         with pytest.raises(DamagedError, match=path.name):
-            checkpoint.verify(str(copied), 150)
+            manifests.verify(str(copied), 150)
         path.write_bytes(whole)
 
 
@@ -84,10 +85,10 @@ def test_a_manifest_vouches_for_itself(copied):
     data["progress"]["step"] = 151
     name.write_text(json.dumps(data))
     with pytest.raises(DamagedError, match="own sha256"):
-        checkpoint.verify(str(copied), 150)
+        manifests.verify(str(copied), 150)
     name.write_text("{")
     with pytest.raises(DamagedError, match="unreadable"):
-        checkpoint.verify(str(copied), 150)
+        manifests.verify(str(copied), 150)
 
 
 def test_training_goes_on_from_the_step_before_and_deletes_nothing(finished, copied):
@@ -119,7 +120,7 @@ def test_a_save_that_was_killed_does_not_count_and_is_made_again(finished, copie
     stale = copied / "checkpoints" / "000000100.orbax-checkpoint-tmp-7"
     stale.mkdir()
     said: list[str] = []
-    assert checkpoint.newest_good(str(copied), said.append) == 100 and not said
+    assert manifests.newest_good(str(copied), said.append) == 100 and not said
     train(small(), str(copied), quiet=True)
     assert_same_bits(finished, copied, 150)
     names = {path.name for path in (copied / "checkpoints").iterdir()}
@@ -131,7 +132,7 @@ def test_a_step_that_lost_its_manifest_is_named_and_set_aside(finished, copied):
     os.remove(copied / "checkpoints" / "000000150.json")
     files = {path: path.read_bytes() for path in files_of(copied, 150)}
     said: list[str] = []
-    assert checkpoint.newest_good(str(copied), said.append) == 100
+    assert manifests.newest_good(str(copied), said.append) == 100
     assert len(said) == 1 and "000000150 has lost its manifest" in said[0]
     train(small(), str(copied), quiet=True)
     assert_same_bits(finished, copied, 150)
@@ -157,7 +158,7 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(copied):
     before = {path.name for path in root.iterdir()}
     (root / "000000200.unfinished").touch()  # killed between the commit and the manifest
     (root / "000000150.unfinished").touch()  # killed between the manifest and its end
-    checkpoint.sweep(str(copied))
+    manifests.sweep(str(copied))
     gone = before - {path.name for path in root.iterdir()}
     assert gone == {"000000200.orbax-checkpoint-tmp-7", "000000200"}
     assert not list(root.glob("*.unfinished"))
@@ -172,7 +173,7 @@ def test_a_second_process_in_the_same_folder_is_refused(copied):
 
 
 def test_wrong_shapes_types_and_names_are_refused_before_orbax_casts(copied):
-    stored = checkpoint.shapes(str(copied), 150, "params")
+    stored = manifests.shapes(str(copied), 150, "params")
     name = "encoder/layers/0/weight"
     assert stored[name].shape == (8, 64)
     for wrong in (jax.ShapeDtypeStruct((9, 64), jnp.float32), _half(stored[name])):
@@ -201,7 +202,7 @@ def test_what_is_saved_is_the_state_at_the_call_though_buffers_are_donated_after
             tree = bump(tree)
     saver.wait()
     for step in range(5):
-        shapes = checkpoint.shapes(str(tmp_path), step, "params")
+        shapes = manifests.shapes(str(tmp_path), step, "params")
         read = checkpoint.load(str(tmp_path), step, {"params": shapes})["params"]
         assert int(read["n"]) == 20 * step
         np.testing.assert_array_equal(read["w"], 20.0 * step)
@@ -232,7 +233,7 @@ def test_a_save_that_fails_is_told_and_the_exit_code_says_so(tmp_path):
     assert os.listdir(tmp_path / "checkpoints") == []  # what failed leaves nothing behind
     code, _, err = run(tmp_path, *flags)
     assert code == 0, err
-    assert checkpoint.steps(str(tmp_path))[-1] == 60
+    assert manifests.steps(str(tmp_path))[-1] == 60
 
 
 @pytest.mark.parametrize("at_most", [2**26, 0])
@@ -289,7 +290,7 @@ def test_runs_side_by_side_save_whole_checkpoints(tmp_path, monkeypatch, at_most
             begin.wait(60)
             saver.save(step, {"params": {"w": jnp.full(100, 10.0 * number + step)}}, {})
             saver.wait()
-        checkpoint.verify(workdir, 5)
+        manifests.verify(workdir, 5)
         read = checkpoint.load(
             workdir, 5, {"params": {"w": jax.ShapeDtypeStruct((100,), "float32")}}
         )

@@ -18,7 +18,7 @@ from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.training import checkpoint, loop
+from aejax.training import checkpoint, loop, manifests
 from aejax.training.loop import NotFinite, train
 from aejax.training.optimizer import Adam, Sgd
 from aejax.training.setup import Setup, setup
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_names_the_steps_and_the_last_good_checkpoint(
     window = re.search(r"steps (\d+) to (\d+)", str(error.value))
     assert window and int(window[1]) <= 78 <= int(window[2])
     assert "the last good checkpoint is step 50" in str(error.value)
-    assert checkpoint.steps(str(tmp_path)) == [50]
+    assert manifests.steps(str(tmp_path)) == [50]
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
@@ -156,7 +156,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     config = small(model=model, evaluation=Evaluation(every=""))
     with pytest.raises(NotFinite, match="the parameters at step 100"):
         train(config, str(tmp_path), quiet=True)
-    assert checkpoint.steps(str(tmp_path)) == [50]
+    assert manifests.steps(str(tmp_path)) == [50]
 
 
 def test_an_evaluation_without_an_interval_is_made_at_the_last_step_alone(tmp_path):
@@ -176,7 +176,7 @@ def test_best_and_newest_are_kept(tmp_path):
     tests = {row["step"]: row["loss"] for row in rows(tmp_path) if row["split"] == "test"}
     best = min(tests, key=tests.__getitem__)
     assert outcome.best == {"step": best, "value": tests[best]}
-    assert checkpoint.steps(str(tmp_path)) == sorted({best, 380, 400})
+    assert manifests.steps(str(tmp_path)) == sorted({best, 380, 400})
 
 
 def test_early_stopping_counts_evaluations_and_stays_stopped(tmp_path):
@@ -267,14 +267,14 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
     assert outcome.status == "stopped"
     assert outcome.step == {"compilation": 0, "evaluation": 50, "last evaluation": 100}[where]
     # Before its first state was made there was nothing to save.
-    assert (checkpoint.steps(workdir) or [0])[-1] == outcome.step
+    assert (manifests.steps(workdir) or [0])[-1] == outcome.step
     monkeypatch.undo()
     again = train(config, workdir, quiet=True)
     assert again.status == "done" and again.metrics == straight.metrics
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
     # What was evaluated is known from then on.
-    assert checkpoint.manifest(workdir, 100)["progress"]["evaluated"] == 100
-    assert checkpoint.verify(workdir, 100)["progress"]["metrics"] == straight.metrics
+    assert manifests.read(workdir, 100)["progress"]["evaluated"] == 100
+    assert manifests.verify(workdir, 100)["progress"]["metrics"] == straight.metrics
     third = train(config, workdir, quiet=True)
     assert (third.status, third.metrics) == ("complete", straight.metrics)
     assert rows(tmp_path / "straight") == rows(tmp_path / "stopped")
@@ -345,7 +345,7 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
         "encoder/layers/1/bias": "fresh",
         "encoder/layers/1/weight": "fresh",
     }
-    stored = checkpoint.shapes(str(tmp_path / "old"), 20, "params")
+    stored = manifests.shapes(str(tmp_path / "old"), 20, "params")
     old = checkpoint.load(str(tmp_path / "old"), 20, {"params": stored})["params"]
     new = checkpoint.flatten(begun.state.params)
     for name in ("encoder/layers/0/bias", "encoder/layers/0/weight"):
@@ -376,7 +376,7 @@ def test_bad_settings_leave_no_folder(tmp_path):
 
 def test_the_ledger_adds_up(tmp_path):
     train(small(), str(tmp_path), quiet=True)
-    progress = checkpoint.manifest(str(tmp_path), 150)["progress"]
+    progress = manifests.read(str(tmp_path), 150)["progress"]
     seconds = progress["ledger"]["seconds"]
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]
     assert sum(seconds.values()) == pytest.approx(last["seconds"], abs=0.5)

@@ -16,7 +16,7 @@ from aejax.data.feed import Resident
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Rows
 from aejax.data.streaming import Streaming
-from aejax.training import checkpoint
+from aejax.training import checkpoint, manifests
 from aejax.training.setup import setup
 from tests.training.processes import rows, run, start
 from tests.training.runs import small
@@ -83,14 +83,14 @@ def test_two_processes_train_and_one_goes_on(tmp_path, feed):
 def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     processes = pair(tmp_path, "--config.duration=100000000", "--config.evaluation.every=")
     deadline = time.monotonic() + 60
-    while not checkpoint.steps(str(tmp_path)) and time.monotonic() < deadline:
+    while not manifests.steps(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
     processes[1].send_signal(signal.SIGTERM)
     asked = time.monotonic()
     ended = finish(processes)
     assert time.monotonic() - asked < 10
     assert [code for code, _, _ in ended] == [75, 75], ended
-    assert f"stopped at step {checkpoint.steps(str(tmp_path))[-1]}" in ended[0][2]
+    assert f"stopped at step {manifests.steps(str(tmp_path))[-1]}" in ended[0][2]
 
 
 def test_bad_addresses_are_refused_at_once(tmp_path):

@@ -18,7 +18,7 @@ from aejax.evaluate.rows import choose_rows
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Gaussian
-from aejax.training import checkpoint, loop
+from aejax.training import checkpoint, loop, manifests
 from tests.training.runs import small
 
 ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)
@@ -176,7 +176,7 @@ def test_a_test_row_beyond_all_bounds_does_not_end_the_training(tmp_path, capsys
     sources = Arrays(ROWS[:32], None, None), Arrays(wild, None, None)
     outcome = train(config(), tmp_path, sources=sources, quiet=False)
     assert outcome.status == "done" and outcome.best is None
-    assert checkpoint.steps(str(tmp_path)) == [4]
+    assert manifests.steps(str(tmp_path)) == [4]
     said = capsys.readouterr().err
     where = "because of the test split's row 3, element 0: 1e+25"
     assert f"the evaluation at step 2 is not finite {where}" in said
@@ -184,7 +184,7 @@ def test_a_test_row_beyond_all_bounds_does_not_end_the_training(tmp_path, capsys
     assert [row["loss"] for row in rows if row["split"] == "test"] == [None, None]
     clean = tmp_path / "clean"
     train(config(), clean, sources=(sources[0], Arrays(ROWS[32:], None, None)))
-    shapes = checkpoint.shapes(str(clean), 4, "params")
+    shapes = manifests.shapes(str(clean), 4, "params")
     one, other = (checkpoint.load(str(at), 4, {"params": shapes}) for at in (tmp_path, clean))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)

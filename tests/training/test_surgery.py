@@ -9,7 +9,7 @@ import pytest
 from aejax import InputError
 from aejax.config import check
 from aejax.models.coders import Transformer
-from aejax.training import checkpoint
+from aejax.training import checkpoint, manifests
 from aejax.training.loop import train
 from aejax.training.optimizer import Adadelta
 from aejax.training.setup import setup
@@ -38,7 +38,7 @@ def begun(parent: str, layout: str, **changes) -> tuple[TrainState, str]:
 
 
 def stored(place: str, part: str) -> dict[str, np.ndarray]:
-    shapes = checkpoint.shapes(place, STEPS, part)
+    shapes = manifests.shapes(place, STEPS, part)
     return {
         name: np.asarray(array)
         for name, array in checkpoint.load(place, STEPS, {part: shapes})[part].items()
@@ -93,7 +93,7 @@ def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     state, _ = run(
         state, feed.data, block.arrays, *(jax.device_put(n, made.replicated) for n in at)
     )
-    own = checkpoint.shapes(str(tmp_path / "longer"), STEPS + 1, "params")
+    own = manifests.shapes(str(tmp_path / "longer"), STEPS + 1, "params")
     read = checkpoint.load(str(tmp_path / "longer"), STEPS + 1, {"params": own})["params"]
     for name, array in checkpoint.flatten(state.params).items():
         assert np.asarray(array).tobytes() == np.asarray(read[name]).tobytes(), name
