@@ -20,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluate import evaluation
 from aejax.evaluate.result import Number, Result, shown
 from aejax.evaluate.rows import Chosen
-from aejax.training import checkpoint, manifests
+from aejax.training import manifests
 
 
 def ignore(line: str) -> None:
@@ -88,7 +88,7 @@ def test_results_are_kept_by_step_and_rows(folder):
 
 
 def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
-    manifest = checkpoint.manifest
+    manifest = manifests.read
     evaluation.evaluate(evaluation.job(str(folder), ("latent",)), say=ignore)
 
     def anew(workdir, step):  # the same step, but for the times in its ledger
@@ -96,7 +96,7 @@ def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
         data["progress"]["ledger"]["lost"] = 1.5
         return data
 
-    monkeypatch.setattr(checkpoint, "manifest", anew)
+    monkeypatch.setattr(manifests, "read", anew)
     evaluation.evaluate(evaluation.job(str(folder), ("reconstruction",)), say=ignore)
     (record,) = records(folder)
     assert set(record["tasks"]) == set(record["notes"]) == {"reconstruction"}
@@ -232,14 +232,14 @@ def test_following_stops_on_request(folder):
 
 
 def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):
-    manifest = checkpoint.manifest
+    manifest = manifests.read
 
     def early(workdir, step):
         data = manifest(workdir, step)
         data["progress"] |= {"total": 1000, "stopped_early": step == 20}
         return data
 
-    monkeypatch.setattr(checkpoint, "manifest", early)
+    monkeypatch.setattr(manifests, "read", early)
     removed(folder, 20)
     job = evaluation.job(str(folder), ("latent",))
     assert evaluation.follow(job, ignore, lambda: copied(trained, folder, 20)) == 2
