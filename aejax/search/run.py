@@ -51,6 +51,7 @@ from aejax.training.state import split
 
 COLLAPSED = "collapsed"
 _SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"
+_FINGERPRINTS = "fingerprints"  # of the data, beside the settings
 # Settings of what is compared, and not of what is found: a search that has ended takes new ones.
 _COMPARED = ("controls", "equal", "latency", "random", "seeds")
 # Rows by which blocks' outputs are compared with their inputs.
@@ -99,24 +100,36 @@ def search(
     learning = Part(made.train, 0, cut)
     job = Job(settings, workdir, learning, judging, made.test, made.preparation, rest)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
-        _claim(job)
+        _claim(job, made.fingerprints)
         try:
             return job.kept(_FOUND, lambda: _found(job))
         except Stopped:
             return None
 
 
-def _claim(job: Job) -> None:
-    """Writes the settings, or finds the same ones, or others of what is compared."""
+def _claim(job: Job, fingerprints: dict[str, str]) -> None:
+    """Writes the settings and the data's fingerprints, or compares them with those that stand."""
     os.makedirs(job.workdir, exist_ok=True)
-    mine = kinds.to_dict(job.settings)
-    # Read as settings: one that is newer than the file has its default.
-    there = kinds.to_dict(kinds.from_dict(Search, job.kept(_SETTINGS, lambda: mine)))
-    changed = sorted(key for key in mine if there.get(key) != mine[key])
-    if closed := [key for key in changed if key not in _COMPARED]:
+    mine = {**kinds.to_dict(job.settings), _FINGERPRINTS: fingerprints}
+    stored = dict(job.kept(_SETTINGS, lambda: mine))
+    known = stored.pop(_FINGERPRINTS, fingerprints)  # an earlier version wrote none
+    kinds.from_dict(Search, stored)
+    changed = list(kinds.differences(stored, job.settings))
+    closed = [
+        f"config.{name}: {old!r} -> {new!r}"
+        for name, old, new in changed
+        if name.partition(".")[0] not in _COMPARED
+    ]
+    if closed:
         raise InputError(
-            f"--workdir={job.workdir} holds a search with other settings ({', '.join(closed)}):"
+            f"--workdir={job.workdir} holds a search with other settings ({'; '.join(closed)}):"
             f" use another folder, or the old values; only {', '.join(_COMPARED)} may change"
+        )
+    if known != fingerprints:
+        raise InputError(
+            f"--workdir={job.workdir} holds a search on other data: the rows of"
+            f" config.run.data.source={job.settings.run.data.source} are not those that it began"
+            " with; use another folder, or the old rows"
         )
     if changed:
         job.forget(_FOUND)

@@ -67,11 +67,11 @@ def test_a_search_that_is_stopped_again_and_again_ends_with_the_same_file(whole,
 def test_a_setting_that_is_newer_than_a_search_has_its_default(whole, tmp_path):
     with open(os.path.join(whole[0], "search.json")) as file:
         older = json.load(file)
-    del older["equal"], older["supernet"]["target"]
+    del older["equal"], older["supernet"]["target"], older["fingerprints"]
     (tmp_path / "search.json").write_text(json.dumps(older))
     (tmp_path / "layouts.json").write_text(json.dumps(whole[1]))
     assert search(settings(), str(tmp_path), quiet=True, devices=DEVICES) == whole[1]
-    with pytest.raises(InputError, match=r"other settings \(margin\)"):
+    with pytest.raises(InputError, match=r"other settings \(config.margin: .* -> 3.0\)"):
         search(settings(margin=3.0), str(tmp_path), quiet=True, devices=DEVICES)
 
 
@@ -130,8 +130,17 @@ def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(
 
 def test_other_settings_in_the_same_folder_are_refused(whole):
     changed = settings(margin=3.0)
-    with pytest.raises(InputError, match=r"other settings \(margin\)"):
+    with pytest.raises(InputError, match=r"other settings \(config.margin: .* -> 3.0\)"):
         search(changed, whole[0], quiet=True, devices=DEVICES)
+
+
+def test_other_data_in_the_same_folder_are_refused(whole, tmp_path):
+    with open(os.path.join(whole[0], "search.json")) as file:
+        stored = json.load(file)
+    stored["fingerprints"]["train"] = "0" * 64
+    (tmp_path / "search.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="holds a search on other data: .*config.run.data.source"):
+        search(settings(), str(tmp_path), quiet=True, devices=DEVICES)
 
 
 def test_more_to_compare_is_trained_and_nothing_else(whole, tmp_path, monkeypatch):
