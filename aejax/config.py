@@ -197,8 +197,6 @@ MAY_CHANGE = (
     "data.feed",
     "data.resident_mib",
     "data.threads",
-    "init_from",
-    "init_moments",
     "deterministic",
     "compilation_cache",
     "watchdog_minutes",
