@@ -152,7 +152,9 @@ def before_backend(deterministic: bool, compilation_cache: str) -> None:
             and no choice of kernels by timing. A CPU gives the same bits anyway.
     """
     if compilation_cache:
-        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(compilation_cache)
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser(
+            compilation_cache
+        )
         jax.config.update("jax_compilation_cache_dir", folder)
         # Small programs too: a start is made of many of them.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -18,9 +18,8 @@ from aejax import folder
 from aejax.errors import InputError
 from aejax.train import checkpoint
 from aejax.train.checkpoint import DamagedError, Saver
-from aejax.train.loop import train
 from tests.train.processes import assert_same_bits, run
-from tests.train.runs import small
+from tests.train.runs import small, train
 
 
 @pytest.fixture(scope="module")

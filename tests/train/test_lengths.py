@@ -18,10 +18,9 @@ from aejax.models import Autoencoder
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Categorical, Gaussian
 from aejax.train import checkpoint
-from aejax.train.loop import train
 from aejax.train.setup import setup
 
-from .runs import small
+from .runs import small, train
 
 ROWS, STEPS, SIZE = 200, 6, 3
 

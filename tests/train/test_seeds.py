@@ -6,10 +6,9 @@ import pytest
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.corruption import Masking
-from aejax.train.loop import train
 from aejax.train.setup import seeded, setup
 from aejax.train.step import dispatch
-from tests.train.runs import small
+from tests.train.runs import small, train
 
 
 def test_seeds_share_one_program():
