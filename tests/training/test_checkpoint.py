@@ -18,10 +18,9 @@ from aejax import folder
 from aejax.errors import InputError
 from aejax.training import checkpoint, manifests
 from aejax.training.checkpoint import Saver
-from aejax.training.loop import train
 from aejax.training.manifests import DamagedError
 from tests.training.processes import assert_same_bits, run
-from tests.training.runs import small
+from tests.training.runs import small, train
 
 
 @pytest.fixture(scope="module")

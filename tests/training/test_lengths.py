@@ -18,10 +18,9 @@ from aejax.models import Autoencoder
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Categorical, Gaussian
 from aejax.training import checkpoint
-from aejax.training.loop import train
 from aejax.training.setup import setup
 
-from .runs import small
+from .runs import small, train
 
 ROWS, STEPS, SIZE = 200, 6, 3
 FILL = 9.96921e36  # netCDF's, whose square is no float32

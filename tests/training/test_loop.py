@@ -19,20 +19,20 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.training import checkpoint, loop, manifests
-from aejax.training.loop import NotFinite, train
+from aejax.training.loop import NotFinite
 from aejax.training.optimizer import Adam, Sgd
 from aejax.training.setup import Setup, setup
 from aejax.training.start import start
 from aejax.training.validation import Validation
 from tests.training.processes import ROOT, assert_same_bits, rows
-from tests.training.runs import FailsAt, Watched, small
+from tests.training.runs import FailsAt, Watched, small, train
 
 
 def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
     model = Watched(latent_dim=8, bottleneck=Plain("relu"))
-    train(small(model=model, duration="35 steps"), str(tmp_path), quiet=True)
+    train(small(model=model, duration="35 steps"), str(tmp_path))
     every = small(model=model, duration="35 steps", log_every=1)
-    train(every, str(tmp_path / "each"), quiet=True)
+    train(every, str(tmp_path / "each"))
     written = [row for row in rows(tmp_path) if row["split"] == "train"]
     single = [row for row in rows(tmp_path / "each") if row["split"] == "train"]
     assert [row["step"] for row in written] == [10, 20, 30, 35]
@@ -46,13 +46,13 @@ def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
 @pytest.mark.parametrize("devices", [2, 1])
 def test_a_run_of_eight_devices_goes_on_with_fewer_and_the_same_batches(tmp_path, devices):
     config = small(model=Watched(latent_dim=8, bottleneck=Plain("relu")))
-    train(config, str(tmp_path / "straight"), quiet=True)
+    train(config, str(tmp_path / "straight"), devices=jax.devices())
     config.duration = "70 steps"
     workdir = str(tmp_path / "changed")
-    train(config, workdir, quiet=True)
+    train(config, workdir, devices=jax.devices())
     config.duration = "150 steps"
     config.mesh = Mesh(data=devices)
-    train(config, workdir, quiet=True, devices=jax.devices()[:devices])
+    train(config, workdir, devices=jax.devices()[:devices])
     straight, changed = rows(tmp_path / "straight"), rows(tmp_path / "changed")
     # Evaluations fall on other steps only where the first part ended.
     changed = [row for row in changed if row["step"] != 70 or row["split"] != "test"]
@@ -65,7 +65,7 @@ def test_a_run_of_eight_devices_goes_on_with_fewer_and_the_same_batches(tmp_path
 
 
 def test_restored_arrays_are_bitwise_equal_on_any_number_of_devices(tmp_path):
-    train(small(duration="20 steps"), str(tmp_path), quiet=True)
+    train(small(duration="20 steps"), str(tmp_path))
     read = []
     for count in (8, 2, 1):
         made = setup(small(duration="20 steps"), devices=jax.devices()[:count])
@@ -107,7 +107,7 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
     counts = []
     for number in (40, 150):
         config = small(duration=f"{number} steps", evaluation=Evaluation(every="20 steps"))
-        train(config, str(tmp_path / str(number)), quiet=True)
+        train(config, str(tmp_path / str(number)), devices=jax.devices())
         counts.append(len(compiled))
     # All was compiled before, once: dispatches of any number of steps, evaluations and saves.
     assert counts == [0, 0]
@@ -127,7 +127,7 @@ def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, mon
 
     monkeypatch.setattr(loop._Loop, "launch", blocks)
     monkeypatch.setattr(loop._Loop, "look_at", looks)
-    train(small(duration="20 steps"), str(tmp_path), quiet=True)
+    train(small(duration="20 steps"), str(tmp_path))
     assert len(seen) >= 2 and all(seen)
 
 
@@ -143,7 +143,7 @@ def test_the_state_is_donated():
 def test_a_loss_that_is_not_finite_names_the_steps_and_the_last_good_checkpoint(tmp_path):
     model = Autoencoder(latent_dim=8, penalty=FailsAt(step=77))
     with pytest.raises(NotFinite, match=r"the loss in steps (\d+) to (\d+): not finite") as error:
-        train(small(model=model), str(tmp_path), quiet=True)
+        train(small(model=model), str(tmp_path))
     window = re.search(r"steps (\d+) to (\d+)", str(error.value))
     assert window and int(window[1]) <= 78 <= int(window[2])
     assert "the last good checkpoint is step 50" in str(error.value)
@@ -155,12 +155,12 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     model = Autoencoder(latent_dim=8, penalty=FailsAt(step=99, gradient_only=True))
     config = small(model=model, evaluation=Evaluation(every=""))
     with pytest.raises(NotFinite, match="the parameters at step 100"):
-        train(config, str(tmp_path), quiet=True)
+        train(config, str(tmp_path))
     assert manifests.steps(str(tmp_path)) == [50]
 
 
 def test_an_evaluation_without_an_interval_is_made_at_the_last_step_alone(tmp_path):
-    train(small(duration="20 steps", evaluation=Evaluation(every="")), str(tmp_path), quiet=True)
+    train(small(duration="20 steps", evaluation=Evaluation(every="")), str(tmp_path))
     assert [row["step"] for row in rows(tmp_path) if row["split"] == "test"] == [20]
 
 
@@ -172,7 +172,7 @@ def test_best_and_newest_are_kept(tmp_path):
         evaluation=Evaluation(every="20 steps"),
         checkpoint=Checkpoint(every="20 steps", keep=2),
     )
-    outcome = train(config, str(tmp_path), quiet=True)
+    outcome = train(config, str(tmp_path))
     tests = {row["step"]: row["loss"] for row in rows(tmp_path) if row["split"] == "test"}
     best = min(tests, key=tests.__getitem__)
     assert outcome.best == {"step": best, "value": tests[best]}
@@ -185,14 +185,14 @@ def test_early_stopping_counts_evaluations_and_stays_stopped(tmp_path):
         duration="4000 steps",
         evaluation=Evaluation(every="20 steps", patience=3),
     )
-    outcome = train(config, str(tmp_path), quiet=True)
+    outcome = train(config, str(tmp_path))
     assert outcome.step == 80 and outcome.status == "done"  # 20 is the best, then 40, 60, 80
-    assert train(config, str(tmp_path), quiet=True).status == "complete"
+    assert train(config, str(tmp_path)).status == "complete"
 
 
 def test_evaluation_uses_the_averaged_parameters(tmp_path):
     config = small(optimizer=Adam(learning_rate=1e-2, ema=0.9), duration="50 steps")
-    outcome = train(config, str(tmp_path), quiet=True)
+    outcome = train(config, str(tmp_path))
     made = setup(config)
     names = {"params": made.state.params, "ema": made.state.ema}
     read = checkpoint.load(str(tmp_path), 50, names)
@@ -242,7 +242,7 @@ class Asks:
 @pytest.mark.parametrize("where", ["compilation", "evaluation", "last evaluation"])
 def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch, where):
     config = small(duration="100 steps")
-    straight = train(config, str(tmp_path / "straight"), quiet=True)
+    straight = train(config, str(tmp_path / "straight"))
     stop = Asks()
     if where == "compilation":
         compiling = Setup.compile
@@ -263,19 +263,19 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
 
         monkeypatch.setattr(Validation, "__call__", evaluate)
     workdir = str(tmp_path / "stopped")
-    outcome = train(config, workdir, quiet=True, stop=stop)
+    outcome = train(config, workdir, stop=stop)
     assert outcome.status == "stopped"
     assert outcome.step == {"compilation": 0, "evaluation": 50, "last evaluation": 100}[where]
     # Before its first state was made there was nothing to save.
     assert (manifests.steps(workdir) or [0])[-1] == outcome.step
     monkeypatch.undo()
-    again = train(config, workdir, quiet=True)
+    again = train(config, workdir)
     assert again.status == "done" and again.metrics == straight.metrics
     assert_same_bits(tmp_path / "straight", tmp_path / "stopped", 100)
     # What was evaluated is known from then on.
     assert manifests.read(workdir, 100)["progress"]["evaluated"] == 100
     assert manifests.verify(workdir, 100)["progress"]["metrics"] == straight.metrics
-    third = train(config, workdir, quiet=True)
+    third = train(config, workdir)
     assert (third.status, third.metrics) == ("complete", straight.metrics)
     assert rows(tmp_path / "straight") == rows(tmp_path / "stopped")
     assert all(
@@ -293,8 +293,8 @@ from tests.training.runs import small
 first = None
 
 def other():
-    train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_minutes=0.1),
-        sys.argv[1] + "/beside", quiet=True)
+    train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_minutes=0.05),
+        sys.argv[1] + "/beside")
 
 if "beside" in sys.argv:
     threading.Thread(target=other, daemon=True).start()
@@ -304,17 +304,18 @@ def stop():
     rows = sys.argv[1] + "/metrics.jsonl"
     if first is None and os.path.exists(rows) and os.path.getsize(rows):
         first = time.monotonic()
-    if first is not None and time.monotonic() - first > 7:
+    time.sleep(0.02)  # steps may be few
+    if first is not None and time.monotonic() - first > 4:
         print("hangs from here", flush=True)
-        time.sleep(60)
+        time.sleep(30)
     return False
 
-train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_minutes=0.1),
+train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_minutes=0.05),
     sys.argv[1], stop=stop)
 """
 
 
-@pytest.mark.parametrize(("others", "left"), [((), r"6|5\.9\d*"), (("beside",), r"[0-5]\.\d+")])
+@pytest.mark.parametrize(("others", "left"), [((), r"3|2\.9\d*"), (("beside",), r"[0-2]\.\d+")])
 def test_the_watchdog_ends_what_hangs_and_only_that(tmp_path, others, left):
     """Steps go on for longer than it waits; then one question takes longer.
 
@@ -329,7 +330,7 @@ def test_the_watchdog_ends_what_hangs_and_only_that(tmp_path, others, left):
 
 
 def test_init_from_takes_what_fits_and_says_so(tmp_path):
-    train(small(duration="20 steps"), str(tmp_path / "old"), quiet=True)
+    train(small(duration="20 steps"), str(tmp_path / "old"))
     config = small(duration="20 steps", init_from=str(tmp_path / "old"))
     config.model.coder.hidden = (8,)  # 64-8-8: the old 64-8 and 8-64 fit at one end each
     lines: list[str] = []
@@ -351,31 +352,31 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     for name in ("encoder/layers/0/bias", "encoder/layers/0/weight"):
         assert np.asarray(new[name]).tobytes() == np.asarray(old[name]).tobytes()
     # And the other way about: what the old run has too many is dropped.
-    train(config, str(tmp_path / "new"), quiet=True)
+    train(config, str(tmp_path / "new"))
     lines.clear()
     start(setup(small(init_from=str(tmp_path / "new"))), str(tmp_path / "x"), None, lines.append)
     assert sum(line.split()[0] == "dropped" for line in lines[0].splitlines()[1:]) == 4
 
 
 def test_profile_is_written(tmp_path):
-    train(small(duration="30 steps", profile="10:20"), str(tmp_path), quiet=True)
+    train(small(duration="30 steps", profile="10:20"), str(tmp_path))
     assert list(Path(folder.path(str(tmp_path), "profile")).rglob("*.xplane.pb"))
 
 
 def test_bad_settings_leave_no_folder(tmp_path):
     workdir = tmp_path / "none"
     with pytest.raises(InputError, match=r"config.batch_size=100 .* 8 devices .* multiple of 8"):
-        train(small(batch_size=100), str(workdir), quiet=True)
+        train(small(batch_size=100), str(workdir), devices=jax.devices())
     said = r"config.mesh=\(3, 1, 1\).*there are 8. config.mesh may change .*; config.mesh.data=-1"
     with pytest.raises(InputError, match=said):
-        train(small(mesh=Mesh(data=3)), str(workdir), quiet=True)
+        train(small(mesh=Mesh(data=3)), str(workdir), devices=jax.devices())
     with pytest.raises(InputError, match="evaluation.metric=psnr: must be one of loss"):
-        train(small(evaluation=Evaluation(metric="psnr")), str(workdir), quiet=True)
+        train(small(evaluation=Evaluation(metric="psnr")), str(workdir), devices=jax.devices())
     assert not workdir.exists()
 
 
 def test_the_ledger_adds_up(tmp_path):
-    train(small(), str(tmp_path), quiet=True)
+    train(small(), str(tmp_path))
     progress = manifests.read(str(tmp_path), 150)["progress"]
     seconds = progress["ledger"]["seconds"]
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]
@@ -386,9 +387,9 @@ def test_the_ledger_adds_up(tmp_path):
 @pytest.mark.parametrize("window", ["25:40", "10:400"])
 def test_a_profile_that_begins_before_a_restart_or_outlasts_the_run_is_written(tmp_path, window):
     config = small(duration="30 steps")
-    train(config, str(tmp_path), quiet=True)
+    train(config, str(tmp_path))
     config.duration, config.profile = "45 steps", window  # 30 lies inside both
-    train(config, str(tmp_path), quiet=True)
+    train(config, str(tmp_path))
     assert list(Path(folder.path(str(tmp_path), "profile")).rglob("*.xplane.pb"))
 
 
@@ -398,8 +399,8 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience(tmp_path):
         duration="200 steps",
         evaluation=Evaluation(every="20 steps", patience=3),
     )
-    assert train(config, str(tmp_path), quiet=True).step == 80
+    assert train(config, str(tmp_path)).step == 80
     config.evaluation.patience = 5
-    assert train(config, str(tmp_path), quiet=True).step == 120
+    assert train(config, str(tmp_path)).step == 120
     config.evaluation.patience = 0
-    assert train(config, str(tmp_path), quiet=True).step == 200
+    assert train(config, str(tmp_path)).step == 200

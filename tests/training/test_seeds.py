@@ -6,10 +6,9 @@ import pytest
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.corruption import Masking
-from aejax.training.loop import train
 from aejax.training.setup import seeded, setup
 from aejax.training.step import dispatch
-from tests.training.runs import small
+from tests.training.runs import small, train
 
 
 def test_seeds_share_one_program():
