@@ -137,7 +137,7 @@ def test_numbers_of_an_evaluation_are_of_what_is_real(tmp_path):
     numbers = reconstruction.task(model, source).numbers
     assert numbers["mse"].value == pytest.approx(square.mean(), rel=1e-5)
     assert numbers["squared_error"].value == pytest.approx(square.sum() / ROWS, rel=1e-5)
-    assert encode(model, source, str(tmp_path / "codes.npz")) > 0
+    assert encode(model, source, str(tmp_path / "codes.npz")).error > 0
     with np.load(tmp_path / "codes.npz") as found:
         each = [
             np.square(x[i, :n] - found["reconstruction"][i, :n]).mean()
