@@ -34,7 +34,7 @@ def small(**changes: Any) -> Config:
 
 
 def train(config: Config, workdir: Any, *sources: Any, **options: Any) -> Outcome:
-    """The loop, on one device unless others are given: programs for eight compile longer."""
+    """The loop, on one device unless others are given: those for eight take longer to compile."""
     given = {"quiet": True, "devices": jax.devices()[:1], **options}
     return loop.train(config, str(workdir), *sources, **given)
 

@@ -14,12 +14,10 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Convolutional, Dense, Transformer
 from aejax.training import sharding
 from aejax.training.dry_run import compile_step
-from aejax.training.loop import train
 from aejax.training.optimizer import Adam
 from aejax.training.setup import setup
 from tests.training import toys
-from tests.training.processes import rows
-from tests.training.runs import small
+from tests.training.runs import losses, small
 
 COLLECTIVE = re.compile(
     r"= .*? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
@@ -34,27 +32,21 @@ def wide(**changes) -> Config:
     return small(**{**settings, "optimizer": Adam(learning_rate=1e-3), **changes})
 
 
-def losses(config: Config, workdir, devices: int = 8) -> np.ndarray:
-    train(config, str(workdir), quiet=True, devices=jax.devices()[:devices])
-    return np.array([row["loss"] for row in rows(workdir) if row["split"] == "train"])
-
-
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> np.ndarray:
+def alone() -> list[float]:
     config = wide()
     config.data.prepare.shift = 1  # something is drawn in every step
-    return losses(config, tmp_path_factory.mktemp("alone"), devices=1)
+    return losses(config, 50)[0]
 
 
 @pytest.mark.parametrize(
     ("mesh", "parallel"),
     [((8, 1, 1), "pjit"), ((4, 2, 1), "pjit"), ((2, 2, 2), "pjit"), ((8, 1, 1), "pmap")],
 )
-def test_every_layout_follows_the_run_on_one_device(alone, tmp_path, mesh, parallel):
+def test_every_layout_follows_the_run_on_one_device(alone, mesh, parallel):
     config = wide(mesh=Mesh(*mesh), parallel=parallel)
     config.data.prepare.shift = 1
-    followed = losses(config, tmp_path)
-    assert len(followed) == len(alone) == 50
+    followed, _ = losses(config, 50, devices=8)
     np.testing.assert_allclose(followed, alone, rtol=1e-5)
 
 

@@ -28,7 +28,6 @@ FLAGS = (
     "--config.evaluation.every=50",
     "--config.checkpoint.every=50",
     "--config.data.prepare.shift=1",
-    "--config.compilation_cache=",
 )
 
 # What Gloo itself prints, from several threads into one another's lines.
@@ -56,28 +55,36 @@ def finish(processes) -> list[tuple[int, str, str]]:
     return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> tuple[list[dict], list[dict]]:
+    """The rows of one process of four devices, and those after it went on with one."""
+    workdir = tmp_path_factory.mktemp("one")
+    assert run(workdir, *FLAGS, "--config.duration=100", devices=4)[0] == 0
+    first = rows(workdir)
+    code, _, err = run(workdir, *FLAGS, "--config.duration=150", devices=1)
+    assert code == 0 and "going on at step 100 of 150" in err
+    return first, rows(workdir)
+
+
 @pytest.mark.parametrize("feed", ["resident", "streaming"])
-def test_two_processes_train_and_one_goes_on(tmp_path, feed):
+def test_two_processes_train_and_one_goes_on(one, tmp_path, feed):
     ended = finish(pair(tmp_path / "two", f"--config.data.feed={feed}", "--config.duration=100"))
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "test after 100 steps" in ended[0][1]
     assert set(re.findall(r"[A-Za-z]+", ended[1][1])) <= GLOO  # the other says nothing
-    assert run(tmp_path / "one", *FLAGS, "--config.duration=100", devices=4)[0] == 0
-    two, one = rows(tmp_path / "two"), rows(tmp_path / "one")
+    first, longer = one
+    two = rows(tmp_path / "two")
     assert [(row["step"], row["split"]) for row in two] == [
-        (row["step"], row["split"]) for row in one
+        (row["step"], row["split"]) for row in first
     ]
     np.testing.assert_allclose(
-        [row["loss"] for row in two], [row["loss"] for row in one], rtol=1e-5
+        [row["loss"] for row in two], [row["loss"] for row in first], rtol=1e-5
     )
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     # One process with one device goes on from what two wrote.
-    for workdir in (tmp_path / "two", tmp_path / "one"):
-        code, _, err = run(workdir, *FLAGS, "--config.duration=150", devices=1)
-        assert code == 0 and "going on at step 100 of 150" in err
-    np.testing.assert_allclose(
-        rows(tmp_path / "two")[-1]["loss"], rows(tmp_path / "one")[-1]["loss"], rtol=1e-5
-    )
+    code, _, err = run(tmp_path / "two", *FLAGS, "--config.duration=150", devices=1)
+    assert code == 0 and "going on at step 100 of 150" in err
+    np.testing.assert_allclose(rows(tmp_path / "two")[-1]["loss"], longer[-1]["loss"], rtol=1e-5)
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):

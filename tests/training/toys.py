@@ -5,6 +5,7 @@ or `Context`, and take the random draws as arrays: they are what the training st
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from typing import Any
@@ -29,6 +30,7 @@ def row_keys(seed: int, step: int, rows: int, part: str) -> list[jax.Array]:
     return [jax.random.fold_in(jax.random.fold_in(key, row), number) for row in range(rows)]
 
 
+@functools.cache
 def draws(seed: int, step: int, rows: int, part: str, function: Any) -> np.ndarray:
     return np.stack([np.asarray(function(key)) for key in row_keys(seed, step, rows, part)])
 
@@ -107,8 +109,12 @@ def weighted() -> Autoencoder:
     return Autoencoder(coder=Dense(), latent_dim=2, bottleneck=Weighted())
 
 
+def noise_of(key):
+    return jax.random.normal(key, (4, 2))
+
+
 def weighted_loss(params, x, seed, step):
-    noise = draws(seed, step, len(x), "bottleneck", lambda key: jax.random.normal(key, (4, 2)))
+    noise = draws(seed, step, len(x), "bottleneck", noise_of)
     mean, log_scale = np.split(layer(params, "encoder/layers/0", x), 2, axis=1)
     bounds = []
     for k in range(4):
@@ -265,9 +271,12 @@ def masked() -> Autoencoder:
     return Autoencoder(coder=Told(), latent_dim=3, corruption=Hide())
 
 
+def hidden_of(key):
+    return jax.random.bernoulli(key, 0.4, (6,))
+
+
 def masked_loss(params, x, seed, step):
-    shape = x.shape[1:]
-    hidden = draws(seed, step, len(x), "corruption", lambda k: jax.random.bernoulli(k, 0.4, shape))
+    hidden = draws(seed, step, len(x), "corruption", hidden_of)
     told = np.concatenate([np.where(hidden, 0.0, x), hidden], axis=1)
     logits = layer(params, "decoder/layers/0", layer(params, "encoder/layer", told))
     return -(np.where(hidden, 2.0, 0.5) * bernoulli(logits, x)).sum(1).mean()
