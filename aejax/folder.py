@@ -121,9 +121,26 @@ def read(workdir: str, model: Any = None) -> Run:
         config = kinds.from_dict(Config, settings)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    try:
+        _check_statistics(statistics, config, spec)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     if model is not None:
         config.model = model
     return Run(config, spec, statistics, count, fingerprints, base)
+
+
+def _check_statistics(statistics: dict[str, Any], config: Config, spec: Spec) -> None:
+    """Raises TypeError or KeyError where what the preparation of rows needs is not there."""
+    prepare = config.data.prepare
+    ranged = prepare.scale and spec.maximum is None
+    centred = prepare.centre != "none"
+    wanted = ["low", "high"] * ranged + ["mean"] * centred
+    wanted += ["deviation"] * (prepare.centre == "standardise")
+    for name in wanted:
+        values = statistics[name] if isinstance(statistics[name], list) else [statistics[name]]
+        if not all(type(each) in (int, float) for each in values):
+            raise TypeError(f"data.statistics.{name} is no number")
 
 
 def _load(workdir: str) -> dict[str, Any]:
@@ -160,6 +177,7 @@ def read_to_resume(workdir: str, config: Config) -> Run | None:
             is named with both values.
     """
     if not exists(workdir):
+        _check_fresh(workdir)
         return None
     run = read(workdir, model=config.model)
     if changed := differences(_load(workdir)["config"], config):
@@ -168,6 +186,16 @@ def read_to_resume(workdir: str, config: Config) -> Run | None:
             " use another folder, or the old values"
         )
     return run
+
+
+def _check_fresh(workdir: str) -> None:
+    """Refuses checkpoints of which nothing says with which settings they were trained."""
+    place = path(workdir, "checkpoints")
+    if os.path.isdir(place) and any(name[:1].isdigit() for name in os.listdir(place)):
+        raise InputError(
+            f"--workdir={workdir}: has checkpoints and no config.json, which says what they are;"
+            " put it back, or use another folder"
+        )
 
 
 def differences(stored: Any, config: Config) -> list[str]:

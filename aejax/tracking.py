@@ -145,7 +145,8 @@ def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
                 row = {}
             row = row if isinstance(row, dict) else {}
             last = evaluated if row.get("split") == "test" else step
-            if row.get("step", last + 1) <= last:
+            at = row.get("step")
+            if isinstance(at, int) and at <= last:
                 kept.append(line.decode())
             else:
                 changed, lost = True, row.get("seconds", lost)

@@ -31,7 +31,8 @@ def preset(name: str) -> Config:
 
 def run_of(config: Config) -> folder.Run:
     fingerprints = {"train": "0a", "test": "1b"}
-    return folder.Run(config, SPEC, {"mean": [0.25, 0.1], "low": -1.5}, 1437, fingerprints)
+    statistics = {"mean": [0.25, 0.1], "deviation": [1.0, 2.0], "low": -1.5, "high": 2}
+    return folder.Run(config, SPEC, statistics, 1437, fingerprints)
 
 
 def message(function, *args, **kwargs) -> str:
@@ -73,6 +74,16 @@ def without(*names: str):
     return change
 
 
+def unscaled(statistics):
+    """With these statistics, of rows whose range only the training split tells."""
+
+    def change(data):
+        data["data"] |= {"maximum": None, "statistics": statistics}
+        return data
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -85,6 +96,12 @@ def without(*names: str):
         (without("data", "statistics"), "damaged (KeyError: 'statistics')"),
         (without("data", "shape"), "damaged"),
         (lambda data: {**data, "data": {**data["data"], "more": 1}}, "damaged"),
+        (unscaled({}), "damaged (KeyError: 'low')"),
+        (unscaled(None), "damaged (TypeError"),
+        (
+            unscaled({"low": None, "high": 1}),
+            "damaged (TypeError: data.statistics.low is no number",
+        ),
         (lambda data: {**data, "config": [1]}, "config=[1]: must be a JSON object"),
         (lambda data: {**data, "config": {"sed": 1}}, "config.sed: no such setting; did you mean"),
     ],
@@ -134,6 +151,15 @@ def test_a_model_that_no_table_lists_can_be_given(tmp_path):
     folder.write(str(tmp_path), run_of(config))
     assert "custom:Mine" in message(folder.read, str(tmp_path))
     assert folder.read(str(tmp_path), model=Mine(4)).config == config
+
+
+def test_checkpoints_without_config_json_are_refused(tmp_path):
+    """Nothing says with which settings and on which data they were trained."""
+    (tmp_path / "checkpoints" / "000000100").mkdir(parents=True)
+    assert "has checkpoints and no config.json" in message(
+        folder.read_to_resume, str(tmp_path), Config()
+    )
+    assert folder.read_to_resume(str(tmp_path / "none"), Config()) is None
 
 
 def changed(value: Any, options: dict[str, Any] | None) -> Any:

@@ -51,7 +51,7 @@ def _files(source: Source) -> Sequence[str]:
         return [files[int(row)] for row in source.index] if files else ()
     if isinstance(source, Joined):
         return [file for each in source.sources for file in _files(each)]
-    return source.files if isinstance(source, Filed) else ()
+    return source.paths() if isinstance(source, Filed) else ()
 
 
 def combined(*parts: Any) -> str:

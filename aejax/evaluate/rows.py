@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
 from aejax.data.sources import inherited, open_splits
 from aejax.data.sources.base import Rows, Source, Spec
@@ -73,6 +74,12 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     opened = select(splits, split)
     where = f"{setting}={name}, split {split}"
     _check(where, opened.spec, run)
+    known = run.fingerprints.get("test")
+    if own and split == data.test and known and known != fingerprint(opened):
+        raise InputError(
+            f"{where}: its rows are no longer those that the run was evaluated on; --source={name}"
+            " takes them as they are now"
+        )
     return Chosen(opened, name, split)
 
 

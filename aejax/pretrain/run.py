@@ -21,8 +21,9 @@ import numpy as np
 from aejax import cluster, folder, loading
 from aejax.cluster import Stopped
 from aejax.config import Config
-from aejax.data.sources import ARRAYS
-from aejax.data.sources.base import Source
+from aejax.data.sources import ARRAYS, checks
+from aejax.data.sources.base import Arrays, Source, Spec
+from aejax.errors import InputError
 from aejax.pretrain.codes import Codes, local
 from aejax.pretrain.greedy import in_interval
 from aejax.tracking import Ledger
@@ -52,7 +53,7 @@ def train(
         How the run ended; where it was stopped before it began, how the stage did.
     """
     if sources is not None:
-        config = _from_arrays(config)
+        config, sources = _from_arrays(config), _as_sources(sources)
     options: Any = {
         "stop": stop,
         "quiet": quiet,
@@ -78,6 +79,8 @@ def train(
     except Stopped:
         return Outcome("stopped", 0, {}, None, ledger.summary())
     # From now on the folder alone can be gone on with, and its settings may not change.
+    for place, stage in _settings(config, workdir):
+        folder.read_to_resume(place, stage)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
         if cluster.is_main():
             folder.write(workdir, made.run())
@@ -85,6 +88,28 @@ def train(
     if isinstance(modules, Outcome):
         return modules
     return whole(given=functools.partial(_unrolled, made, modules))
+
+
+def _as_sources(given: Any) -> tuple[Source, Source]:
+    """A training and a test split, of which arrays become sources.
+
+    Raises:
+        InputError: not two, or something that is neither.
+    """
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InputError("sources: must be two, the training and the test split")
+    made = []
+    for name, rows in zip(("training", "test"), given, strict=True):
+        if isinstance(rows, np.ndarray):
+            x, maximum = checks.stored(rows, f"sources: the {name} split")
+            rows = Arrays(x, None, maximum)
+        if not isinstance(getattr(rows, "spec", None), Spec):
+            raise InputError(
+                f"sources: the {name} split is a {type(rows).__name__}; accepted: a NumPy array"
+                " [rows, ...], aejax.data.sources.Arrays, or another Source"
+            )
+        made.append(rows)
+    return made[0], made[1]
 
 
 def _from_arrays(config: Config) -> Config:
@@ -99,17 +124,22 @@ def _unrolled(made: Setup, modules: list[Any]) -> dict[str, np.ndarray]:
     return {name: leaf for name, leaf in params.items() if isinstance(leaf, np.ndarray)}
 
 
+def _settings(config: Config, workdir: str) -> list[tuple[str, Config]]:
+    """The folder and the settings of each stage; from the second on its rows are computed."""
+    return [
+        (os.path.join(workdir, f"stage{number}"), _from_arrays(stage) if number > 1 else stage)
+        for number, stage in enumerate(config.pretrain.stages(config), start=1)
+    ]
+
+
 def _stages(made: Setup, workdir: str, started: float | None, options: dict) -> list[Any] | Outcome:
     """The trained module of each stage, or how one was stopped."""
     say = functools.partial(_say, options["quiet"])
     sources: Any = (made.train, made.test)
-    settings, modules = made.config.pretrain.stages(made.config), []
-    for number, stage in enumerate(settings, start=1):
-        place = os.path.join(workdir, f"stage{number}")
+    settings, modules = _settings(made.config, workdir), []
+    for number, (place, stage) in enumerate(settings, start=1):
         size = stage.model.latent_dim
         say(f"stage {number} of {len(settings)}: {sources[0].spec.shape} to {size}, {place}")
-        if number > 1:
-            stage = _from_arrays(stage)
         outcome = loop.train(stage, place, sources, started=started, **options)
         started = None  # the ledger of the first one holds the start-up
         if outcome.status == "stopped":

@@ -22,6 +22,7 @@ from aejax.config import Config
 from aejax.data.feed import place
 from aejax.data.outliers import describe
 from aejax.data.sources.base import Source
+from aejax.errors import InputError
 from aejax.tracking import Ledger, Tracker, cut_metrics
 from aejax.training import checkpoint, manifests, sharding
 from aejax.training.profile import Trace
@@ -124,6 +125,8 @@ def train(
         done = found[1]
         summary = Ledger.of(done["ledger"]).summary()
         return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
+    if found is None and config.init_from and not manifests.steps(config.init_from):
+        raise InputError(f"config.init_from={config.init_from}: holds no checkpoint that is whole")
     made = dataclasses.replace(made, given=given)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
         return _train(made, workdir, found, lines, ledger, stop, quiet, label)

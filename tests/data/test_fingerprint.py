@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aejax.data import fingerprint as module
 from aejax.data.fingerprint import combined, fingerprint
+from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays, Rows, Spec
 from aejax.data.sources.splits import join, take
 
@@ -21,6 +23,9 @@ class Lazy:
     x: np.ndarray
     files: tuple[str, ...] = ()
     read: int = 0
+
+    def paths(self):
+        return self.files
 
     @property
     def spec(self):
@@ -87,6 +92,19 @@ def test_a_file_that_was_not_sampled_is_noticed_by_its_size_in_a_cut_source_too(
     before = fingerprint(train), fingerprint(both)
     Path(files[101]).write_bytes(b"1")
     assert fingerprint(train) != before[0] and fingerprint(both) != before[1]
+
+
+def test_pictures_are_known_by_their_sizes_and_samples(tmp_path):
+    for number in range(12):
+        Image.fromarray(X[number].reshape(4, 3)).save(tmp_path / f"{number:02d}.png")
+    splits = [open_source(f"images:{tmp_path}", name) for name in ("train", "test")]
+    before = [fingerprint(split) for split in splits]
+    assert [fingerprint(open_source(f"images:{tmp_path}", name)) for name in ("train", "test")] == (
+        before
+    )
+    Image.fromarray(255 - X[3].reshape(4, 3)).save(tmp_path / "03.png")
+    after = [fingerprint(open_source(f"images:{tmp_path}", name)) for name in ("train", "test")]
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == 1
 
 
 def test_rows_that_are_computed_say_what_they_come_from():

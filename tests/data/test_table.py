@@ -118,7 +118,7 @@ def test_another_file_is_read_by_the_columns_that_a_model_knows(tmp_path):
 
 def test_columns_and_classes_stand_in_the_folder(tmp_path):
     spec = open_source(f"{written(tmp_path)}?label=kind", "all").spec
-    write(str(tmp_path), Run(Config(), spec, {}, 5))
+    write(str(tmp_path), Run(Config(), spec, {"low": 0.0, "high": 1.0}, 5))
     found = read(str(tmp_path)).spec
     assert found == spec and found.classes == spec.classes
     data = json.loads((tmp_path / "config.json").read_text())["data"]

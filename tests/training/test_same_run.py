@@ -111,6 +111,36 @@ def test_other_values_in_the_same_file_are_refused_or_accepted_by_name(tmp_path)
     assert train(longer, workdir).status == "complete"  # from now on these are its data
 
 
+def test_an_evaluation_refuses_data_that_changed_under_the_run(tmp_path):
+    train(on(npz(tmp_path / "a.npz")), tmp_path / "run")
+    run = folder.read(str(tmp_path / "run"))
+    assert len(choose_rows(run).source) == 4
+    source = npz(tmp_path / "a.npz", scale=100.0)
+    with pytest.raises(InputError, match="no longer those .* --source=npz:.* takes them"):
+        choose_rows(run)
+    assert len(choose_rows(run, source, "test").source) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((ROWS,), "must be two"),
+        (("a", "b"), "the training split is a str; accepted: a NumPy array"),
+        ((ROWS, np.array(["a"] * 8)), "sources: the test split"),
+    ],
+)
+def test_rows_from_python_that_are_none_are_bad_input(tmp_path, given, said):
+    with pytest.raises(InputError, match=said):
+        train(config(), tmp_path / "run", sources=given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_from_python_may_be_plain_arrays(tmp_path):
+    x = (255 * ROWS).astype(np.uint8)
+    assert train(config(), tmp_path, sources=(x[:32], x[32:])).status == "done"
+    assert folder.read(str(tmp_path)).spec.maximum == 255
+
+
 def test_fewer_rows_are_refused_and_other_shapes_always(tmp_path):
     workdir = tmp_path / "run"
     train(on(npz(tmp_path / "a.npz")), workdir)
@@ -132,9 +162,9 @@ def test_own_arrays_are_recorded_as_arrays_and_never_opened_as_something_else(tm
     train(config(), tmp_path, sources=sources)
     run = folder.read(str(tmp_path))
     assert run.config.data.source == "arrays"
-    with pytest.raises(InputError, match="given its rows from Python.*--source=npz:FILE"):
+    with pytest.raises(InputError, match="given its rows by a program.*--source=npz:FILE"):
         choose_rows(run)
-    with pytest.raises(InputError, match="given its rows from Python"):
+    with pytest.raises(InputError, match="given its rows by a program"):
         train(run.config, tmp_path)
     assert train(config(), tmp_path, sources=sources).status == "complete"
     with pytest.raises(InputError, match="config.data.test=test in config.data.source=arrays"):

@@ -34,7 +34,8 @@ ARRAYS = "arrays"
 
 def _given(argument: str, folder: str, download: bool) -> Splits:
     raise InputError(
-        "the run was given its rows from Python, and they cannot be opened again; give such rows:"
+        "the run was given its rows by a program (a stage: the codes of the stage before), and"
+        " they cannot be opened again; give such rows:"
         " --source=npz:FILE (to train on, --config.data.source=npz:FILE)"
     )
 

@@ -148,8 +148,9 @@ class Named(Protocol):
 class Filed(Protocol):
     """What a source may have besides: a file for each row."""
 
-    @property
-    def files(self) -> Sequence[str]: ...
+    def paths(self) -> Sequence[str]:
+        """The file of each row, in the order of the rows."""
+        ...
 
 
 @runtime_checkable
@@ -188,6 +189,7 @@ class Arrays:
     missing: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "x", np.asanyarray(self.x))
         if self.x.dtype not in checks.KEPT:
             x, _ = checks.stored(self.x, "x", self.length, self.missing)
             object.__setattr__(self, "x", x)

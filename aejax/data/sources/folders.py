@@ -40,6 +40,10 @@ class Files:
         """Where the file of this row lies."""
         return os.path.join(self.folder, self.names[row])
 
+    def paths(self) -> list[str]:
+        """Where all files lie."""
+        return [self.path(row) for row in range(len(self))]
+
     def only(self, rows: Sequence[int]) -> "Files":
         """Some of the files; the classes keep their numbers."""
         label = None if self.label is None else self.label[np.asarray(rows, np.int64)]

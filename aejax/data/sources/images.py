@@ -19,6 +19,7 @@ from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
+_MOST_PIXELS = 8192
 FORM = "images:FOLDER or images:FOLDER?size=64&fit=crop&mode=rgb&broken=skip"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OPTIONS = {
@@ -55,6 +56,10 @@ class Pictures:
     def names(self, index: np.ndarray) -> list[str]:
         """Paths of these rows' files below the folder, with forward slashes."""
         return [self.files.names[row] for row in index]
+
+    def paths(self) -> list[str]:
+        """Where the file of each row lies."""
+        return self.files.paths()
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Decodes the pictures at `index`.
@@ -146,7 +151,10 @@ def _size(text: str) -> tuple[int, int] | None:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise InputError(f"size={text}: must be a number of pixels or WIDTHxHEIGHT, as size=64x48")
-    return int(match[1]), int(match[2] or match[1])
+    width, height = int(match[1]), int(match[2] or match[1])
+    if max(width, height) > _MOST_PIXELS:
+        raise InputError(f"size={text}: must be at most {_MOST_PIXELS} pixels a side")
+    return width, height
 
 
 def _readable(files: Files, skip: bool, given: str) -> tuple[Files, list[Header]]:

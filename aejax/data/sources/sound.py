@@ -52,6 +52,10 @@ class Frames:
         """Paths of these rows' files below the folder, with forward slashes."""
         return [self.files.names[row] for row in index]
 
+    def paths(self) -> list[str]:
+        """Where the file of each row lies."""
+        return self.files.paths()
+
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Reads the recordings at `index`.
 

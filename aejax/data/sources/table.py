@@ -90,11 +90,12 @@ def _array(path: str) -> Source:
 def _table(path: str, options: dict[str, Any], like: Spec | None) -> Source:
     columns = _read(path, options["delimiter"])
     label, names, classes = None, list(columns), ()
-    if options["label"]:
+    if options["label"] and (like is None or options["label"] in columns):
         label, classes = _label(columns, options["label"], path, like.classes if like else ())
         names.remove(options["label"])
     for name in _listed("skip", options["skip"], columns):
-        names.remove(name)
+        if name in names:
+            names.remove(name)
     categorical = _listed("categorical", options["categorical"], columns)
     if like is not None and like.columns:
         wanted = like.columns
@@ -146,10 +147,12 @@ def _read(path: str, delimiter: str) -> dict[str, Any]:
                     null_values=MISSING, strings_can_be_null=True, check_utf8=True
                 ),
             )
+        names = [name.strip() for name in found.column_names]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} cannot be read: its text is not UTF-8 ({error.reason})") from None
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read: {reason}") from None
-    names = [name.strip() for name in found.column_names]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path} has two columns {twice[0]}; each must have a name of its own")
     if not path.endswith(".parquet") and all(map(_is_number, names)):
