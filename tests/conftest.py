@@ -1,5 +1,6 @@
 """Tests run on 8 simulated CPU devices; real data come from AEJAX_DATA, where it is set."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -8,16 +9,19 @@ from pathlib import Path
 import jax
 import pytest
 
-# Tests compile much and compute little. Without polish of the machine code (the program before it
-# is the same) compilation takes .7 of the time. Processes that tests start inherit it;
-# XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
+# Tests compile much and compute little. Without polish of the machine code, in one piece and by the
+# older of XLA's two code generators (the program before it is the same) compilation takes .4 of the
+# time. Processes that tests start inherit it; XLA_FLAGS=--xla_backend_optimization_level=3 tests
+# what users run.
 _LEVEL = "--xla_backend_optimization_level"
+_QUICK = f"{_LEVEL}=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if _LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
-    os.environ["XLA_FLAGS"] = f"{flags} {_LEVEL}=0".strip()
+    os.environ["XLA_FLAGS"] = f"{flags} {_QUICK}".strip()
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 
+_LIBC = ctypes.CDLL(None)
 _MIB_A_PROCESS = 2560  # what a process of the tests may take at most
 _PEAKS = pytest.StashKey[dict[str, int]]()
 
@@ -42,6 +46,8 @@ def forgotten_programs():
     yield
     jax.clear_caches()
     gc.collect()
+    if hasattr(_LIBC, "malloc_trim"):  # glibc keeps what was freed
+        _LIBC.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

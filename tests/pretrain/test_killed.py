@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.training.processes import assert_same_bits, rows, run, start
 from tests.training.test_processes import FLAGS as JOB
@@ -35,6 +36,7 @@ def kill_when(workdir: Path, *there: str) -> None:
     process.communicate()
 
 
+@pytest.mark.soak
 def test_killed_in_stages_and_between_them_ends_with_the_same_bits(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(whole, *FLAGS)[0] == 0

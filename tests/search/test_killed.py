@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.training.processes import run, start
 
@@ -27,6 +28,7 @@ def flags(cache: Path) -> list[str]:
     ]
 
 
+@pytest.mark.soak
 def test_killed_five_times_it_ends_with_the_same_file(tmp_path):
     given = flags(tmp_path / "cache")
     code, _, error = run(tmp_path / "whole", *given, program="search")

@@ -18,10 +18,11 @@ from aejax.models.penalties import Activity
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.supernet import Architecture, Pairs
-from aejax.training import checkpoint, loop
+from aejax.training import checkpoint
 from aejax.training.state import split
 from tests.search import toys
 from tests.training.processes import rows
+from tests.training.runs import terms, train
 
 COUNT = 6
 PAIRS = np.stack([toys.rows(COUNT), toys.rows(COUNT, 1)], axis=1)
@@ -209,7 +210,6 @@ def test_what_a_target_allows_costs_nothing():
 
 
 WAYS = (
-    (1, {}),
     (8, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}),
     (4, {"parallel": "pmap", "micro_batches": 2, "data.feed": "streaming"}),
 )
@@ -220,21 +220,26 @@ def test_a_supernet_learns_alike_on_any_devices(tmp_path):
     one = spaces.Space(("afi", "f", "w", "a"), ("i", "f"))
     settings = toys.supernet(space=one, learned=1e9, share=1 / 3, warmup=6)
     source = Arrays(toys.rows(64), None, None)
-    losses, weights = [], []
-    for devices, changes in WAYS:
-        config = toys.config(settings)
-        config.duration, config.log_every, config.batch_size = "24 steps", 4, 16
+    pairs = Pairs(source, source), Pairs(source, source)
+
+    def config(**changes):
+        own = toys.config(settings)
+        own.duration, own.log_every, own.batch_size = "24 steps", 1, 16
         for name, value in changes.items():
-            put(config, name, value)
-        place, used = str(tmp_path / str(devices)), jax.devices()[:devices]
-        pairs = Pairs(source, source), Pairs(source, source)
-        loop.train(config, place, pairs, quiet=True, devices=used)
-        written = [row for row in rows(tmp_path / str(devices)) if row["split"] == "train"]
-        losses.append([row["loss"] for row in written])
-        weights.append([row["encoder_0_a"] for row in written])
-    np.testing.assert_allclose(losses, losses[:1] * 3, rtol=1e-4)
-    np.testing.assert_allclose(weights, weights[:1] * 3, rtol=1e-3)
-    assert weights[0][0] == pytest.approx(1 / 3) and abs(weights[0][-1] - 1 / 3) > 0.01
+            put(own, name, value)
+        return own
+
+    train(config(), tmp_path, pairs)
+    written = [row for row in rows(tmp_path) if row["split"] == "train"]
+    alone = terms(config(), 24, sources=pairs)
+    assert [row["loss"] for row in written] == [each["loss"] for each in alone[0]]
+    weights = [each["encoder_0_a"] for each in alone[0]]
+    assert weights[0] == pytest.approx(1 / 3) and abs(weights[-1] - 1 / 3) > 0.01
+    for devices, changes in WAYS:
+        found, _ = terms(config(**changes), 24, devices, alone[1], pairs)
+        for name, rtol in (("loss", 1e-4), ("encoder_0_a", 1e-3)):
+            values, wanted = ([each[name] for each in run] for run in (found, alone[0]))
+            np.testing.assert_allclose(values, wanted, rtol=rtol)
 
 
 def test_what_averages_over_the_batch_needs_it_whole():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.config import Checkpoint, Config, Evaluation
+from aejax.data.sources.base import Source
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
@@ -39,15 +40,29 @@ def train(config: Config, workdir: Any, *sources: Any, **options: Any) -> Outcom
     return loop.train(config, str(workdir), *sources, **given)
 
 
-def losses(
-    config: Config, steps: int, devices: int = 1, begun: TrainState | None = None
-) -> tuple[list[float], TrainState]:
-    """The loss of each step without a folder, an evaluation or a save, and the state before them.
+def losses(*arguments: Any, **options: Any) -> tuple[list[float], TrainState]:
+    """The losses of `terms`."""
+    found, begun = terms(*arguments, **options)
+    return [each["loss"] for each in found], begun
+
+
+def terms(
+    config: Config,
+    steps: int,
+    devices: int = 1,
+    begun: TrainState | None = None,
+    sources: tuple[Source, Source] | None = None,
+    objective: Any = None,
+) -> tuple[list[dict[str, float]], TrainState]:
+    """The loss and its terms in each step, and the state before them.
+
+    There is no folder, no evaluation and no save.
 
     Args:
         begun: the state to start from, on the host; None for a fresh one.
+        sources, objective: as `setup` takes them.
     """
-    made = setup(config, devices=jax.devices()[:devices])
+    made = setup(config, sources, devices=jax.devices()[:devices], objective=objective)
     feed = made.open_feed()
     if begun is None:
         begun = jax.device_get(made.init())
@@ -58,7 +73,7 @@ def losses(
         numbers = np.int32(block.first), np.int32(1), np.bool_(True)
         placed = [jax.device_put(number, made.replicated) for number in numbers]
         state, window = dispatch(state, feed.data, block.arrays, *placed)
-        found.append(float(window["sums"]["loss"]))
+        found.append({name: float(value) for name, value in window["sums"].items()})
     feed.close()
     return found, begun
 
