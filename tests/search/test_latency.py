@@ -26,7 +26,7 @@ def test_a_prediction_is_the_empty_model_and_each_slots_block():
         assert table.predicted(other, toys.SPACE) is None
 
 
-# Fewer blocks than the toys' have: each letter and layout is a program of its own, and its gradient.
+# Fewer blocks than the toys' have: each letter and layout is a program, and so is its gradient.
 SPACE, PARENT = Space(("afi", "wf"), ("i",)), Layout("aw", "i")
 
 
