@@ -76,7 +76,7 @@ def test_the_error_of_a_row_is_its_share_of_wrong_symbols(run, tmp_path):
     folder, source, metrics = run
     model, test = aejax.load(str(folder)), open_source(source, "test")
     out = tmp_path / "codes.npz"
-    assert encode(model, test, str(out)) == pytest.approx(metrics["wrong"])
+    assert encode(model, test, str(out)).error == pytest.approx(metrics["wrong"])
     with np.load(out) as found:
         wrong = found["reconstruction"] != test[:].x
         np.testing.assert_allclose(found["error"], wrong.mean(axis=1))

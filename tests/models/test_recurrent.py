@@ -1,5 +1,6 @@
 """The recurrent coder against NumPy, which runs each cell step by step from its equations."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -164,7 +165,14 @@ def test_padding_leaves_the_state_bit_for_bit(cell, reverse):
     x = np.float32(RANDOM.randn(6, 4, 3))
     graph, weights = nnx.split(layer)
 
-    @jax.jit
+    # As users compile it: the quick code of tests adds in another order for another length.
+    @functools.partial(
+        jax.jit,
+        compiler_options={
+            "xla_backend_optimization_level": 3,
+            "xla_cpu_use_fusion_emitters": True,
+        },
+    )
     def run(weights, x, real):
         layer = nnx.merge(graph, weights)
         inputs, zero = layer.inputs(x), layer.start(4, jnp.float32)

@@ -50,6 +50,7 @@ def test_killed_in_stages_and_between_them_ends_with_the_same_bits(tmp_path):
         assert_same_bits(whole / name, cut / name, STEPS)
 
 
+@pytest.mark.soak
 def test_two_processes_train_the_stages_too(tmp_path):
     flags = [*FLAGS, "--config.pretrain.duration=40", "--config.duration=40"]
     flags += ["--config.log_every=20", "--config.evaluation.every="]
