@@ -18,6 +18,7 @@ from aejax.models.batch import Batch
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Gaussian
 from aejax.training.loop import train
+from aejax.training.optimizer import Adam
 
 from .runs import small
 
@@ -67,6 +68,17 @@ def test_reported_terms_are_those_of_what_is_there(run):
     square = np.where(real, np.square(source.x - model.reconstruct(source.x)), 0)
     numbers = reconstruction.task(model, source).numbers
     assert numbers["mse"].value == pytest.approx(square.sum() / real.sum(), rel=1e-4)
+
+
+def test_training_leaves_out_what_evaluation_leaves_out(tmp_path):
+    """An epoch without learning has the loss of the same rows in evaluation."""
+    still = dataclasses.replace(
+        config(optimizer=Adam(learning_rate=0.0), log_every=3), duration="3 steps"
+    )
+    train(still, str(tmp_path), (holed(), holed()), quiet=True, devices=jax.devices()[:1])
+    trained, evaluated = rows_of(tmp_path)
+    assert (trained["split"], evaluated["split"]) == ("train", "test")
+    assert trained["nll"] == pytest.approx(evaluated["nll"], rel=1e-5)
 
 
 def test_another_feed_and_style_gives_the_same(tmp_path, run):
