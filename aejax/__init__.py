@@ -1,8 +1,10 @@
 """aejax trains autoencoders with JAX, from a laptop's CPU to a GPU cluster.
 
     import aejax
-    model = aejax.load("runs/dense")
-    codes = model.encode(rows)
+    config = aejax.Config(model=aejax.Autoencoder(latent_dim=16), duration="20 epochs")
+    outcome = aejax.Trainer(config, "runs/mine", train=x_train, test=x_test).fit()
+    model = aejax.load("runs/mine")
+    codes = model.encode(x_test)
 
 Names are imported when they are used: a program that only prints its help starts no JAX.
 """
@@ -15,18 +17,18 @@ if TYPE_CHECKING:
     from aejax.errors import InputError
     from aejax.loading import Model, load
     from aejax.models import Autoencoder
-    from aejax.pretrain.run import train
+    from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "Config", "InputError", "Model", "load", "train"]
+__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "load"]
 
 _WHERE = {
     "Autoencoder": "aejax.models",
     "Config": "aejax.config",
     "InputError": "aejax.errors",
     "Model": "aejax.loading",
+    "Trainer": "aejax.training.trainer",
     "load": "aejax.loading",
-    "train": "aejax.pretrain.run",
 }
 
 

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from aejax import models, pretrain
+from aejax.callbacks import check_trackers
 from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder
@@ -143,7 +144,7 @@ class Config:
         evaluation: on the test split, while training.
         checkpoint: when the run is saved.
         log_every: steps of one row of metrics.jsonl.
-        tensorboard: also write TensorBoard's event files.
+        trackers: where rows and pictures go as well: tensorboard, wandb, trackio; () for none.
         pretrain: none | greedy: what is trained first, in the folder's stage1, stage2, ...
         init_from: a run's folder to take parameters from, where names and shapes match; of a
             transformer those of a slot only where it holds the same kind of block.
@@ -169,7 +170,7 @@ class Config:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     log_every: int = 100
-    tensorboard: bool = True
+    trackers: tuple[str, ...] = ("tensorboard",)
     pretrain: Any = part(pretrain.KINDS, lambda: None)
     init_from: str = ""
     init_moments: bool = False
@@ -189,7 +190,7 @@ MAY_CHANGE = (
     "evaluation.batch_size",
     "checkpoint",
     "log_every",
-    "tensorboard",
+    "trackers",
     "profile",
     "mesh",
     "parallel",
@@ -201,6 +202,18 @@ MAY_CHANGE = (
     "compilation_cache",
     "watchdog_minutes",
 )
+
+# Names of settings that earlier versions had, and those of now.
+RENAMED = {"tensorboard": "trackers"}
+
+
+def renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version wrote them, under today's names."""
+    settings = {RENAMED.get(name, name): value for name, value in settings.items()}
+    if isinstance(settings.get("trackers"), bool):  # whether to write TensorBoard's event files
+        settings["trackers"] = ["tensorboard"] * settings["trackers"]
+    return settings
+
 
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "clip")  # of every optimizer
 _DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)?\s*", re.I)
@@ -315,13 +328,13 @@ def check(config: Config) -> None:
             " each time has no fixed mean to subtract; one of them must be none"
         )
     profile_window(config)
+    check_trackers(config.trackers)
     try:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
     if config.pretrain is not None:
-        if problem := config.pretrain.check(config):
-            raise InputError(f"config.pretrain: {problem}")
+        config.pretrain.check(config)
         steps_of(
             "pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aejax import files, kinds
-from aejax.config import MAY_CHANGE, Config
+from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources.base import Spec
 from aejax.data.sources.places import Place, place
 from aejax.errors import InputError
@@ -163,6 +163,8 @@ def _load(workdir: str) -> dict[str, Any]:
         raise InputError(f"{name} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
+    if isinstance(settings := data.get("config"), dict):
+        data["config"] = renamed(settings)
     return data
 
 

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import folder
+from aejax import folder, kinds, models
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows
 from aejax.errors import InputError
-from aejax.models.batch import real_elements, real_steps
+from aejax.models import bottlenecks
+from aejax.models.batch import real_elements, real_steps, spread
 from aejax.training import checkpoint, manifests, sharding
 from aejax.training.setup import abstract_batch
 from aejax.training.state import split
@@ -39,6 +41,12 @@ class Model:
     module: Any
     preparation: Preparation
 
+    @functools.cached_property
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of one row's code."""
+        row = jax.ShapeDtypeStruct((1, *self.run.spec.shape), self.run.spec.dtype)
+        return jax.eval_shape(lambda raw: self.module.encode(self.preparation(raw)), row).shape[1:]
+
     def encode(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Raw rows [rows, *shape], as the source stores them -> codes [rows, latent].
 
@@ -54,9 +62,7 @@ class Model:
         Of a masked model codes are tokens, [rows, tokens, width]. `length` as in `encode`: it is no
         part of the code.
         """
-        z = np.asarray(z, np.float32)
-        row = jax.ShapeDtypeStruct((1, *self.run.spec.shape), self.run.spec.dtype)
-        shape = jax.eval_shape(lambda raw: self.module.encode(self.preparation(raw)), row).shape[1:]
+        z, shape = np.asarray(z, np.float32), self.code_shape
         if z.ndim < 2 or z.shape[1:] != shape or not len(z):
             takes = ", ".join(map(str, ("rows", *shape)))
             raise InputError(f"codes have shape {z.shape}; this model takes ({takes})")
@@ -65,6 +71,52 @@ class Model:
     def reconstruct(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""
         return self._over("reconstruct", *self._checked(raw, length))
+
+    def sample(self, rows: int, seed: int = 0) -> np.ndarray:
+        """Rows that the decoder makes of codes drawn from the prior, [rows, *shape].
+
+        Args:
+            rows: how many.
+            seed: of the draws.
+
+        Raises:
+            InputError: the bottleneck has no prior; `launch.evaluate --tasks=generate` draws codes
+                from a normal distribution fitted to those of rows.
+        """
+        if not isinstance(rows, int) or rows < 1:
+            raise InputError(f"sample({rows!r}): must be a whole number, at least 1")
+        bottleneck: Any = getattr(self.run.config.model, "bottleneck", None)
+        if not hasattr(bottleneck, "prior"):
+            name = kinds.kind_name(bottlenecks.KINDS, bottleneck)
+            raise InputError(
+                f"sample: model.bottleneck={name} has no prior to draw codes from; accepted:"
+                " variational (launch.evaluate --tasks=generate fits a prior to codes)"
+            )
+        return self.decode(bottleneck.prior(jax.random.key(seed), (rows, *self.code_shape)))
+
+    def score(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
+        """How badly each row is reconstructed, float32 [rows]: larger is stranger.
+
+        The mean squared error of a row's elements in `decode`'s units, without padding and missing
+        values; of symbols the share that is wrong.
+        """
+        raw, length = self._checked(raw, length)
+        return self._over("score", raw, length)
+
+    def __repr__(self) -> str:
+        """What the model is, in one line."""
+        model, spec = self.run.config.model, self.run.spec
+        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.module, nnx.Param)))
+        parts = [kinds.kind_name(models.KINDS, model)]
+        for field in dataclasses.fields(model):
+            table = kinds.kinds_of(field)
+            if table and getattr(model, field.name) is not None:
+                parts.append(f"{field.name} {kinds.kind_name(table, getattr(model, field.name))}")
+        return (
+            f"<aejax.Model: {', '.join(parts)}; rows {spec.shape} {spec.dtype} -> codes"
+            f" {self.code_shape}; {count:,} parameters{' (EMA)' if self.averaged else ''},"
+            f" step {self.step}>"
+        )
 
     def prepare(self, raw: np.ndarray) -> np.ndarray:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
@@ -137,11 +189,24 @@ class Model:
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             return decode(module, encode(module, raw, *length), *length)
 
+        symbols = getattr(self.run.config.model, "symbols", 0)
+
+        def score(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
+            x, real = prepare(raw), mask(raw, length)
+            made = module.decode(module.encode(x, real), *steps(length))
+            x, made = (prepare.measured(each).reshape(len(raw), -1) for each in (x, made))
+            error = (x != made).astype(jnp.float32) if symbols else jnp.square(x - made)
+            if real is None:
+                return jnp.mean(error, axis=1)
+            weight = (spread(real, raw.ndim) * jnp.ones(raw.shape)).reshape(len(raw), -1)
+            return jnp.sum(error * weight, axis=1) / jnp.sum(weight, axis=1)
+
         functions = {
             "prepare": lambda module, raw: prepare(raw),
             "encode": encode,
             "decode": decode,
             "reconstruct": reconstruct,
+            "score": score,
         }
         graph, state = nnx.split(self.module)
         # Parameters are an argument: closed over, they would be constants that XLA has to compile.

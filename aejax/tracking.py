@@ -1,4 +1,4 @@
-"""What a run writes and shows: metrics.jsonl, TensorBoard, a progress bar or lines, a ledger."""
+"""What a run writes and shows: metrics.jsonl, trackers, a progress bar or lines, a ledger."""
 
 import contextlib
 import dataclasses
@@ -7,13 +7,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from aejax import files, folder, kinds, pictures
+from aejax.callbacks import Callback, Start
 
 _SECONDS_BETWEEN_LINES = 10.0
 _PICTURE_PIXELS = 200  # at least half of this high
@@ -155,6 +156,28 @@ def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
     return lost
 
 
+def read_history(workdir: str) -> dict[str, np.ndarray]:
+    """The rows of metrics.jsonl as columns, which pandas.DataFrame takes.
+
+    Returns:
+        {"step": int [rows], "split": text [rows], and of each number its column, float [rows], NaN
+        where a row has none}.
+    """
+    name = folder.path(workdir, "metrics.jsonl")
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(open(name, encoding="utf-8")) if os.path.exists(name) else []
+        rows = [json.loads(line) for line in lines]
+    columns = {key: None for row in rows for key in row}
+    whole = {"step": np.int64, "split": np.str_}
+    return {
+        key: np.array(
+            [np.nan if row.get(key) is None else row[key] for row in rows],
+            whole.get(key, np.float64),
+        )
+        for key in columns
+    }
+
+
 @dataclasses.dataclass
 class Tracker:
     """Writes and shows a run; everything here happens in the main process alone.
@@ -166,7 +189,8 @@ class Tracker:
         workdir: the run's folder.
         total: steps of the run.
         first: step that it starts at.
-        tensorboard: whether to write event files.
+        trackers: told of everything in the thread that writes.
+        callbacks: told of everything in the thread that calls this tracker.
         quiet: show nothing.
         main: whether this is the process that writes and shows; the others do neither.
         label: stands before each line and the bar, of a run that is one of several.
@@ -175,7 +199,8 @@ class Tracker:
     workdir: str
     total: int
     first: int
-    tensorboard: bool
+    trackers: Sequence[Callback] = ()
+    callbacks: Sequence[Callback] = ()
     quiet: bool = False
     main: bool = True
     label: str = ""
@@ -187,13 +212,8 @@ class Tracker:
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._drawing: Future[None] | None = None
+        self._started: list[Callback] = []
         self._bar = None
-        self._events: Any = None
-        if self.tensorboard and self.main:
-            from tensorboardX import SummaryWriter
-
-            events = folder.path(self.workdir, "tensorboard")
-            self._events = SummaryWriter(events, purge_step=self.first or None)
         self._line_at = time.monotonic()
         if not self.quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -213,10 +233,26 @@ class Tracker:
         if not self.quiet:
             show(f"{self.label}: {text}" if self.label else text)
 
+    def start(self, config: Any) -> None:
+        """Tells trackers and callbacks that the run starts."""
+        if not self.main:
+            return
+        settings = json.loads(json.dumps(kinds.to_dict(config)))
+        start = Start(folder.path(self.workdir), settings, self.first, self.total)
+        for one in (*self.trackers, *self.callbacks):
+            one.on_start(start)
+            self._started.append(one)
+
+    def stop_requested(self) -> bool:
+        """Whether a callback asks the run to stop."""
+        return any(one.stop for one in self._started)
+
     def row(self, row: dict[str, Any]) -> None:
-        """One row of metrics.jsonl, flushed, and its numbers to TensorBoard; see `wait`."""
+        """One row of metrics.jsonl, flushed, and to trackers and callbacks; see `wait`."""
         self.wait()
         self._writing = self._writer.submit(self._write, row)
+        for one in self.callbacks:
+            one.on_row(dict(row))
 
     def wait(self, drawn: bool = False) -> None:
         """Waits until every row stands, and every picture where `drawn`; raises their OSError."""
@@ -236,25 +272,16 @@ class Tracker:
             with contextlib.suppress(OSError):  # no half of a line stays behind
                 os.ftruncate(self._metrics.fileno(), size)
             raise OSError(error.errno, f"{error.strerror}: a row of metrics.jsonl") from None
-        if self._events is not None:
-            from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore - made by protoc
+        for one in self.trackers:
+            one.on_row(row)
 
-            # One event a row: one for each number takes four times as long.
-            values = [
-                Summary.Value(tag=f"{row['split']}/{name}", simple_value=value)
-                for name, value in row.items()
-                if isinstance(value, float)
-            ]
-            self._events.file_writer.add_summary(Summary(value=values), row["step"])
-
-    def settings(self, config: Any) -> None:
-        """The settings, as text, to TensorBoard."""
-        if self._events is not None:
-            text = json.dumps(kinds.to_dict(config), indent=1)
-            self._events.add_text("config", f"```\n{text}\n```", self.first)
+    def saved(self, step: int) -> None:
+        """Tells trackers and callbacks that the checkpoint of this step stands."""
+        for one in self._started:
+            one.on_save(step)
 
     def picture(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
-        """An image, uint8 [height, width, 1 or 3], to TensorBoard; the last one to figures/.
+        """An image, uint8 [height, width, 1 or 3], to the trackers; the last one to figures/.
 
         Waits for the picture before it, and for the last one.
 
@@ -263,12 +290,14 @@ class Tracker:
         """
         self.wait(drawn=True)
         self._drawing = self._writer.submit(self._draw, name, image, step, last)
+        for one in self.callbacks:
+            one.on_picture(step, image)
         if last:
             self.wait(drawn=True)
 
     def _draw(self, name: str, image: np.ndarray, step: int, last: bool) -> None:
-        if self._events is not None:
-            self._events.add_image(name, image, step, dataformats="HWC")
+        for one in self.trackers:
+            one.on_picture(step, image)
         if last:
             from PIL import Image
 
@@ -299,12 +328,16 @@ class Tracker:
             f"step {step}/{self.total}  loss {loss:.5g}  {rate:.0f} examples/s  {left:.0f} s left"
         )
 
-    def close(self) -> None:
-        """Closes all files, once every row and picture was written or tried."""
+    def close(self, status: str = "failed") -> None:
+        """Closes all files, once every row and picture was written or tried.
+
+        Args:
+            status: how the run ended, for trackers and callbacks.
+        """
         self._writer.shutdown()
         if self._bar is not None:
             self._bar.close()
             print("\r", end="", file=sys.stderr, flush=True)  # where it was wiped away
-        if self._events is not None:
-            self._events.close()
         self._metrics.close()
+        for one in self._started:
+            one.on_end(status)

@@ -35,7 +35,7 @@ from aejax import Config
 from aejax.data.sources.base import Rows, Spec
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense
-from aejax.training.loop import train
+from aejax.training.trainer import Trainer
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of all variants.", lower_bound=1)
 _RECORD = flags.DEFINE_float("record_ms", 5.0, "Milliseconds that one record takes.", 0.0)
@@ -86,7 +86,7 @@ def milliseconds_a_step(threads: int, seconds: float) -> float:
     x = np.random.RandomState(0).randint(0, 256, (ROWS, 28, 28, 1), np.uint8)
     sources = Slow(x, seconds if threads else 0.0), Slow(x[:64], 0.0)
     with tempfile.TemporaryDirectory() as workdir:
-        outcome = train(config(threads), workdir, sources, quiet=True)
+        outcome = Trainer(config(threads), workdir, *sources).fit(quiet=True)
         with open(os.path.join(workdir, "metrics.jsonl")) as file:
             rows = [json.loads(line) for line in file]
     if outcome.status != "done":

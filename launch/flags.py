@@ -19,14 +19,31 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-import configs
 from aejax import folder, kinds
-from aejax.config import Config, check, put
+from aejax.config import RENAMED, Config, check, put
 from aejax.errors import InputError
 from launch import helping, program
 
 DEFAULT_PRESET = "dense"
 PREFIX = "--config."
+
+
+def _own_presets() -> ModuleType:
+    """The package `configs` beside this one, also where another is nearer on sys.path."""
+    place = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
+    known = sys.modules.get("configs")
+    if known is not None and place in map(os.path.abspath, getattr(known, "__path__", ())):
+        return known
+    spec = importlib.util.spec_from_file_location(
+        "configs", os.path.join(place, "__init__.py"), submodule_search_locations=[place]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["configs"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+configs = _own_presets()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +236,8 @@ def _check_names(config: Any, words: list[str]) -> None:
                 hint = f"; {parent} has {', '.join(fields) or 'no settings'}"
                 close = difflib.get_close_matches(name.removeprefix(start), fields, n=1)
                 hint = f"; did you mean {start}{close[0]}?" if close else hint
+            if name in RENAMED:
+                hint = f"; it is called {RENAMED[name]} now"
             if group := [key for key in known if key.startswith(name + ".")]:
                 hint = f"; {name} is a group of {', '.join(group)}"
             raise InputError(f"--config.{name}: no such setting{hint}")

@@ -67,8 +67,8 @@ def main(argv: list[str]) -> int | None:
         program.leave(1)
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
-    from aejax.pretrain.run import train
     from aejax.training.loop import NotFinite
+    from aejax.training.trainer import Trainer
 
     try:
         if given.dry_run:
@@ -76,14 +76,13 @@ def main(argv: list[str]) -> int | None:
 
             print(report(config, given.download))
             return None
-        outcome = train(
+        trainer = Trainer(
             config,
             workdir,
-            stop=stop,
-            started=_STARTED,
             download=given.download,
             accept_changed_data=given.accept_changed_data,
         )
+        outcome = trainer.fit(stop=stop, started=_STARTED)
     except (NotFinite, OSError) as error:
         cluster.settle()
         print(f"failed: {error}", file=sys.stderr, flush=True)

@@ -260,7 +260,7 @@ def test_missing_fields_get_their_defaults_and_whole_numbers_serve_as_floats():
         ({"batch_size": True}, "config.batch_size=True: must be a whole number"),
         ({"watchdog_minutes": "3"}, "config.watchdog_minutes='3': must be a number"),
         ({"watchdog_minutes": False}, "config.watchdog_minutes=False: must be a number"),
-        ({"tensorboard": 1}, "config.tensorboard=1: must be true or false"),
+        ({"deterministic": 1}, "config.deterministic=1: must be true or false"),
         ({"duration": 3000}, "config.duration=3000: must be text"),
         ({"seed": None}, "config.seed=None: must be a whole number"),
         (

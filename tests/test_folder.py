@@ -261,7 +261,7 @@ def test_how_long_how_it_is_watched_and_where_it_runs_may_change():
         "checkpoint.minutes",
         "checkpoint.keep",
         "log_every",
-        "tensorboard",
+        "trackers",
         "mesh.data",
         "mesh.fsdp",
         "data.folder",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aejax import tracking
+from aejax.callbacks import TensorBoard
 from aejax.config import Config
 from aejax.tracking import CATEGORIES, Ledger, Tracker, cut_metrics
 
@@ -163,7 +164,7 @@ def test_the_summary_of_nothing_divides_by_nothing(clock):
 
 
 def tracker(tmp_path, **changes) -> Tracker:
-    settings = {"total": 100, "first": 0, "tensorboard": False, "quiet": False, **changes}
+    settings = {"total": 100, "first": 0, "quiet": False, **changes}
     return Tracker(str(tmp_path), **settings)
 
 
@@ -228,8 +229,8 @@ def events(tmp_path) -> list:
 
 
 def test_tensorboard_holds_every_number_of_every_row(tmp_path):
-    made = tracker(tmp_path, tensorboard=True)
-    made.settings(Config(seed=77))
+    made = tracker(tmp_path, trackers=[TensorBoard()])
+    made.start(Config(seed=77))
     made.row({"step": 10, "split": "train", "loss": 0.25, "seconds": 1.5})
     made.row({"step": 20, "split": "test", "loss": 0.125, "mse": 3.0})
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -257,7 +258,8 @@ def test_tensorboard_holds_every_number_of_every_row(tmp_path):
 
 
 def test_a_run_that_goes_on_purges_what_tensorboard_holds_beyond(tmp_path):
-    made = tracker(tmp_path, tensorboard=True, first=50)
+    made = tracker(tmp_path, trackers=[TensorBoard()], first=50)
+    made.start(Config())
     made.row({"step": 60, "split": "train", "loss": 0.5})
     made.close()
     starts = [event for event in events(tmp_path) if event.WhichOneof("what") == "session_log"]
@@ -282,13 +284,14 @@ def test_the_last_picture_is_a_file_large_enough_to_look_at(tmp_path, channels, 
 def test_a_picture_that_could_not_be_drawn_is_told_when_pictures_are_waited_for(
     tmp_path, monkeypatch
 ):
-    made = tracker(tmp_path, tensorboard=True)
+    made = tracker(tmp_path, trackers=[events := TensorBoard()])
+    made.start(Config())
     image = np.zeros((4, 4, 1), np.uint8)
 
     def full(*arguments, **more):
         raise OSError("no space left")
 
-    monkeypatch.setattr(made._events, "add_image", full)
+    monkeypatch.setattr(events, "on_picture", full)
     made.picture("reconstruction", image, 10, last=False)
     made.row({"step": 11, "split": "train", "loss": 0.5})
     made.wait()

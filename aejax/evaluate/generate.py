@@ -46,7 +46,7 @@ def task(model: Model, source: Source) -> Result:
     if drawn is None:
         notes.append(f"No samples: {whence}")
     else:
-        made = model.decode(drawn.reshape(-1, *_shape(model)))
+        made = model.decode(drawn.reshape(-1, *model.code_shape))
         numbers = _distances(made.reshape(len(made), -1), x)
         notes.append(f"Codes are drawn from {whence}.")
         if image:
@@ -58,7 +58,7 @@ def task(model: Model, source: Source) -> Result:
         path = spherical if isinstance(bottleneck, Variational) else linear
         steps = np.linspace(0, 1, _STEPS)
         between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], steps)
-        made = model.decode(between.reshape(-1, *_shape(model)))
+        made = model.decode(between.reshape(-1, *model.code_shape))
         grid = made.reshape(pairs, _STEPS, *source.spec.shape) / peak
         ways = {linear: "straight lines", spherical: "arcs of a circle (spherical interpolation)"}
         caption = (
@@ -69,16 +69,6 @@ def task(model: Model, source: Source) -> Result:
     if not image:
         notes.append(f"No pictures: rows of shape {source.spec.shape} are not images.")
     return Result(numbers, figures, notes=notes)
-
-
-def _shape(model: Model) -> tuple[int, ...]:
-    """The shape of one code."""
-
-    def encode(raw: jax.Array) -> jax.Array:
-        return model.module.encode(model.preparation(raw))
-
-    row = jax.ShapeDtypeStruct((1, *model.run.spec.shape), model.run.spec.dtype)
-    return jax.eval_shape(encode, row).shape[1:]
 
 
 def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder, Batch, corruption
 from aejax.models.bottlenecks import Plain
@@ -47,21 +48,24 @@ class Greedy:
     corruption: Any = part(corruption.KINDS, lambda: None)
     tied: bool = False
 
-    def check(self, config: "Config") -> str | None:
-        """Why it does not suit a run, or None."""
+    def check(self, config: "Config") -> None:
+        """Refuses a run that it does not suit.
+
+        Raises:
+            InputError: another model, or parameters that come from elsewhere too.
+        """
         model = config.model
-        if (
-            isinstance(model, Autoencoder)
-            and isinstance(model.coder, Dense)
-            and model.coder.hidden
-            and not config.init_from
-        ):
-            return None
         if config.init_from:
-            return (
-                f"greedy gives the first parameters; config.init_from={config.init_from} does too"
+            raise InputError(
+                "config.pretrain: greedy gives the first parameters;"
+                f" config.init_from={config.init_from} does too"
             )
-        return "greedy needs an autoencoder with model.coder=dense and hidden layers (coder.hidden)"
+        dense = isinstance(model, Autoencoder) and isinstance(model.coder, Dense)
+        if not dense or not model.coder.hidden:
+            raise InputError(
+                "config.pretrain: greedy needs an autoencoder with model.coder=dense and hidden"
+                " layers (coder.hidden)"
+            )
 
     def stages(self, config: "Config") -> "list[Config]":
         """The settings of each stage's own run; from the second on its rows are codes."""
@@ -94,6 +98,12 @@ class Greedy:
             profile="",
             pretrain=None,
         )
+
+    def train_stages(self, *arguments: Any) -> Any:
+        """As `aejax.pretrain.run.train_stages`, which is imported where it is needed."""
+        from aejax.pretrain.run import train_stages
+
+        return train_stages(*arguments)
 
     def unrolled(
         self, config: "Config", shape: tuple[int, ...], modules: Sequence[Any]

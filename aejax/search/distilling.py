@@ -50,7 +50,7 @@ class Teacher:
 
 @dataclasses.dataclass
 class Distilled:
-    """What trains in place of an autoencoder (`objective` of aejax.training.loop.train).
+    """What trains in place of an autoencoder (`objective` of aejax.training.setup.setup).
 
     Attributes:
         model: the layout's autoencoder.

@@ -23,9 +23,11 @@ from aejax.models import Autoencoder
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout
-from aejax.training import loop
-from aejax.training.setup import Setup, abstract_batch, setup
+from aejax.training.outcome import Outcome
+from aejax.training.setup import Setup, abstract_batch, seeded, setup
+from aejax.training.start import InitialParams
 from aejax.training.state import split
+from aejax.training.trainer import Trainer
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
@@ -99,18 +101,41 @@ class Job:
         """The same, prepared."""
         return np.asarray(self.preparation(jnp.asarray(self.judged[:].x)))
 
-    def train(self, name: str, config: Config, sources: Any = None, **more: Any) -> Any:
+    def train(
+        self,
+        name: str,
+        config: Config,
+        sources: tuple[Source, Source] | None = None,
+        *,
+        initial_params: InitialParams | None = None,
+        objective: Any = None,
+        same_programs: Setup | None = None,
+    ) -> Outcome:
         """A run in a sub-folder, to its end, evaluated on the rows that layouts are judged by.
 
         Args:
             name: of the folder.
             config: of the run.
             sources: rows to learn from and to be evaluated on, in place of these.
-            more: as in `aejax.training.loop.train`.
+            initial_params: as `Trainer.fit` takes them.
+            objective: as `aejax.training.setup.setup` takes it.
+            same_programs: of a run that differs in its seed alone; its sources and compiled
+                programs serve here.
         """
-        sources = sources or (self.learning, self.judged)
-        rest = {**self.rest, "stop": lambda: self.failed or self.rest["stop"](), "label": name}
-        outcome = loop.train(config, self.path(name), sources, **more, **rest)
+        sources, place = sources or (self.learning, self.judged), self.path(name)
+
+        def make_setup(say: Callable[[str], None]) -> Setup:
+            if same_programs is not None:
+                return seeded(same_programs, config, place)
+            devices = self.rest["devices"]
+            return setup(config, sources, place, False, devices, objective, say=say)
+
+        outcome = Trainer.with_setup(make_setup, place).fit(
+            stop=lambda: self.failed or self.rest["stop"](),
+            quiet=self.rest["quiet"],
+            label=name,
+            initial_params=initial_params,
+        )
         if outcome.status == "stopped":
             raise Stopped
         return outcome
@@ -143,9 +168,7 @@ class Job:
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
         run = self.settings.run
         seed = run.seed if seed is None else seed
-        return dataclasses.replace(
-            run, model=model, duration=duration, seed=seed, tensorboard=False
-        )
+        return dataclasses.replace(run, model=model, duration=duration, seed=seed, trackers=())
 
     def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What a file holds; made and written first where there is none."""
@@ -172,15 +195,15 @@ class Job:
         first = settings.run.seed + _OTHER_SEEDS
         seeds = range(first, first + settings.seeds)
         sources = (self.learning, self.test)
-        alike: dict[str, Setup] = {}
+        setups: dict[str, Setup] = {}
 
         def run(one: tuple[int, str]) -> dict[str, float]:
             seed, name = one
             config = self.config(models[name], settings.run.duration, seed)
-            if name not in alike:
-                alike[name] = setup(config, sources, devices=self.rest["devices"])
+            if name not in setups:
+                setups[name] = setup(config, sources, devices=self.rest["devices"])
             folder = f"again/{name}-{seed}".replace("|", "-")
-            return self.train(folder, config, sources, alike=alike[name]).metrics
+            return self.train(folder, config, sources, same_programs=setups[name]).metrics
 
         # Different models side by side: each is compiled once then, for all of its seeds.
         found = self.each(run, itertools.product(seeds, models))

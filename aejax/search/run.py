@@ -33,6 +33,7 @@ import numpy as np
 from flax import nnx
 
 from aejax import cluster, files, folder, kinds, loading
+from aejax.config import renamed
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
@@ -112,6 +113,7 @@ def _claim(job: Job, fingerprints: dict[str, str]) -> None:
     os.makedirs(job.workdir, exist_ok=True)
     mine = {**kinds.to_dict(job.settings), _FINGERPRINTS: fingerprints}
     stored = dict(job.kept(_SETTINGS, lambda: mine))
+    stored["run"] = renamed(stored["run"])
     known = stored.pop(_FINGERPRINTS, fingerprints)  # an earlier version wrote none
     kinds.from_dict(Search, stored)
     changed = list(kinds.differences(stored, job.settings))
@@ -235,7 +237,7 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     model = Imitation(settings.run.model, space, parent)
     job.say("library: candidates imitate the parent's blocks")
     own = job.config(model, settings.replacement.imitation)
-    job.train("library", own, given=lambda: given)
+    job.train("library", own, initial_params=lambda: given)
     module = loading.load(job.path("library"), say=job.say, model=model).module
     # What stands around the blocks is the parent's own.
     library = _parameters_of(module) | given
@@ -308,7 +310,7 @@ def _tuned(
     if weight and layout != settings.parent():
         teacher = distilling.Teacher(parent, config.compute)
         objective = distilling.Distilled(model, teacher, weight)
-    outcome = job.train(name, config, given=lambda: given, objective=objective)
+    outcome = job.train(name, config, initial_params=lambda: given, objective=objective)
     return {
         "layout": str(layout),
         "choices": choices,

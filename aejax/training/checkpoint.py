@@ -96,11 +96,13 @@ class Saver:
         workdir: the run's folder.
         keep: how many of the newest stay; the best one stays too.
         say: prints a line.
+        saved: told of each step whose checkpoint stands.
     """
 
     workdir: str
     keep: int
     say: Callable[[str], None]
+    saved: Callable[[int], None] = lambda step: None
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _step: int | None = None
@@ -194,6 +196,8 @@ class Saver:
                 f" the newest checkpoint is {f'step {good[-1]}' if good else 'none'}"
             )
             raise OSError(self._reason) from error
+        if thread is not None and self._step is not None:
+            self.saved(self._step)
 
     def settle(self) -> None:
         """Waits until the running save stands or has failed; only says so if it failed."""

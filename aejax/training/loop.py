@@ -4,11 +4,8 @@ Order at a step: log row, evaluation, save. A checkpoint therefore never stands 
 metrics.jsonl up to its step, and a run that is killed anywhere goes on to the same bits.
 """
 
-import contextlib
-import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,16 +15,14 @@ import numpy as np
 
 from aejax import cluster, folder
 from aejax.cluster import Stopped
-from aejax.config import Config
 from aejax.data.feed import place
 from aejax.data.outliers import describe
-from aejax.data.sources.base import Source
-from aejax.errors import InputError
-from aejax.tracking import Ledger, Tracker, cut_metrics
-from aejax.training import checkpoint, manifests, sharding
+from aejax.tracking import Ledger, Tracker
+from aejax.training import checkpoint, manifests
+from aejax.training.outcome import Outcome
 from aejax.training.profile import Trace
-from aejax.training.setup import Setup, seeded, setup
-from aejax.training.start import ended, fresh_progress, newest, parts, start
+from aejax.training.setup import Setup
+from aejax.training.start import InitialParams, fresh_progress, parts, start
 from aejax.training.state import TrainState
 from aejax.training.validation import Validation
 from aejax.training.watchdog import Watchdog
@@ -40,149 +35,19 @@ class NotFinite(RuntimeError):
     """The loss, or the parameters, are no longer numbers."""
 
 
-@dataclasses.dataclass
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        status: done; complete (there was nothing left to do); stopped (on request, all saved).
-        step: updates made; 0 where it stopped before it knew.
-        metrics: of the last evaluation on the test split.
-        best: {"step", "value"} of config.evaluation.metric, or None.
-        ledger: one line: where the time went.
-    """
-
-    status: str
-    step: int
-    metrics: dict[str, float]
-    best: dict[str, Any] | None
-    ledger: str
-
-
-def train(
-    config: Config,
-    workdir: str,
-    sources: tuple[Source, Source] | None = None,
-    stop: Callable[[], bool] = cluster.never,
-    started: float | None = None,
-    quiet: bool = False,
-    download: bool = False,
-    devices: sharding.Devices | None = None,
-    given: Callable[[], dict[str, np.ndarray]] | None = None,
-    objective: Any = None,
-    label: str = "",
-    alike: Setup | None = None,
-    accept_changed_data: bool = False,
-) -> Outcome:
-    """Trains, or goes on training, the run in this folder.
-
-    Args:
-        config: its settings.
-        workdir: its folder; made where it does not exist.
-        sources: training and test split in place of those that the settings name.
-        stop: asked between dispatches, and while anything is compiled or evaluated.
-        started: when the process began (time.time()), for the ledger.
-        quiet: show nothing.
-        download: whether TFDS may download what is missing.
-        devices: those to train on; None for all.
-        given: makes the parameters, by name, that a new run begins with in place of fresh ones.
-        objective: what trains in place of `config.model`: another loss of the same parameters.
-        label: stands before each line that is shown, of a run that is one of several.
-        alike: a run that differs in its seed alone, whose sources, devices and programs serve here.
-        accept_changed_data: as in `aejax.training.setup.setup`.
-
-    Raises:
-        InputError: bad settings, data, devices or folder; nothing was computed or written.
-        NotFinite: the loss became infinite or not a number.
-        OSError: the last checkpoint could not be written.
-    """
-    ledger = Ledger(started)
-    lines: list[str] = []
-    try:
-        made, found = cluster.interruptible(
-            stop if jax.process_count() == 1 else cluster.never,
-            lambda: (
-                seeded(alike, config, workdir)
-                if alike is not None
-                else setup(
-                    config,
-                    sources,
-                    workdir,
-                    download,
-                    devices,
-                    objective,
-                    accept_changed_data,
-                    lines.append,
-                ),
-                newest(workdir, lines.append),
-            ),
-        )
-    except Stopped:
-        return Outcome("stopped", 0, {}, None, ledger.summary())
-    if found is not None and _complete(found[1], made.total, config.evaluation.patience):
-        for line in lines if not quiet else ():
-            print(line, file=sys.stderr)
-        done = found[1]
-        summary = Ledger.of(done["ledger"]).summary()
-        return Outcome("complete", done["step"], done["metrics"], done["best"], summary)
-    if found is None and config.init_from and not manifests.steps(config.init_from):
-        raise InputError(f"config.init_from={config.init_from}: holds no checkpoint that is whole")
-    made = dataclasses.replace(made, given=given)
-    with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
-        return _train(made, workdir, found, lines, ledger, stop, quiet, label)
-
-
-def _train(
-    made: Setup,
-    workdir: str,
-    found: tuple[int, dict] | None,
-    lines: list[str],
-    ledger: Ledger,
-    stop: Callable[[], bool],
-    quiet: bool,
-    label: str,
-) -> Outcome:
-    """Trains a run that is not complete, in a folder that is this process's own."""
-    config = made.config
-    first = found[0] if found else 0
-    if cluster.is_main():
-        manifests.sweep(workdir)
-        lost_at = cut_metrics(workdir, first, found[1]["evaluated"] if found else 0)
-        if found is not None:
-            ledger.add(found[1]["ledger"], lost_at)
-    main = cluster.is_main()
-    tracker = Tracker(workdir, made.total, first, config.tensorboard, quiet, main, label)
-    loop = _Loop(made, workdir, tracker, ledger, stop)
-    try:
-        for line in lines:
-            tracker.say(line)
-        return loop.run(found)
-    finally:
-        loop.launcher.shutdown()
-        loop.watchdog.stop()
-        loop.saver.settle()
-        if cluster.is_main():
-            manifests.sweep(workdir)
-        if hasattr(loop, "feed"):
-            loop.feed.close()
-        tracker.close()
-
-
-def _complete(progress: dict[str, Any], total: int, patience: int) -> bool:
-    # Patience may have changed since: what it says now counts.
-    progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
-    return ended(progress, total)
-
-
-class _Loop:
+class Loop:
     """The loop's variables, so that what is due can be short functions."""
 
-    def __init__(self, made: Setup, workdir: str, tracker: Tracker, ledger: Ledger, stop: Callable):
-        self.setup, self.config, self.workdir = made, made.config, workdir
+    def __init__(
+        self, run_setup: Setup, workdir: str, tracker: Tracker, ledger: Ledger, stop: Callable
+    ):
+        self.setup, self.config, self.workdir = run_setup, run_setup.config, workdir
         self.tracker, self.ledger, self.stop = tracker, ledger, stop
         # What one process interrupts, the others would wait in for ever.
         self.interrupt = stop if jax.process_count() == 1 else cluster.never
-        self.saver = checkpoint.Saver(workdir, made.config.checkpoint.keep, tracker.say)
+        self.saver = checkpoint.Saver(
+            workdir, self.config.checkpoint.keep, tracker.say, tracker.saved
+        )
         self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
         self.progress: dict[str, Any] = fresh_progress()
         # Made beside the first steps, and waited for where they are needed.
@@ -191,103 +56,129 @@ class _Loop:
             True  # whether the parameters were, after the last dispatch that was looked at
         )
         self.step = 0
-        self.trace = Trace(made.profile, workdir, self.look, tracker.say)
+        self.trace = Trace(run_setup.profile, workdir, self.sync, tracker.say)
         self.saved: int | None = None  # the last step that was handed to the saver
         self.evaluated = 0  # the last step that was evaluated before that
         self.saved_at = cluster.clock()
         self.launcher = ThreadPoolExecutor(1)
         self.pending: tuple[int, int, Future[Any]] | None = None  # the dispatch not looked at yet
         self.seconds_a_step: float | None = None
-        self.watchdog = Watchdog(made.config.watchdog_minutes)
+        self.watchdog = Watchdog(self.config.watchdog_minutes)
         self.seen_at = self.row_at = cluster.clock()
         self.row_step = 0
         # A number on the devices, sent once: an implicit transfer would wait for the host.
         self.number = functools.lru_cache(10_000, typed=True)(
-            lambda value: place(np.asarray(value), made.replicated)
+            lambda value: place(np.asarray(value), run_setup.replicated)
         )
 
-    def run(self, found: tuple[int, dict] | None) -> Outcome:
+    def run(
+        self,
+        resume_point: tuple[int, dict] | None,
+        initial_params: InitialParams | None,
+    ) -> Outcome:
+        """Trains from the folder's checkpoint, or from these parameters, to the end."""
         status = "stopped"
         try:
-            self.begin(found)
+            self.begin(resume_point, initial_params)
             status = self.steps()
         except Stopped:
             pass
         finally:
             self.trace.end()
         if hasattr(self, "state"):
-            self.look()
+            self.sync()
             self.tracker.wait(drawn=True)
             self.save()
             with self.ledger.counting("checkpoints"):
                 self.saver.wait()
         progress = self.progress
         return Outcome(
-            status, self.step, progress["metrics"], progress["best"], self.ledger.summary()
+            status,
+            self.step,
+            progress["metrics"],
+            progress["best"],
+            self.ledger.summary(),
+            self.workdir,
         )
 
-    def begin(self, found: tuple[int, dict] | None) -> None:
+    def begin(
+        self,
+        resume_point: tuple[int, dict] | None,
+        initial_params: InitialParams | None,
+    ) -> None:
         """Makes or restores the state, sends the data over and compiles, side by side."""
-        made = self.setup
+        run_setup = self.setup
         say = self.tracker.say
-        self.feed = cluster.interruptible(self.interrupt, made.open_feed)
+        self.feed = cluster.interruptible(self.interrupt, run_setup.open_feed)
         self.ledger.enter("compilation")
         pool = ThreadPoolExecutor()
-        steps = pool.submit(made.compile, self.feed)
-        begun = pool.submit(start, made, self.workdir, found, say)
-        self.validation = pool.submit(made.validation)
+        steps = pool.submit(run_setup.compile, self.feed)
+        begun = pool.submit(start, run_setup, self.workdir, resume_point, initial_params, say)
+        self.validation = pool.submit(run_setup.validation)
         pool.submit(checkpoint.library)
         begun = cluster.interruptible(self.interrupt, begun.result)
         self.state, self.progress = begun.state, begun.progress
         self.step = self.row_step = self.progress["step"]
         if begun.restored:
             self.saved, self.evaluated = self.step, self.progress["evaluated"]
-            say(f"going on at step {self.step} of {made.total}")
+            say(f"going on at step {self.step} of {run_setup.total}")
             before = self.progress["total"]
-            if before != made.total:
-                say(f"the run is now {made.total} steps long, not {before}: schedules follow")
-        self.progress["total"] = made.total
+            if before != run_setup.total:
+                say(f"the run is now {run_setup.total} steps long, not {before}: schedules follow")
+        self.progress["total"] = run_setup.total
         self.dispatch_steps = cluster.interruptible(self.interrupt, steps.result)
         if cluster.is_main():  # from here on the run is known to start
-            folder.write(self.workdir, made.run())
-        self.tracker.settings(self.config)
+            folder.write(self.workdir, run_setup.run())
+        self.tracker.start(self.config)
         self.ledger.enter("other")
+
+    def close(self, status: str) -> None:
+        """Ends what runs beside the loop, and tells how the run ended."""
+        self.launcher.shutdown()
+        self.watchdog.stop()
+        self.saver.settle()
+        if cluster.is_main():
+            manifests.sweep(self.workdir)
+        if hasattr(self, "feed"):
+            self.feed.close()
+        self.tracker.close(status)
 
     def steps(self) -> str:
         """Dispatches until the end; what is due comes between dispatches."""
         while True:
-            self.agree()
-            self.due()
+            self.synchronise_control()
+            self.evaluate_and_save_if_due()
             if self.stopping:
                 raise Stopped
             if self.step >= self.setup.total or self.progress["stopped_early"]:
                 return "done"
             self.dispatch()
 
-    def agree(self) -> None:
+    def synchronise_control(self) -> None:
         """Agrees with the other processes on what depends on clocks and signals."""
         limit = 1
         if self.seconds_a_step is not None:
             limit = max(1, int(_DISPATCH_SECONDS / max(self.seconds_a_step, 1e-9)))
         minutes = self.config.checkpoint.minutes
         save = minutes > 0 and cluster.clock() - self.saved_at > 60 * minutes
-        self.stopping, self.limit, self.clock_says_save = cluster.agree(self.stop(), limit, save)
+        stop = self.stop() or self.tracker.stop_requested()
+        self.stopping, self.limit, self.clock_says_save = cluster.agree(stop, limit, save)
 
-    def due(self) -> None:
+    def evaluate_and_save_if_due(self) -> None:
         """Evaluates and saves, where this step asks for it."""
         self.saver.poll()
         every = self.setup.every
         if self.step > self.progress["evaluated"] and (
             self.step == self.setup.total or _is_multiple(self.step, every["evaluation"])
         ):
-            self.look()
+            self.sync()
             self.evaluate()
         if (
             _is_multiple(self.step, every["checkpoint"])
             or self.progress["best"] == {**(self.progress["best"] or {}), "step": self.step}
             or self.clock_says_save
         ):
-            self.look()
+            self.sync()
             self.save()
 
     def dispatch(self) -> None:
@@ -311,7 +202,7 @@ class _Loop:
             before, self.pending = self.pending, (self.step, self.step + n, window)
             self.step += n
             if before is not None:
-                self.look_at(*before)
+                self.process_window(*before)
 
     def launch(self, block: Any, *numbers: jax.Array) -> Any:
         """Runs in a thread: a GPU's loop of a traced length blocks the host while it runs."""
@@ -325,15 +216,15 @@ class _Loop:
         steps += [step for step in self.setup.profile or () if step > self.step]
         return min(self.setup.total, *steps)
 
-    def look(self) -> None:
+    def sync(self) -> None:
         """Waits for the devices, looks at the last dispatch, waits until its row stands."""
         with self.ledger.counting("steps"):
             pending, self.pending = self.pending, None
             if pending is not None:
-                self.look_at(*pending)
+                self.process_window(*pending)
             self.tracker.wait()
 
-    def look_at(self, first: int, last: int, launched: Future[Any]) -> None:
+    def process_window(self, first: int, last: int, launched: Future[Any]) -> None:
         """Waits for a dispatch; checks its losses; writes a row where its window ends."""
         window = jax.device_get(launched.result())
         self.finite = bool(window["finite"])

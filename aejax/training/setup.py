@@ -52,7 +52,6 @@ class Setup:
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
         fingerprints: of both splits, by which the folder knows its data again.
-        given: makes the parameters, by name, that the run begins with in place of fresh ones.
         beside: arrays that the objective knows and that are no part of the state, or None.
         base: the folder from which relative paths of its data go.
     """
@@ -71,7 +70,6 @@ class Setup:
     every: dict[str, int]
     profile: tuple[int, int] | None
     fingerprints: dict[str, str]
-    given: Callable[[], dict[str, np.ndarray]] | None = None
     beside: Any = None
     base: str = ""
 

@@ -16,6 +16,9 @@ from aejax.training import checkpoint, manifests, optimizer
 from aejax.training.setup import Setup
 from aejax.training.state import TrainState
 
+# Makes the parameters, by name, that a new run begins with in place of fresh ones.
+InitialParams = Callable[[], dict[str, np.ndarray]]
+
 
 @dataclasses.dataclass
 class Start:
@@ -81,20 +84,24 @@ def newest(workdir: str, say: Callable[[str], None]) -> tuple[int, dict[str, Any
     return None
 
 
-def start(setup: Setup, workdir: str, found: tuple[int, dict] | None, say: Callable) -> Start:
+def start(
+    setup: Setup,
+    workdir: str,
+    resume_point: tuple[int, dict] | None,
+    initial_params: InitialParams | None,
+    say: Callable,
+) -> Start:
     """Makes the first state, in the order of this file's docstring."""
-    if found is not None:
-        step, progress = found
+    if resume_point is not None:
+        step, progress = resume_point
         if cluster.is_main():
             manifests.set_aside(workdir, step, say)
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
         return Start(state, {**fresh_progress(), **progress}, True)
-    if setup.config.pretrain is not None and setup.given is None:
-        raise InputError("config.pretrain: aejax.train trains its stages; this loop alone does not")
     state = setup.init()
-    if setup.given is not None:
-        return Start(_given(state, setup.given()), fresh_progress(), False)
+    if initial_params is not None:
+        return Start(_with_params(state, initial_params()), fresh_progress(), False)
     if setup.config.init_from:
         state = _initialised(setup, state, setup.config.init_from, say)
     return Start(state, fresh_progress(), False)
@@ -197,12 +204,15 @@ def _read(
     return {name: read[name] for name in wanted}
 
 
-def _given(state: TrainState, given: dict[str, np.ndarray]) -> TrainState:
+def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState:
     """The state with these parameters, by name; others stay as they are."""
     arrays = checkpoint.flatten(state.params)
-    for name, array in given.items():
+    for name, array in params.items():
         if name not in arrays or arrays[name].shape != array.shape:
-            raise ValueError(f"{name} {array.shape} is given; the model has {arrays.keys()}")
+            raise ValueError(
+                f"initial_params: {name} {array.shape}; the model has"
+                f" {', '.join(f'{key} {leaf.shape}' for key, leaf in arrays.items())}"
+            )
         arrays[name] = place(array.astype(arrays[name].dtype), arrays[name].sharding)
     return _starting_at(state, arrays)
 

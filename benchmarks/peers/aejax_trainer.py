@@ -1,4 +1,4 @@
-"""aejax's public trainer, `aejax.training.loop.train`, as a user runs it.
+"""aejax's public trainer, `aejax.Trainer`, as a user runs it.
 
 All is on: progress, a row of metrics.jsonl three times an epoch, TensorBoard, and once a round an
 evaluation of the test split with its picture and a checkpoint, which is written beside the training
@@ -30,9 +30,9 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.training.loop import train
 from aejax.training.optimizer import Adadelta, Adam
 from aejax.training.setup import setup
+from aejax.training.trainer import Trainer
 from benchmarks.peers import worker
 
 ROWS_AN_EPOCH = 3
@@ -95,7 +95,7 @@ def config(settings: argparse.Namespace, steps: int) -> Config:
         duration=f"{settings.rounds * steps} steps",
         seed=settings.seed,
         log_every=max(1, steps // settings.epochs // ROWS_AN_EPOCH),
-        tensorboard=True,
+        trackers=("tensorboard",),
         compilation_cache="",
     )
     made.data.source, made.data.feed = f"idx:{settings.data}", settings.feed
@@ -130,7 +130,7 @@ def main() -> None:
     pause = Pause(driver, settings.workdir, steps, settings.rounds)
     driver.tell(ready=True)
     driver.wait()
-    outcome = train(config(settings, steps), settings.workdir, stop=pause)
+    outcome = Trainer(config(settings, steps), settings.workdir).fit(stop=pause)
     pause()
     if outcome.status != "done" or not math.isfinite(outcome.metrics["nll"]):
         raise SystemExit(f"training ended as {outcome}")

@@ -14,7 +14,7 @@ import sys
 
 import jax
 
-from aejax.training.loop import train
+from aejax.training.trainer import Trainer
 from benchmarks.peers import worker
 from benchmarks.peers.aejax_trainer import Pause
 from configs.variational import get_config
@@ -37,7 +37,7 @@ def main(data: str, workdir: str, epochs: int, rounds: int) -> None:
     versions = worker.versions("jax", "flax", "optax")
     driver.tell(versions=versions, device=jax.devices()[0].device_kind)
     driver.wait()
-    outcome = train(config, workdir, stop=pause)
+    outcome = Trainer(config, workdir).fit(stop=pause)
     pause()
     if outcome.status != "done" or not math.isfinite(outcome.metrics["nll"]):
         raise SystemExit(f"training ended as {outcome}")

@@ -6,8 +6,8 @@ import pytest
 
 import aejax
 from aejax.data.sources.base import Arrays
-from aejax.training.loop import train
 from configs import oja
+from tests.training.runs import train
 
 
 def arc(count: int, seed: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_one_number_follows_a_curve_far_closer_than_one_principal_component(tmp_
     rows = [curve(count, seed).astype(np.float32) for seed, count in enumerate((1000, 300))]
     sources = tuple(Arrays(x, None, None) for x in rows)
     config = oja.get_config()
-    config.data.prepare.scale, config.tensorboard, config.evaluation.every = False, False, ""
+    config.data.prepare.scale, config.trackers, config.evaluation.every = False, (), ""
     config.model.latent_dim, config.model.coder.hidden = 1, (32,)
     config.optimizer.learning_rate, config.duration = 1e-2, "3000 steps"
     device = jax.devices()[:1]

@@ -18,8 +18,8 @@ from aejax.models.coders import Dense
 from aejax.models.corruption import Masking, Noise, SaltAndPepper
 from aejax.models.likelihood import Gaussian
 from aejax.models.penalties import L1, Activity, Contractive
-from aejax.pretrain.run import train
 from tests.training import runs
+from tests.training.runs import train
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
@@ -51,7 +51,7 @@ GOLDEN = {
 
 def preset(name: str, **changes) -> Config:
     config = importlib.import_module(f"configs.{name}").get_config()
-    config.duration, config.tensorboard, config.log_every = f"{STEPS} steps", False, 10
+    config.duration, config.trackers, config.log_every = f"{STEPS} steps", (), 10
     config.evaluation.every = config.checkpoint.every = "20 steps"
     config.batch_size = 64
     if name == "transformer":  # one block of each kind a stack
@@ -103,7 +103,17 @@ def _scheduled(name: str) -> bool:
     return bool(optimizer.warmup) or type(optimizer.schedule).__name__ != "Constant"
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVE)
+# Transformers compile longest on a mesh; what only they have is in tests/training/test_mesh.py too.
+_LARGE = ("sequence_text", "transformer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in _LARGE else name
+        for name in REPRESENTATIVE
+    ],
+)
 def test_a_preset_is_the_same_on_any_mesh_in_both_styles_and_with_both_feeds(name):
     alone, begun = runs.losses(preset(name), 10)
     assert alone[-1] < alone[0]

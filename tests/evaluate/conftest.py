@@ -19,9 +19,9 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.training.loop import train
 from aejax.training.setup import abstract_batch
 from configs.dense import get_config
+from tests.training.runs import train
 
 
 class Linear(NamedTuple):
@@ -88,7 +88,7 @@ def trained(tmp_path_factory) -> pathlib.Path:
     """A complete run of 20 steps on the digits, with EMA and the steps 10 and 20. Do not change."""
     path = tmp_path_factory.mktemp("trained") / "run"
     config = get_config()
-    config.duration, config.tensorboard, config.optimizer.ema = "20 steps", False, 0.9
+    config.duration, config.trackers, config.optimizer.ema = "20 steps", (), 0.9
     config.evaluation.every = "50%"
     train(config, str(path), quiet=True)
     return path

@@ -7,15 +7,15 @@ from scipy.linalg import subspace_angles
 from aejax.errors import InputError
 from aejax.evaluate import TASKS
 from aejax.loading import load
-from aejax.training.loop import train
 from configs import dense, linear
+from tests.training.runs import train
 
 
 @pytest.fixture(scope="module")
 def linear_run(tmp_path_factory) -> str:
     workdir = str(tmp_path_factory.mktemp("linear"))
     config = linear.get_config()
-    config.tensorboard = False
+    config.trackers = ()
     # 1437 rows do not divide over the 8 devices of the tests.
     import jax
 
@@ -46,7 +46,7 @@ def test_a_model_that_is_not_linear_is_refused(tmp_path):
     from aejax.data.sources import open_source
 
     config = dense.get_config()
-    config.duration, config.tensorboard = "5 steps", False
+    config.duration, config.trackers = "5 steps", ()
     train(config, str(tmp_path), quiet=True)
     with pytest.raises(InputError, match="the model is not linear"):
         TASKS["pca"](load(str(tmp_path)), open_source("digits", "test"))

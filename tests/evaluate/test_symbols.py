@@ -16,8 +16,8 @@ from aejax.evaluate.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical
-from aejax.training.loop import train
 from aejax.training.optimizer import Adam
+from tests.training.runs import train
 
 TEXT = b"the quick brown fox jumps over the lazy dog; " * 60
 
@@ -30,7 +30,7 @@ def configuration(source: str, **fields) -> Config:
         optimizer=Adam(learning_rate=1e-2),
         batch_size=32,
         duration="30 steps",
-        tensorboard=False,
+        trackers=(),
     )
 
 

@@ -16,8 +16,8 @@ from aejax.errors import InputError
 from aejax.evaluate import rows
 from aejax.evaluate.encode import encode
 from aejax.folder import Run
-from aejax.training.loop import train
 from configs.dense import get_config
+from tests.training.runs import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def run(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("trained") / "run"
     config = get_config()
-    config.duration, config.tensorboard, config.evaluation.every = "20 steps", False, ""
+    config.duration, config.trackers, config.evaluation.every = "20 steps", (), ""
     train(config, str(path), quiet=True)
     return path
 

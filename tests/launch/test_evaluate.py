@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from aejax.evaluate import TASKS
-from aejax.training.loop import train
 from configs.dense import get_config
+from tests.training.runs import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def trained(tmp_path_factory) -> pathlib.Path:
     """A run of the digits that was asked to stop before its 40 steps were done."""
     path = tmp_path_factory.mktemp("trained") / "run"
     config = get_config()
-    config.duration, config.tensorboard, config.evaluation.every = "40 steps", False, "25%"
+    config.duration, config.trackers, config.evaluation.every = "40 steps", (), "25%"
 
     def stop() -> bool:
         return (path / "checkpoints" / "000000010.json").exists()

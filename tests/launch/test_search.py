@@ -74,6 +74,9 @@ def test_a_search_from_the_command_line(tmp_path):
         "--config.supernet.duration=6steps",
         "--config.method=supernet",
         "--config.seeds=0",
+        "--config.run.model.coder.encoder_layout=af",
+        "--config.run.model.coder.decoder_layout=f",
+        "--config.encoder_space=af",
         "--workdir=w",
     ]
     code, out, error = program(*short, where=tmp_path)

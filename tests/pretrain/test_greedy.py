@@ -19,9 +19,9 @@ from aejax.models.coders import Convolutional, Dense
 from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.pretrain import Greedy
-from aejax.pretrain.run import train
-from aejax.training import loop, manifests
+from aejax.training import manifests
 from aejax.training.optimizer import Adam
+from tests.training.runs import train
 
 ACTIVATIONS = {
     "linear": lambda x: x,
@@ -44,14 +44,14 @@ def stacked(activation: str = "sigmoid", **changes) -> Config:
         "evaluation": Evaluation(every="50 steps"),
         "checkpoint": Checkpoint(every="20 steps"),
         "log_every": 10,
-        "tensorboard": False,
+        "trackers": (),
         **changes,
     }
     return Config(**changes)
 
 
 def one(workdir, config: Config, **options):
-    return train(config, str(workdir), quiet=True, devices=jax.devices()[:1], **options)
+    return train(config, workdir, **options)
 
 
 @pytest.fixture(scope="module")
@@ -288,8 +288,3 @@ def test_stages_may_not_change_under_a_run(whole, tmp_path):
     with pytest.raises(aejax.InputError, match="config.pretrain.duration: '60 steps' -> '80 st"):
         one(tmp_path, stacked(pretrain=Greedy("80 steps", Adam(3e-3))))
     assert not (tmp_path / "stage1").exists()
-
-
-def test_the_loop_alone_does_not_pass_over_the_stages(tmp_path):
-    with pytest.raises(aejax.InputError, match="aejax.train trains its stages"):
-        loop.train(stacked(), str(tmp_path), quiet=True)

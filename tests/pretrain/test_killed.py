@@ -21,7 +21,7 @@ FLAGS = (
     "--config.batch_size=32",
     "--config.checkpoint.every=100",
     "--config.evaluation.every=500",
-    "--config.tensorboard=False",
+    "--config.trackers=()",
 )
 
 

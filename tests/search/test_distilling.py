@@ -30,7 +30,7 @@ ROWS = toys.rows(6)
 def pair():
     """A parent with random parameters, and a child of another layout that learns from it."""
     parent = toys.scrambled(toys.made(toys.autoencoder(), ROWS))
-    model = spaces.with_layout(toys.autoencoder(), Layout("ffwf", "if"))
+    model = spaces.with_layout(toys.autoencoder(), Layout("fwf", "f"))
     settings = distilling.Distilled(model, distilling.Teacher(parent), 0.7)
     child = settings.init(nnx.Rngs(1), Batch(jnp.asarray(ROWS)))
     return parent, toys.scrambled(child)
@@ -111,10 +111,10 @@ WAYS = (
 )
 
 
-def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path, pair):
+def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; the folder is an autoencoder's own."""
-    parent = pair[0]
-    model = toys.autoencoder()
+    model = toys.autoencoder("f", "f")
+    parent = toys.scrambled(toys.made(toys.autoencoder("a", "f"), ROWS))
     objective = distilling.Distilled(model, distilling.Teacher(parent), 1.0)
     source = Arrays(toys.rows(64), None, None)
     config = toys.config(model)

@@ -9,10 +9,9 @@ from aejax.search.job import Job
 from aejax.search.latency import Latency
 from aejax.search.space import Layout
 from aejax.training.setup import setup
-from tests.search import toys
 from tests.search.test_run import settings
 
-FOUND = Layout("ffwa", "if")
+PARENT, FOUND = Layout("afwa", "if"), Layout("ffwa", "if")
 
 
 @pytest.fixture
@@ -27,9 +26,9 @@ def job(tmp_path, monkeypatch):
 
 
 def test_at_equal_parameters(job):
-    one = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "parameters")[str(FOUND)]
+    one = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "parameters")[str(FOUND)]
     # A hidden unit of its three feed-forward blocks of width 8 has 17 numbers each.
-    goal = job.parameters(job.model(toys.PARENT))
+    goal = job.parameters(job.model(PARENT))
     assert abs(one["has"] - goal) <= 3 * 17 / 2 and one["parent_has"] == goal
     narrow = job.parameters(job.model(FOUND))
     assert one["has"] - narrow == 3 * 17 * (one["feed_forward"] - 8)
@@ -46,7 +45,7 @@ def test_at_equal_time_and_never_timed_twice(job, monkeypatch):
         return [Latency(0.0, time) for time in times]
 
     monkeypatch.setattr(equal.latency, "of_models", of_models)
-    layouts = {"parent": toys.PARENT, "supernet": FOUND, "replacement": FOUND}
+    layouts = {"parent": PARENT, "supernet": FOUND, "replacement": FOUND}
     found = equal.arms(job, layouts, "latency")
     # 3 x 7 + 2 x 5 against 2 x 7 + 3 x (1 + w / 2): w is 28 / 3.
     assert found[str(FOUND)]["feed_forward"] == 9 and timed == [3, 2]
@@ -62,7 +61,7 @@ def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
         return [Latency(0.0, time) for time in times]
 
     monkeypatch.setattr(equal.latency, "of_models", of_models)
-    one = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "latency")[str(FOUND)]
+    one = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "latency")[str(FOUND)]
     # 3 x 7 + 2 x 3 against 2 x 7 + 3 x (w - 7): 11.3. The first guess is 10, which takes 23.
     assert (one["feed_forward"], one["has"], one["parent_has"]) == (11, 26.0, 27.0)
 
@@ -84,13 +83,13 @@ def test_the_next_guess_of_a_width(shares, width):
 
 def test_a_layout_that_no_width_makes_equal_is_left_out(job):
     bare = Layout("aiwa", "ii")
-    assert equal.arms(job, {"parent": toys.PARENT, "supernet": bare}, "parameters") == {}
+    assert equal.arms(job, {"parent": PARENT, "supernet": bare}, "parameters") == {}
 
 
 def test_arms_are_told(job):
-    arms = equal.arms(job, {"parent": toys.PARENT, "supernet": FOUND}, "parameters")
-    again = {str(each): {"nll": [1.0, 1.4], "parameters": 1} for each in (toys.PARENT, FOUND)}
-    layouts = {"parent": str(toys.PARENT), "supernet": str(FOUND)}
+    arms = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "parameters")
+    again = {str(each): {"nll": [1.0, 1.4], "parameters": 1} for each in (PARENT, FOUND)}
+    layouts = {"parent": str(PARENT), "supernet": str(FOUND)}
     found = {"layouts": layouts, "again": again, "equal": {"parameters": arms}, "margin": 0.1}
     wide = arms[str(FOUND)]["feed_forward"]
     assert any(

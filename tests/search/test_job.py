@@ -9,14 +9,17 @@ import pytest
 
 from aejax.search import Search
 from aejax.search.job import Job
-from aejax.training import loop, manifests
+from aejax.training import manifests
+from aejax.training.loop import NotFinite
 from aejax.training.setup import setup
+from aejax.training.trainer import Trainer
 from tests.search import toys
 from tests.training.processes import assert_same_bits
+from tests.training.runs import train
 
 
 def job(workdir, devices: int, **changes) -> Job:
-    own = Search(run=toys.config(), encoder_space=("af", "f", "w", "a"), **changes)
+    own = Search(run=toys.config(), encoder_space=("af", "w", "a"), **changes)
     made = setup(own.run)
     rest = {"stop": lambda: False, "quiet": True, "devices": jax.devices()[:devices]}
     sources = made.train, made.train, made.test
@@ -31,17 +34,17 @@ def two_cores(monkeypatch):
 def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
     made = job(tmp_path / "beside", 1, seeds=2)
     model = made.settings.run.model
-    found = made.trained({"afwa": model})["afwa"]
+    found = made.trained({"awa": model})["awa"]
     for number, seed in enumerate((1000, 1001)):
         config = made.config(model, made.settings.run.duration, seed)
-        alone, sources = tmp_path / f"afwa-{seed}", (made.learning, made.test)
-        outcome = loop.train(config, str(alone), sources, quiet=True, devices=jax.devices()[:1])
+        alone, sources = tmp_path / f"awa-{seed}", (made.learning, made.test)
+        outcome = train(config, alone, sources)
         assert_same_bits(tmp_path / "beside" / "again" / alone.name, alone, 12)
         assert {key: value[number] for key, value in found.items()} == outcome.metrics
 
 
 def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
-    compiled, counts, train = [], [], loop.train
+    compiled, counts, fit = [], [], Trainer.fit
 
     def listen(name, *_, **__):
         if "backend_compile" in name:
@@ -49,20 +52,21 @@ def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
 
     def counted(*arguments, **options):
         compiled.clear()
-        outcome = train(*arguments, **options)
+        outcome = fit(*arguments, **options)
         counts.append(len(compiled))
         return outcome
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    monkeypatch.setattr(loop, "train", counted)
+    monkeypatch.setattr(Trainer, "fit", counted)
     monkeypatch.setattr("aejax.cluster.cores", lambda: 1)
-    job(tmp_path, 1, seeds=3).trained({"afwa": toys.autoencoder()})
+    job(tmp_path, 1, seeds=3).trained({"awa": toys.autoencoder()})
     assert counts == [3, 0, 0]  # the first state, the steps, the evaluation
 
 
 def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeypatch):
-    def train(job, name, config, sources, alike):
-        assert sources == (job.learning, job.test) == (alike.train, alike.test)
+    def train(job, name, config, sources, same_programs):
+        assert sources == (job.learning, job.test)
+        assert sources == (same_programs.train, same_programs.test)
         return SimpleNamespace(metrics={"nll": name})
 
     monkeypatch.setattr(Job, "train", train)
@@ -101,9 +105,9 @@ def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
             made.train("whole" if item == 0 else f"later-{item}", whole)
         while not begun.exists() or not begun.read_text():
             time.sleep(0.01)
-        raise loop.NotFinite("run 1")
+        raise NotFinite("run 1")
 
-    with pytest.raises(loop.NotFinite, match="run 1"):
+    with pytest.raises(NotFinite, match="run 1"):
         made.each(make, range(4))
     assert manifests.steps(str(tmp_path / "whole"))
     assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]

@@ -19,11 +19,12 @@ def test_a_prediction_is_the_empty_model_and_each_slots_block():
     blocks = {"a": Latency(3.0, 9.0), "f": Latency(1.0, 2.0), "w": Latency(2.0, 5.0)}
     table = Table(Latency(10.0, 20.0), {**blocks, "i": Latency(0.0, 0.0)})
     # Slot 1 of the encoder and slot 0 of the decoder are not searched: they are in the empty model.
-    found = table.predicted(Layout("afwi", "if"), toys.SPACE)
+    space = Space(("afi", "f", "wf", "ai"), ("i", "fi"))
+    found = table.predicted(Layout("afwi", "if"), space)
     assert found == Latency(10.0 + 3 + 2 + 0 + 1, 20.0 + 9 + 5 + 0 + 2)
     # Of what is no layout of the space there is none, whether the slot is searched or not.
     for other in (Layout("wfwi", "if"), Layout("aawi", "if"), Layout("afwi", "ff")):
-        assert table.predicted(other, toys.SPACE) is None
+        assert table.predicted(other, space) is None
 
 
 # Fewer blocks than the toys' have: each letter and layout is a program, and so is its gradient.

@@ -217,8 +217,8 @@ WAYS = (
 
 def test_a_supernet_learns_alike_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; before it has learned and after."""
-    one = spaces.Space(("afi", "f", "w", "a"), ("i", "f"))
-    settings = toys.supernet(space=one, learned=1e9, share=1 / 3, warmup=6)
+    one, model = spaces.Space(("afi",), ("f",)), toys.autoencoder("a", "f")
+    settings = toys.supernet(model=model, space=one, learned=1e9, share=1 / 3, warmup=6)
     source = Arrays(toys.rows(64), None, None)
     pairs = Pairs(source, source), Pairs(source, source)
 

@@ -1,4 +1,4 @@
-"""A space of four slots, small enough for tests."""
+"""A space of four slots, three in the encoder, small enough for tests."""
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,19 @@ from aejax.search.supernet import Supernet
 from aejax.training.optimizer import Adam
 from aejax.training.step import row_keys
 
-SPACE = Space(("afi", "f", "wf", "ai"), ("i", "fi"))
-PARENT = Layout("afwa", "if")
+SPACE = Space(("afi", "wf", "ai"), ("fi",))
+PARENT = Layout("awa", "f")
 PRICES = {"a": 1.0, "w": 0.5, "f": 0.25, "i": 0.0}
 
 
-def autoencoder() -> Autoencoder:
+def autoencoder(encoder: str = "awa", decoder: str = "f") -> Autoencoder:
     return Autoencoder(
         coder=Transformer(
             width=8,
             heads=2,
             feed_forward=8,
-            encoder_layout="afwa",
-            decoder_layout="if",
+            encoder_layout=encoder,
+            decoder_layout=decoder,
             symbols=16,
             window=2,
         ),
@@ -76,7 +76,7 @@ def config(model=None) -> Config:
         batch_size=8,
         duration="12 steps",
         evaluation=Evaluation(every=""),
-        tensorboard=False,
+        trackers=(),
         log_every=4,
         compilation_cache="",
     )

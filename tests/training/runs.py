@@ -1,6 +1,7 @@
 """Small runs for tests."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,11 +13,11 @@ from aejax.data.sources.base import Source
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
-from aejax.training import loop
-from aejax.training.loop import Outcome
 from aejax.training.optimizer import Adam
+from aejax.training.outcome import Outcome
 from aejax.training.setup import setup
 from aejax.training.state import TrainState
+from aejax.training.trainer import Trainer
 
 
 def small(**changes: Any) -> Config:
@@ -29,15 +30,46 @@ def small(**changes: Any) -> Config:
         "log_every": 10,
         "evaluation": Evaluation(every="50 steps"),
         "checkpoint": Checkpoint(every="50 steps", keep=10),
-        "tensorboard": False,
+        "trackers": (),
     }
     return Config(**{**settings, **changes})
 
 
-def train(config: Config, workdir: Any, *sources: Any, **options: Any) -> Outcome:
-    """The loop, on one device unless others are given: those for eight take longer to compile."""
-    given = {"quiet": True, "devices": jax.devices()[:1], **options}
-    return loop.train(config, str(workdir), *sources, **given)
+def train(
+    config: Config,
+    workdir: Any,
+    sources: Any = None,
+    *,
+    devices: Any = None,
+    objective: Any = None,
+    accept_changed_data: bool = False,
+    **options: Any,
+) -> Outcome:
+    """Trains on one device unless others are given: programs for eight take longer to compile.
+
+    Args:
+        config, workdir, accept_changed_data: as `Trainer` takes them.
+        sources: training and test split, or None for those of the settings.
+        devices: None for the first one.
+        objective: as `setup` takes it; config.json then keeps the settings' own source.
+        options: of `Trainer.fit`.
+    """
+    devices = devices or jax.devices()[:1]
+    if objective is None:
+        trainer = Trainer(
+            config,
+            workdir,
+            *(sources or ()),
+            devices=devices,
+            accept_changed_data=accept_changed_data,
+        )
+    else:
+        place = str(workdir)
+        make = functools.partial(
+            setup, config, sources, place, False, devices, objective, accept_changed_data
+        )
+        trainer = Trainer.with_setup(make, place)
+    return trainer.fit(**{"quiet": True, **options})
 
 
 def losses(*arguments: Any, **options: Any) -> tuple[list[float], TrainState]:

@@ -10,10 +10,10 @@ from aejax.config import Config, Data, Prepare
 from aejax.data import order
 from aejax.data.sources.base import Arrays
 from aejax.training import checkpoint
-from aejax.training.loop import train
 from aejax.training.optimizer import Adam, Sgd
 from aejax.training.setup import setup
 from tests.training import toys
+from tests.training.runs import train
 
 ROWS, ELEMENTS, BATCH, SEED = 40, 6, 16, 3
 X = np.random.RandomState(0).randint(0, 2, (ROWS, ELEMENTS)).astype(np.uint8)
@@ -47,7 +47,7 @@ def configuration(model, micro_batches=1, parallel="pjit", optimizer=None) -> Co
         seed=SEED,
         parallel=parallel,
         log_every=1,
-        tensorboard=False,
+        trackers=(),
     )
 
 

@@ -91,7 +91,7 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
     jax.monitoring.register_event_duration_secs_listener(listen)
 
     def guard(name):
-        run = getattr(loop._Loop, name)
+        run = getattr(loop.Loop, name)
 
         def guarded(self, *arguments):
             if name == "steps":
@@ -100,7 +100,7 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
             with jax.transfer_guard("disallow"):
                 return run(self, *arguments)
 
-        monkeypatch.setattr(loop._Loop, name, guarded)
+        monkeypatch.setattr(loop.Loop, name, guarded)
 
     guard("steps")
     guard("launch")
@@ -114,7 +114,12 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
 
 
 def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, monkeypatch):
-    seen, looked, launch, look_at = [], threading.Event(), loop._Loop.launch, loop._Loop.look_at
+    seen, looked, launch, process_window = (
+        [],
+        threading.Event(),
+        loop.Loop.launch,
+        loop.Loop.process_window,
+    )
 
     def blocks(self, *arguments):
         # The second goes on once the first was looked at.
@@ -122,11 +127,11 @@ def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, mon
         return launch(self, *arguments)
 
     def looks(self, *arguments):
-        look_at(self, *arguments)
+        process_window(self, *arguments)
         looked.set()
 
-    monkeypatch.setattr(loop._Loop, "launch", blocks)
-    monkeypatch.setattr(loop._Loop, "look_at", looks)
+    monkeypatch.setattr(loop.Loop, "launch", blocks)
+    monkeypatch.setattr(loop.Loop, "process_window", looks)
     train(small(duration="20 steps"), str(tmp_path))
     assert len(seen) >= 2 and all(seen)
 
@@ -287,8 +292,7 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
 HANGS = """
 import os, sys, threading, time
 from aejax.config import Evaluation
-from aejax.training.loop import train
-from tests.training.runs import small
+from tests.training.runs import small, train
 
 first = None
 
@@ -334,7 +338,7 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     config = small(duration="20 steps", init_from=str(tmp_path / "old"))
     config.model.coder.hidden = (8,)  # 64-8-8: the old 64-8 and 8-64 fit at one end each
     lines: list[str] = []
-    begun = start(setup(config), str(tmp_path / "new"), None, lines.append)
+    begun = start(setup(config), str(tmp_path / "new"), None, None, lines.append)
     table = [line.split() for line in "\n".join(lines).splitlines()[1:]]
     assert {words[1]: words[0] for words in table} == {
         "decoder/layers/0/bias": "replaced",  # 8 here, 64 there

@@ -17,8 +17,8 @@ from aejax.models import Autoencoder
 from aejax.models.batch import Batch
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Gaussian
-from aejax.training.loop import train
 from aejax.training.optimizer import Adam
+from tests.training.runs import train
 
 from .runs import small
 

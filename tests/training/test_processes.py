@@ -19,7 +19,7 @@ from aejax.data.streaming import Streaming
 from aejax.training import checkpoint, manifests
 from aejax.training.setup import setup
 from tests.training.processes import rows, run, start
-from tests.training.runs import small
+from tests.training.runs import small, train
 
 FLAGS = (
     "--config.model.latent_dim=8",
@@ -178,8 +178,6 @@ def test_a_process_reads_only_its_own_rows(monkeypatch):
 
 
 def test_streaming_and_resident_give_the_same_bits(tmp_path):
-    from aejax.training.loop import train
-
     ends = []
     for feed in ("resident", "streaming"):
         config = small(duration="90 steps", micro_batches=2)

@@ -1,6 +1,7 @@
 """A run's folder goes on with the same model on the same data, or not at all."""
 
 import dataclasses
+import functools
 import importlib
 import json
 from pathlib import Path
@@ -18,8 +19,10 @@ from aejax.evaluate.rows import choose_rows
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Gaussian
-from aejax.training import checkpoint, loop, manifests
-from tests.training.runs import small
+from aejax.training import checkpoint, manifests
+from aejax.training.setup import setup
+from aejax.training.trainer import Trainer
+from tests.training.runs import small, train
 
 ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)
 
@@ -38,11 +41,6 @@ def npz(path: Path, scale: float = 1.0, rows: int = 40) -> str:
 def on(source: str, **changes) -> Config:
     one = config(**changes)
     return dataclasses.replace(one, data=dataclasses.replace(one.data, source=source))
-
-
-def train(config: Config, workdir: Path, **options):
-    options = {"quiet": True, "devices": jax.devices()[:1], **options}
-    return aejax.train(config, str(workdir), **options)
 
 
 def contents(workdir: Path) -> dict[str, bytes]:
@@ -121,20 +119,6 @@ def test_an_evaluation_refuses_data_that_changed_under_the_run(tmp_path):
     assert len(choose_rows(run, source, "test").source) == 4
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ((ROWS,), "must be two"),
-        (("a", "b"), "the training split is a str; accepted: a NumPy array"),
-        ((ROWS, np.array(["a"] * 8)), "sources: the test split"),
-    ],
-)
-def test_rows_from_python_that_are_none_are_bad_input(tmp_path, given, said):
-    with pytest.raises(InputError, match=said):
-        train(config(), tmp_path / "run", sources=given)
-    assert not (tmp_path / "run").exists()
-
-
 def test_rows_from_python_may_be_plain_arrays(tmp_path):
     x = (255 * ROWS).astype(np.uint8)
     assert train(config(), tmp_path, sources=(x[:32], x[32:])).status == "done"
@@ -185,9 +169,9 @@ def test_a_folder_without_fingerprints_goes_on_with_a_source_of_the_same_name(tm
 
 
 def test_a_public_name_is_the_same_thing_before_and_after_its_first_use():
-    first = aejax.train
-    importlib.import_module("aejax.pretrain.run")
-    assert callable(first) and aejax.train is first
+    first = aejax.Trainer
+    importlib.import_module("aejax.training.trainer")
+    assert callable(first) and aejax.Trainer is first
 
 
 @pytest.mark.parametrize("labelled", ["train", "test"])
@@ -231,8 +215,11 @@ def test_a_value_that_leaves_nothing_of_the_range_is_told_at_the_start(tmp_path,
     )
 
 
-def test_the_loop_is_given_a_name_for_the_data_by_those_who_call_it(tmp_path):
+def test_those_who_set_a_run_up_name_its_data(tmp_path):
     """A stage of a search or of pre-training says itself what its rows are."""
     sources = Arrays(ROWS[:32], None, None), Arrays(ROWS[32:], None, None)
-    loop.train(on("digits"), str(tmp_path), sources, quiet=True, devices=jax.devices()[:1])
+    make = functools.partial(
+        setup, on("digits"), sources, str(tmp_path), False, jax.devices()[:1], None, False
+    )
+    Trainer.with_setup(make, str(tmp_path)).fit(quiet=True)
     assert folder.read(str(tmp_path)).config.data.source == "digits"

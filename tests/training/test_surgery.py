@@ -10,12 +10,12 @@ from aejax import InputError
 from aejax.config import check
 from aejax.models.coders import Transformer
 from aejax.training import checkpoint, manifests
-from aejax.training.loop import train
 from aejax.training.optimizer import Adadelta
 from aejax.training.setup import setup
 from aejax.training.start import start
 from aejax.training.state import TrainState
 from tests.search import toys
+from tests.training.runs import train
 
 DEVICES = jax.devices()[:1]
 STEPS = 12  # of the toys' run

@@ -69,6 +69,10 @@ class Variational:
         log_weight = 0.5 * jnp.sum(noise**2 + log_variance - z**2, axis=-1)
         return Code(z, log_weight)
 
+    def prior(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Codes of this shape drawn from the prior, a standard normal."""
+        return jax.random.normal(key, shape)
+
     def _cost(self, mean: jax.Array, log_variance: jax.Array, context: Context) -> jax.Array:
         """beta KL, [rows], or [] with free bits."""
         each = divergence(mean, log_variance)

@@ -1,0 +1,220 @@
+"""The way in: trains the run of a folder, or goes on with it."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from aejax import cluster, folder
+from aejax.callbacks import TRACKERS, Callback, as_callbacks
+from aejax.config import Config
+from aejax.data.sources import ARRAYS, checks
+from aejax.data.sources.base import Arrays, Source, Spec
+from aejax.errors import InputError
+from aejax.tracking import Ledger, Tracker, cut_metrics
+from aejax.training import manifests, sharding
+from aejax.training.loop import Loop
+from aejax.training.outcome import Outcome
+from aejax.training.setup import Setup, setup
+from aejax.training.start import InitialParams, ended, fresh_progress, newest
+
+Say = Callable[[str], None]
+
+
+class Trainer:
+    """A run in a folder.
+
+        trainer = aejax.Trainer(config, "runs/mine", train=x_train, test=x_test)
+        outcome = trainer.fit()
+
+    Flags, searches and pre-training go through it too.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: str,
+        train: Any = None,
+        test: Any = None,
+        *,
+        devices: sharding.Devices | None = None,
+        download: bool = False,
+        accept_changed_data: bool = False,
+    ):
+        """Names the run; nothing is read, written or computed before `fit`.
+
+        Args:
+            config: the run's settings.
+            folder: the run's folder; made where it does not exist.
+            train: rows that train, in place of those that `config.data` names: a NumPy array [rows,
+                ...] as it is stored, or a `Source`. config.json then says "arrays".
+            test: rows that are evaluated; given where `train` is.
+            devices: those to train on; None for all.
+            download: whether TFDS may download what is missing.
+            accept_changed_data: go on, with the old statistics, though the rows are others than
+                those that the folder's run was trained on.
+
+        Raises:
+            InputError: one split without the other, or something that is no rows.
+        """
+        if (train is None) != (test is None):
+            missing, given = ("test", "train") if test is None else ("train", "test")
+            raise InputError(f"{missing} is missing: rows are given for {given} and {missing}")
+        sources = None
+        if train is not None:
+            sources = _as_source("train", train), _as_source("test", test)
+            config = dataclasses.replace(
+                config, data=dataclasses.replace(config.data, source=ARRAYS)
+            )
+        self.folder, self._accept_changed_data = str(folder), accept_changed_data
+        self._make_setup: Callable[[Say], Setup] = lambda say: setup(
+            config,
+            sources,
+            self.folder,
+            download,
+            devices,
+            accept_changed_data=accept_changed_data,
+            say=say,
+        )
+
+    @classmethod
+    def with_setup(cls, make_setup: Callable[[Say], Setup], folder: str) -> Self:
+        """The trainer of a run that something else has set up.
+
+        Args:
+            make_setup: called by `fit`; is given where odd things about the data are told.
+            folder: as `make_setup` knows it.
+        """
+        trainer = cls.__new__(cls)
+        trainer.folder, trainer._make_setup = folder, make_setup
+        trainer._accept_changed_data = False
+        return trainer
+
+    def fit(
+        self,
+        callbacks: Iterable[Any] = (),
+        *,
+        stop: Callable[[], bool] = cluster.never,
+        quiet: bool = False,
+        label: str = "",
+        started: float | None = None,
+        initial_params: InitialParams | None = None,
+    ) -> Outcome:
+        """Trains to the end, from where the folder's newest good checkpoint is.
+
+        A setting or data that differ from the folder's are refused (`aejax.config.MAY_CHANGE` may
+        differ). With `config.pretrain` its stages come first, in folders of their own.
+
+        Args:
+            callbacks: functions of a row, or `aejax.callbacks.Callback`.
+            stop: asked between dispatches, and while anything is compiled or evaluated.
+            quiet: show nothing.
+            label: stands before each line that is shown, of a run that is one of several.
+            started: when the process began (time.time()), for the ledger.
+            initial_params: makes the parameters, by name, that a new run begins with in place of
+                fresh or pre-trained ones; others stay fresh.
+
+        Raises:
+            InputError: bad settings, data, devices or folder; nothing was computed or written.
+            NotFinite: the loss became infinite or not a number.
+            OSError: the last checkpoint could not be written.
+        """
+        callbacks = as_callbacks(callbacks)
+        ledger, lines = Ledger(started), []
+        # What one process interrupts, the others would wait in for ever.
+        interrupt = stop if jax.process_count() == 1 else cluster.never
+        try:
+            run_setup, resume_point = cluster.interruptible(
+                interrupt,
+                lambda: (self._make_setup(lines.append), newest(self.folder, lines.append)),
+            )
+        except cluster.Stopped:
+            return Outcome("stopped", 0, {}, None, ledger.summary(), self.folder)
+        config = run_setup.config
+        if resume_point is not None:
+            progress = resume_point[1]
+            if _is_complete(progress, run_setup.total, config.evaluation.patience):
+                for line in lines if not quiet else ():
+                    print(line, file=sys.stderr)
+                summary = Ledger.of(progress["ledger"]).summary()
+                step, metrics, best = (progress[name] for name in ("step", "metrics", "best"))
+                return Outcome("complete", step, metrics, best, summary, self.folder)
+        elif config.init_from and not manifests.steps(config.init_from):
+            raise InputError(
+                f"config.init_from={config.init_from}: holds no checkpoint that is whole"
+            )
+        with folder.locked(self.folder) if cluster.is_main() else contextlib.nullcontext():
+            if config.pretrain is not None and resume_point is None and initial_params is None:
+                options = {"stop": stop, "quiet": quiet, "started": started}
+                trained = config.pretrain.train_stages(
+                    run_setup, self.folder, self._accept_changed_data, options
+                )
+                if isinstance(trained, Outcome):  # a stage was stopped
+                    return trained
+                initial_params, ledger = trained, Ledger()
+            if cluster.is_main():
+                manifests.sweep(self.folder)
+                step, progress = resume_point or (0, fresh_progress())
+                lost_at = cut_metrics(self.folder, step, progress["evaluated"])
+                if resume_point is not None:
+                    ledger.add(progress["ledger"], lost_at)
+            # It opens metrics.jsonl, which must have been cut back before.
+            tracker = _tracker(self.folder, run_setup, resume_point, callbacks, quiet, label)
+            loop = Loop(run_setup, self.folder, tracker, ledger, stop)
+            status = "failed"
+            try:
+                for line in lines:
+                    tracker.say(line)
+                outcome = loop.run(resume_point, initial_params)
+                status = outcome.status
+                return outcome
+            finally:
+                loop.close(status)
+
+
+def _tracker(
+    folder: str,
+    run_setup: Setup,
+    resume_point: tuple[int, dict] | None,
+    callbacks: list[Callback],
+    quiet: bool,
+    label: str,
+) -> Tracker:
+    main = cluster.is_main()
+    return Tracker(
+        folder,
+        run_setup.total,
+        resume_point[0] if resume_point else 0,
+        [TRACKERS[name][0]() for name in run_setup.config.trackers] if main else [],
+        callbacks,
+        quiet,
+        main,
+        label,
+    )
+
+
+def _is_complete(progress: dict[str, Any], total: int, patience: int) -> bool:
+    # Patience may have changed since: what it says now counts.
+    progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
+    return ended(progress, total)
+
+
+def _as_source(name: str, rows: Any) -> Source:
+    """A split, of which an array becomes a source.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(rows, np.ndarray):
+        x, maximum = checks.stored(rows, f"Trainer({name}=...)")
+        return Arrays(x, None, maximum)
+    if not isinstance(getattr(rows, "spec", None), Spec):
+        raise InputError(
+            f"Trainer({name}=...) is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
+            " aejax.data.sources.Arrays, or another Source"
+        )
+    return rows

@@ -1,0 +1,90 @@
+"""The way in: arrays, sources, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+import aejax
+from aejax import folder
+from aejax.models.bottlenecks import KSparse, Variational
+from tests.training.runs import small, train
+
+ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)
+
+
+def config(**changes):
+    settings = {"duration": "4 steps", "batch_size": 8, "log_every": 2}
+    return small(**{**settings, "model": aejax.Autoencoder(latent_dim=3), **changes})
+
+
+def test_nothing_happens_before_fit(tmp_path):
+    aejax.Trainer(config(), tmp_path / "run", train=ROWS, test=ROWS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_own_arrays_train_resume_and_load(tmp_path):
+    trainer = aejax.Trainer(config(), tmp_path, ROWS[:32], ROWS[32:], devices=jax.devices()[:1])
+    assert trainer.fit(quiet=True).status == "done"
+    assert trainer.fit(quiet=True).status == "complete"
+    assert folder.read(str(tmp_path)).config.data.source == "arrays"
+    model = aejax.load(str(tmp_path))
+    codes = model.encode(ROWS)
+    assert codes.shape == (40, 3) and model.decode(codes).shape == ROWS.shape
+    x, made = ROWS, model.reconstruct(ROWS)
+    np.testing.assert_allclose(model.score(ROWS), np.square(made - x_scaled(x)).mean(1), rtol=1e-4)
+    assert repr(model) == (
+        "<aejax.Model: autoencoder, coder dense, bottleneck plain, likelihood bernoulli; rows (6,)"
+        " float32 -> codes (3,); 45 parameters, step 4>"
+    )
+
+
+def x_scaled(x):
+    low, high = x[:32].min(), x[:32].max()
+    return (x - low) / (high - low)
+
+
+def test_a_model_with_a_prior_draws_rows(tmp_path):
+    model = aejax.Autoencoder(latent_dim=3, bottleneck=Variational())
+    train(config(model=model), tmp_path, (ROWS, ROWS))
+    loaded = aejax.load(str(tmp_path))
+    drawn = loaded.sample(5)
+    assert drawn.shape == (5, 6) and np.array_equal(drawn, loaded.sample(5))
+    assert not np.array_equal(drawn, loaded.sample(5, seed=1))
+    np.testing.assert_array_equal(
+        drawn, loaded.decode(np.asarray(jax.random.normal(jax.random.key(0), (5, 3))))
+    )
+    with pytest.raises(aejax.InputError, match=r"sample\(0\): must be a whole number"):
+        loaded.sample(0)
+
+
+def test_a_model_without_a_prior_says_so(tmp_path):
+    model = aejax.Autoencoder(latent_dim=3, bottleneck=KSparse(k=1))
+    train(config(model=model), tmp_path, (ROWS, ROWS))
+    with pytest.raises(aejax.InputError, match="model.bottleneck=k_sparse has no prior"):
+        aejax.load(str(tmp_path)).sample(2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"train": ROWS}, "test is missing: rows are given for train"),
+        ({"test": ROWS}, "train is missing: rows are given for test"),
+        ({"train": [1, 2], "test": ROWS}, r"Trainer\(train=...\) is a list; accepted: a NumPy ar"),
+        ({"train": ROWS, "test": "digits"}, r"Trainer\(test=...\) is a str"),
+        ({"train": ROWS, "test": np.zeros((3, 6), complex)}, r"Trainer\(test=...\)"),
+    ],
+)
+def test_what_is_no_rows_is_refused(tmp_path, rows, message):
+    with pytest.raises(aejax.InputError, match=message):
+        aejax.Trainer(config(), tmp_path / "run", **rows)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_the_former_settings_goes_on(tmp_path):
+    train(config(), tmp_path, (ROWS, ROWS))
+    file = tmp_path / "config.json"
+    text = file.read_text()
+    assert '"trackers": [],' in text
+    file.write_text(text.replace('"trackers": [],', '"tensorboard": true,'))
+    assert folder.read(str(tmp_path)).config.trackers == ("tensorboard",)
+    assert train(config(duration="6 steps"), tmp_path, (ROWS, ROWS)).step == 6
