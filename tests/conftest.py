@@ -23,6 +23,7 @@ jax.config.update("jax_platforms", "cpu")
 
 _LIBC = ctypes.CDLL(None)
 _MIB_A_PROCESS = 2560  # what a process of the tests may take at most
+_MIB_OF_PROGRAMS = 900  # above it, what was compiled is forgotten after a module
 _PEAKS = pytest.StashKey[dict[str, int]]()
 
 
@@ -42,12 +43,23 @@ def kept_programs(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs():
-    """What a module has compiled goes with it: memory would grow to gigabytes."""
+    """What modules have compiled goes once it is much: memory would grow to gigabytes."""
     yield
+    if _resident_mib() < _MIB_OF_PROGRAMS:
+        return
     jax.clear_caches()
     gc.collect()
     if hasattr(_LIBC, "malloc_trim"):  # glibc keeps what was freed
         _LIBC.malloc_trim(0)
+
+
+def _resident_mib() -> int:
+    """Memory that this process has now; above the limit where that cannot be told."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() // 2**20
+    except OSError:
+        return _MIB_OF_PROGRAMS
 
 
 @pytest.fixture(scope="session")

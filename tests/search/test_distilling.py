@@ -30,7 +30,7 @@ ROWS = toys.rows(6)
 def pair():
     """A parent with random parameters, and a child of another layout that learns from it."""
     parent = toys.scrambled(toys.made(toys.autoencoder(), ROWS))
-    model = spaces.with_layout(toys.autoencoder(), Layout("fwf", "f"))
+    model = spaces.with_layout(toys.autoencoder(), Layout("fw", "f"))
     settings = distilling.Distilled(model, distilling.Teacher(parent), 0.7)
     child = settings.init(nnx.Rngs(1), Batch(jnp.asarray(ROWS)))
     return parent, toys.scrambled(child)
@@ -111,6 +111,7 @@ WAYS = (
 )
 
 
+@pytest.mark.slow
 def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; the folder is an autoencoder's own."""
     model = toys.autoencoder("f", "f")

@@ -19,7 +19,7 @@ from tests.training.runs import train
 
 
 def job(workdir, devices: int, **changes) -> Job:
-    own = Search(run=toys.config(), encoder_space=("af", "w", "a"), **changes)
+    own = Search(run=toys.config(), encoder_space=("af", "w"), **changes)
     made = setup(own.run)
     rest = {"stop": lambda: False, "quiet": True, "devices": jax.devices()[:devices]}
     sources = made.train, made.train, made.test
@@ -31,13 +31,14 @@ def two_cores(monkeypatch):
     monkeypatch.setattr("aejax.cluster.cores", lambda: 2)
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
     made = job(tmp_path / "beside", 1, seeds=2)
     model = made.settings.run.model
-    found = made.trained({"awa": model})["awa"]
+    found = made.trained({"aw": model})["aw"]
     for number, seed in enumerate((1000, 1001)):
         config = made.config(model, made.settings.run.duration, seed)
-        alone, sources = tmp_path / f"awa-{seed}", (made.learning, made.test)
+        alone, sources = tmp_path / f"aw-{seed}", (made.learning, made.test)
         outcome = train(config, alone, sources)
         assert_same_bits(tmp_path / "beside" / "again" / alone.name, alone, 12)
         assert {key: value[number] for key, value in found.items()} == outcome.metrics
@@ -59,7 +60,7 @@ def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
     jax.monitoring.register_event_duration_secs_listener(listen)
     monkeypatch.setattr(Trainer, "fit", counted)
     monkeypatch.setattr("aejax.cluster.cores", lambda: 1)
-    job(tmp_path, 1, seeds=3).trained({"awa": toys.autoencoder()})
+    job(tmp_path, 1, seeds=3).trained({"aw": toys.autoencoder()})
     assert counts == [3, 0, 0]  # the first state, the steps, the evaluation
 
 

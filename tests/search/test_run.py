@@ -28,7 +28,7 @@ DEVICES = jax.devices()[:1]
 def settings(**changes) -> Search:
     own = Search(
         run=toys.config(),
-        encoder_space=("af", "w", "a"),
+        encoder_space=("af", "w"),
         supernet=SupernetSearch(duration="12 steps", anneal=6, patient=False),
         replacement=Replacement(imitation="8 steps", tuning="4 steps"),
         learned=100.0,
@@ -66,6 +66,7 @@ def test_a_search_that_is_stopped_again_and_again_ends_with_the_same_file(whole,
             assert one.read() == other.read()
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_newer_than_a_search_has_its_default(whole, tmp_path):
     with open(os.path.join(whole[0], "search.json")) as file:
         older = json.load(file)
@@ -92,16 +93,18 @@ def test_blocks_are_timed_in_the_runs_own_type(tmp_path, monkeypatch):
     assert asked == ["bfloat16"]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_complete_trains_nothing(whole, monkeypatch):
     monkeypatch.setattr(Trainer, "fit", None)
     assert search(settings(), whole[0], quiet=True, devices=DEVICES) == whole[1]
 
 
+@pytest.mark.slow
 def test_what_is_kept(whole):
     place, found = whole
-    assert found["parent"] == "awa|f"
+    assert found["parent"] == "aw|f"
     # A margin that forgives everything: the cheapest layout there is.
-    assert found["replacement"]["layout"] == "fwa|f"
+    assert found["replacement"]["layout"] == "fw|f"
     prices = [one["price"] for one in found["replacement"]["front"]]
     assert prices == sorted(prices) and prices[0] == 0
     own = found["supernet"]
@@ -112,11 +115,12 @@ def test_what_is_kept(whole):
     page = report.write(place, settings(), found)
     with open(page, encoding="utf-8") as file:
         text = file.read()
-    assert text.count("data:image/png;base64,") == 3 and "awa|f" in text
+    assert text.count("data:image/png;base64,") == 3 and "aw|f" in text
     assert "<script" not in text and "http" not in text
     assert report.text(found).count("\n") >= 4
 
 
+@pytest.mark.slow
 def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(whole):
     place, found = whole
     own, made = settings(), setup(settings().run, devices=DEVICES)
@@ -130,12 +134,14 @@ def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(
         assert judge([]) == pytest.approx(one["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_refused(whole):
     changed = settings(margin=3.0)
     with pytest.raises(InputError, match=r"other settings \(config.margin: .* -> 3.0\)"):
         search(changed, whole[0], quiet=True, devices=DEVICES)
 
 
+@pytest.mark.slow
 def test_other_data_in_the_same_folder_are_refused(whole, tmp_path):
     with open(os.path.join(whole[0], "search.json")) as file:
         stored = json.load(file)
@@ -157,28 +163,29 @@ def test_more_to_compare_is_trained_and_nothing_else(whole, tmp_path, monkeypatc
         return outcome
 
     monkeypatch.setattr(Trainer, "fit", noted)
-    more = settings(controls=("wwa",), latency=True)
+    more = settings(controls=("ww",), latency=True)
     found = search(more, grown, quiet=True, devices=DEVICES)
     assert found is not None and all(name.startswith("again/") for name in ended)
     for name, status in ended.items():
-        assert status == ("done" if name == "again/wwa-f-1000" else "complete"), name
+        assert status == ("done" if name == "again/ww-f-1000" else "complete"), name
     for layout, measured in found["again"].items():
         assert measured == whole[1]["again"].get(layout, measured), layout
     assert set(found["latency"]) == set(found["layouts"].values())
-    # wwa is no layout of the space; of the others, with one slot searched, a sum says nothing.
+    # ww is no layout of the space; of the others, with one slot searched, a sum says nothing.
     assert not any("predicted" in one for one in found["latency"].values())
 
     ended.clear()
-    more = settings(controls=("wwa", "fff"), latency=True)
+    more = settings(controls=("ww", "ff"), latency=True)
     again = search(more, grown, quiet=True, devices=DEVICES)
-    assert again is not None and "fff|f" in again["latency"]
-    assert [name for name, status in ended.items() if status == "done"] == ["again/fff-f-1000"]
+    assert again is not None and "ff|f" in again["latency"]
+    assert [name for name, status in ended.items() if status == "done"] == ["again/ff-f-1000"]
     report.text(again)
     # Less to compare takes nothing back: what was trained stays.
     assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
-    assert os.path.isdir(os.path.join(grown, "again", "wwa-f-1000"))
+    assert os.path.isdir(os.path.join(grown, "again", "ww-f-1000"))
 
 
+@pytest.mark.slow
 def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch):
     """Between the old results going and the new settings standing: either command goes on."""
     grown, write = str(tmp_path / "grown"), files.write
@@ -195,9 +202,10 @@ def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch
     monkeypatch.setattr(files, "write", write)
     assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
     found = search(settings(seeds=2), grown, quiet=True, devices=DEVICES)
-    assert found is not None and len(found["again"]["awa|f"]["nll"]) == 2
+    assert found is not None and len(found["again"]["aw|f"]["nll"]) == 2
 
 
+@pytest.mark.slow
 def test_two_searches_in_one_folder_are_refused(whole):
     with (
         folder.locked(whole[0]),
@@ -259,12 +267,14 @@ def test_nothing_is_tried_where_nothing_was_found(tmp_path):
     assert found is not None and "trials" not in found and not (tmp_path / "trials").exists()
 
 
+@pytest.mark.slow
 def test_a_parent_that_has_learned_nothing_is_not_searched(tmp_path):
     lazy = settings(learned=0.5, method="replacement")
-    with pytest.raises(InputError, match=r"config.learned=0.5: the parent awa\|f has a loss"):
+    with pytest.raises(InputError, match=r"config.learned=0.5: the parent aw\|f has a loss"):
         search(lazy, str(tmp_path), quiet=True, devices=DEVICES)
 
 
+@pytest.mark.slow
 def test_a_supernet_that_has_not_learned_is_no_result(tmp_path):
     strict = settings(learned=0.5, method="supernet", seeds=0, controls=())
     found = search(strict, str(tmp_path), quiet=True, devices=DEVICES)
@@ -275,11 +285,14 @@ def test_a_supernet_that_has_not_learned_is_no_result(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"encoder_space": ("af", "f")}, r"encoder_space=af,f: must have one entry, or one for"),
+        (
+            {"encoder_space": ("af", "f", "a")},
+            r"encoder_space=af,f,a: must have one entry, or one for",
+        ),
         ({"encoder_space": ("fi",)}, r"encoder_space=fi: must hold the parent's own block, a"),
         ({"encoder_space": ("aa",)}, r"encoder_space=aa: must be different letters"),
         ({"encoder_space": ()}, r"there is no slot to search"),
-        ({"controls": ("af",)}, r"controls=af: the encoder has 3 slots, not 2"),
+        ({"controls": ("afa",)}, r"controls=afa: the encoder has 2 slots, not 3"),
         ({"controls": ("par:1",)}, r"controls=par:1: must be letters"),
         ({"method": "magic"}, r"method=magic: must be both or supernet"),
         ({"held": 1.0}, r"held=1.0: must be above 0 and below 1"),
@@ -331,9 +344,9 @@ def test_the_front_learns_from_the_parent(tmp_path, monkeypatch):
     }
     assert len(front) > 1
     for name, objective in taught.items():
-        learns = name in front - {"front/awa-f"}
+        learns = name in front - {"front/aw-f"}
         assert (objective is not None) == learns, name
-    assert loading.load(str(tmp_path / "front" / "fwa-f")).step == 4
+    assert loading.load(str(tmp_path / "front" / "fw-f")).step == 4
 
 
 def test_slots_are_dealt_out_anew_for_each_seed():

@@ -35,7 +35,7 @@ def by_name(tree) -> dict[str, np.ndarray]:
 def test_one_candidate_alone_is_the_layout_with_that_block():
     module = toys.scrambled(toys.made(toys.supernet(), PAIRS))
     parameters = by_name(split(module)[1])
-    for choices in ([0, 0, 0, 0], [2, 1, 1, 1], [1, 0, 1, 0]):
+    for choices in ([0, 0, 0], [2, 1, 1], [1, 0, 1]):
         layout = toys.SPACE.layout(choices)
         alone = spaces.with_layout(toys.autoencoder(), layout)
         plain = alone.init(nnx.Rngs(1), Batch(jnp.asarray(PAIRS[:, 0])))
@@ -91,7 +91,7 @@ def other_half(number: int) -> np.ndarray:
 
 
 def test_blocks_learn_from_one_half_of_the_pairs_and_in_a_share_the_architecture_from_the_other():
-    each = gradients_of(begun(toys.supernet(share=1 / 3)))
+    each = gradients_of(begun(toys.supernet(share=1 / 3, seed=4)))
     for step in range(2, 8):
         found = each(PAIRS, step)
         changed = [each(other_half(half), step) for half in (0, 1)]
@@ -108,7 +108,11 @@ SPARSE = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("model", [toys.autoencoder(), SPARSE], ids=["plain", "sparse"])
+@pytest.mark.parametrize(
+    "model",
+    [toys.autoencoder(), pytest.param(SPARSE, marks=pytest.mark.slow)],
+    ids=["plain", "sparse"],
+)
 def test_gradients_are_those_of_the_mixed_model_with_the_noise_of_the_step(model):
     module, step = begun(toys.supernet(model=model, share=0.5, cost_weight=0.0)), 5
     found = gradients(module, PAIRS, step)
@@ -199,6 +203,7 @@ def test_architecture_weights_are_parameters_of_their_own_kind():
     assert dataclasses.is_dataclass(module.settings)
 
 
+@pytest.mark.slow
 def test_what_a_target_allows_costs_nothing():
     """PLANER's hinge: below the target no price, above it the linear one."""
     settings = [toys.supernet(cost_weight=3.0, target=target) for target in (0.0, 0.1, 4.0)]
@@ -215,6 +220,7 @@ WAYS = (
 )
 
 
+@pytest.mark.slow
 def test_a_supernet_learns_alike_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; before it has learned and after."""
     one, model = spaces.Space(("afi",), ("f",)), toys.autoencoder("a", "f")

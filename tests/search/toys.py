@@ -1,4 +1,4 @@
-"""A space of four slots, three in the encoder, small enough for tests."""
+"""A space of three slots, two in the encoder, small enough for tests."""
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,12 @@ from aejax.search.supernet import Supernet
 from aejax.training.optimizer import Adam
 from aejax.training.step import row_keys
 
-SPACE = Space(("afi", "wf", "ai"), ("fi",))
-PARENT = Layout("awa", "f")
+SPACE = Space(("afi", "wf"), ("fi",))
+PARENT = Layout("aw", "f")
 PRICES = {"a": 1.0, "w": 0.5, "f": 0.25, "i": 0.0}
 
 
-def autoencoder(encoder: str = "awa", decoder: str = "f") -> Autoencoder:
+def autoencoder(encoder: str = "aw", decoder: str = "f") -> Autoencoder:
     return Autoencoder(
         coder=Transformer(
             width=8,

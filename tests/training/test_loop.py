@@ -358,7 +358,9 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     # And the other way about: what the old run has too many is dropped.
     train(config, str(tmp_path / "new"))
     lines.clear()
-    start(setup(small(init_from=str(tmp_path / "new"))), str(tmp_path / "x"), None, lines.append)
+    start(
+        setup(small(init_from=str(tmp_path / "new"))), str(tmp_path / "x"), None, None, lines.append
+    )
     assert sum(line.split()[0] == "dropped" for line in lines[0].splitlines()[1:]) == 4
 
 

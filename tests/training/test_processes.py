@@ -95,7 +95,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     asked = time.monotonic()
     ended = finish(processes)
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 30  # four cores' work on two
     assert [code for code, _, _ in ended] == [75, 75], ended
     assert f"stopped at step {manifests.steps(str(tmp_path))[-1]}" in ended[0][2]
 

@@ -21,20 +21,25 @@ DEVICES = jax.devices()[:1]
 STEPS = 12  # of the toys' run
 
 
+def own_config():
+    """Four slots in the encoder, two in the decoder."""
+    return toys.config(toys.autoencoder("afwa", "if"))
+
+
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
     place = str(tmp_path_factory.mktemp("parent"))
-    train(toys.config(), place, quiet=True, devices=DEVICES)
+    train(own_config(), place, quiet=True, devices=DEVICES)
     return place
 
 
 def begun(parent: str, layout: str, **changes) -> tuple[TrainState, str]:
     """The first state of a run with this encoder, and what was said."""
-    config = dataclasses.replace(toys.config(), init_from=parent, **changes)
+    config = dataclasses.replace(own_config(), init_from=parent, **changes)
     config.model.coder = dataclasses.replace(config.model.coder, encoder_layout=layout)
     lines: list[str] = []
     made = setup(config, devices=DEVICES)
-    return start(made, "unused", None, lines.append).state, "\n".join(lines)
+    return start(made, "unused", None, None, lines.append).state, "\n".join(lines)
 
 
 def stored(place: str, part: str) -> dict[str, np.ndarray]:
@@ -82,7 +87,7 @@ def test_without_asking_moments_begin_anew(parent):
 
 def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     """With a constant rate a grafted run's first step is the 13th of its parent."""
-    longer = dataclasses.replace(toys.config(), duration=f"{STEPS + 1} steps")
+    longer = dataclasses.replace(own_config(), duration=f"{STEPS + 1} steps")
     train(longer, str(tmp_path / "longer"), quiet=True, devices=DEVICES)
     state, _ = begun(parent, "afwa", init_moments=True)
     made = setup(longer, devices=DEVICES)
@@ -105,7 +110,7 @@ def test_moments_of_another_optimizer_and_of_no_run_are_refused(parent):
     ):
         begun(parent, "afwa", init_moments=True, optimizer=Adadelta())
     with pytest.raises(InputError, match=r"config.init_moments=True: needs config.init_from"):
-        check(dataclasses.replace(toys.config(), init_moments=True))
+        check(dataclasses.replace(own_config(), init_moments=True))
 
 
 def test_a_slot_survives_where_it_holds_the_same_kind_of_block():
