@@ -13,42 +13,35 @@ from collections.abc import Iterator
 from typing import Any
 
 from aejax.errors import InputError
+from aejax.registry import Kinds, distribution
+
+# What stands beside a part's own fields.
+_ABOUT = {"kind", "distribution"}
 
 
-def part(kinds: dict[str, Any], default: Any) -> Any:
+def part(kinds: Kinds, default: Any) -> Any:
     """A dataclass field that holds one of `kinds`, chosen by flag under the kind's name.
 
     Args:
-        kinds: {name: dataclass, or None for no part at all}.
+        kinds: the table.
         default: makes the default.
     """
     return dataclasses.field(default_factory=default, metadata={"kinds": kinds})
 
 
-def kinds_of(field: dataclasses.Field) -> dict[str, Any] | None:
+def kinds_of(field: dataclasses.Field) -> Kinds | None:
     """The kinds that this field may hold, or None for an ordinary field."""
     return field.metadata.get("kinds")
 
 
-def kind_name(kinds: dict[str, Any], value: Any) -> str:
-    """The name of the kind that `value` is; "custom:CLASS" for one that is not in the table."""
-    for name, kind in kinds.items():
-        if (value is None) if kind is None else type(value) is kind:
-            return name
-    return f"custom:{type(value).__name__}"
-
-
-def make(setting: str, kinds: dict[str, Any], name: str, fields: dict[str, Any]) -> Any:
+def make(setting: str, kinds: Kinds, name: str, fields: dict[str, Any]) -> Any:
     """Builds the part called `name` from JSON fields.
 
     Raises:
         InputError: no such kind, no such field, or a value that the part refuses.
     """
-    if name not in kinds:
-        raise InputError(f"{setting}={name}: must be one of {', '.join(kinds)}{near(name, kinds)}")
-    if kinds[name] is None:
-        return None
-    return from_dict(kinds[name], fields, setting)
+    cls = kinds.find(setting, name)
+    return None if cls is None else from_dict(cls, fields, setting)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -59,9 +52,11 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 def _as_json(field: dataclasses.Field, value: Any) -> Any:
     """The value of one field as plain JSON values."""
-    if kinds := kinds_of(field):
+    if (kinds := kinds_of(field)) is not None:
         inner = to_dict(value) if dataclasses.is_dataclass(value) else {}
-        return {"kind": kind_name(kinds, value), **inner}
+        outside = value is not None and type(value) not in kinds.values()
+        origin = {"distribution": distribution(type(value))} if outside else {}
+        return {"kind": kinds.name(value), **origin, **inner}
     if dataclasses.is_dataclass(value):
         return to_dict(value)
     return list(value) if isinstance(value, tuple) else value
@@ -82,10 +77,10 @@ def from_dict(cls: type, data: Any, setting: str = "config") -> Any:
         where = f"{setting}.{name}"
         if name not in fields:
             raise InputError(f"{where}: no such setting{near(name, fields)}")
-        if kinds := kinds_of(fields[name]):
+        if (kinds := kinds_of(fields[name])) is not None:
             if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
                 raise InputError(f"{where}={value!r}: must be an object with a kind")
-            inner = {key: item for key, item in value.items() if key != "kind"}
+            inner = {key: item for key, item in value.items() if key not in _ABOUT}
             values[name] = make(where, kinds, value["kind"], inner)
         elif dataclasses.is_dataclass(types[name]):
             values[name] = from_dict(types[name], value, where)  # pyright: ignore
@@ -97,8 +92,7 @@ def from_dict(cls: type, data: Any, setting: str = "config") -> Any:
 def rebuild(settings: Any, setting: str = "config") -> Any:
     """The same settings, built anew, so that every part checks its own fields.
 
-    Flags set fields one by one, past the checks that a dataclass makes when it is built. Parts
-    that no table lists (a test's own) are kept as they are.
+    Flags set fields one by one, past the checks that a dataclass makes when it is built.
 
     Raises:
         InputError: a value of another type, or one that its part refuses.
@@ -108,8 +102,9 @@ def rebuild(settings: Any, setting: str = "config") -> Any:
     for field in dataclasses.fields(settings):
         value, where = getattr(settings, field.name), f"{setting}.{field.name}"
         known = kinds_of(field)
-        custom = known is not None and kind_name(known, value).startswith("custom:")
-        if dataclasses.is_dataclass(value) and not custom:
+        if known is not None and value is not None:
+            known.checked(where, type(value))
+        if dataclasses.is_dataclass(value):
             value = rebuild(value, where)
         elif known is None:
             value = _plain(where, types[field.name], value)
@@ -131,7 +126,7 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclas
     """(dotted name, value, field) of every setting, parts before their own fields."""
     for field in dataclasses.fields(settings):
         name, value = prefix + field.name, getattr(settings, field.name)
-        if kinds_of(field) or not dataclasses.is_dataclass(value):
+        if kinds_of(field) is not None or not dataclasses.is_dataclass(value):
             yield name, value, field
         if dataclasses.is_dataclass(value):
             yield from leaves(value, name + ".")
@@ -153,15 +148,17 @@ def differences(stored: Any, settings: Any, name: str = "") -> Iterator[tuple[st
         return
     start = f"{name}." if name else ""
     fields = {field.name: field for field in dataclasses.fields(settings)}
-    for key in stored.keys() - fields.keys() - {"kind"}:
+    for key in stored.keys() - fields.keys() - _ABOUT:
         yield start + key, stored[key], None
     for key, field in fields.items():
         value, old = getattr(settings, key), stored.get(key, dataclasses.MISSING)
         now = json.loads(json.dumps(_as_json(field, value)))
         if old is dataclasses.MISSING:
             old = json.loads(json.dumps(_as_json(field, _default(field))))
-        kind = now.get("kind") if kinds_of(field) else None
-        if kind and (not isinstance(old, dict) or old.get("kind") != kind):
+        kind = now.get("kind") if kinds_of(field) is not None else None
+        known = old.get("kind") if isinstance(old, dict) else None
+        # An earlier version wrote custom:CLASS for what no table lists.
+        if kind and known not in (kind, f"custom:{kind.rpartition(':')[2]}"):
             yield f"{start}{key}", old.get("kind") if isinstance(old, dict) else old, kind
         elif dataclasses.is_dataclass(value):
             yield from differences(old, value, start + key)

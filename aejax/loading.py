@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import folder, kinds, models
+from aejax import folder, kinds, models, registry
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows
 from aejax.errors import InputError
@@ -86,13 +86,15 @@ class Model:
         if not isinstance(rows, int) or rows < 1:
             raise InputError(f"sample({rows!r}): must be a whole number, at least 1")
         bottleneck: Any = getattr(self.run.config.model, "bottleneck", None)
-        if not hasattr(bottleneck, "prior"):
-            name = kinds.kind_name(bottlenecks.KINDS, bottleneck)
+        key, shape = jax.random.key(seed), (rows, *self.code_shape)
+        codes = None if bottleneck is None else bottleneck.prior(key, shape)
+        if codes is None:
+            name = "none" if bottleneck is None else bottlenecks.KINDS.name(bottleneck)
             raise InputError(
                 f"sample: model.bottleneck={name} has no prior to draw codes from; accepted:"
                 " variational (launch.evaluate --tasks=generate fits a prior to codes)"
             )
-        return self.decode(bottleneck.prior(jax.random.key(seed), (rows, *self.code_shape)))
+        return self.decode(np.asarray(codes))
 
     def score(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """How badly each row is reconstructed, float32 [rows]: larger is stranger.
@@ -107,11 +109,11 @@ class Model:
         """What the model is, in one line."""
         model, spec = self.run.config.model, self.run.spec
         count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.module, nnx.Param)))
-        parts = [kinds.kind_name(models.KINDS, model)]
+        parts = [models.KINDS.name(model)]
         for field in dataclasses.fields(model):
             table = kinds.kinds_of(field)
-            if table and getattr(model, field.name) is not None:
-                parts.append(f"{field.name} {kinds.kind_name(table, getattr(model, field.name))}")
+            if table is not None and getattr(model, field.name) is not None:
+                parts.append(f"{field.name} {table.name(getattr(model, field.name))}")
         return (
             f"<aejax.Model: {', '.join(parts)}; rows {spec.shape} {spec.dtype} -> codes"
             f" {self.code_shape}; {count:,} parameters{' (EMA)' if self.averaged else ''},"
@@ -189,7 +191,7 @@ class Model:
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             return decode(module, encode(module, raw, *length), *length)
 
-        symbols = getattr(self.run.config.model, "symbols", 0)
+        symbols = self.run.config.model.symbols
 
         def score(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             x, real = prepare(raw), mask(raw, length)
@@ -226,6 +228,7 @@ def load(
     step: int | str = "latest",
     say: Callable[[str], None] = print,
     model: Any = None,
+    parts: Iterable[type] = (),
 ) -> Model:
     """A live model from a run's folder, on any number of devices.
 
@@ -233,11 +236,13 @@ def load(
         workdir: the run's folder.
         step: a number, "latest" or "best" (by config.evaluation.metric).
         say: told of each damaged checkpoint that is passed over.
-        model: the model's settings, where no table of kinds lists them.
+        model: the model's settings, in place of those that the folder names.
+        parts: classes of parts from outside of aejax that the folder may name.
 
     Raises:
         InputError: no run there, no such step, or a damaged checkpoint, named file by file.
     """
+    registry.use(parts)
     run = folder.read(workdir, model)
     number = choose(workdir, step, say)
     part = "ema" if manifests.shapes(workdir, number, "ema") else "params"

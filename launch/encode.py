@@ -21,6 +21,7 @@ from aejax.errors import InputError
 from launch import program
 
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
+flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
 flags.DEFINE_string("source", "", "The rows, such as images:FOLDER; empty: the run's own.")
 flags.DEFINE_string("split", "", "Their split; empty: all, or the test split of the run's own.")
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     if not given.workdir:
         raise InputError("--workdir is missing: the run's folder, such as runs/dense")
+    program.use_parts(given.parts)
     _check_out(given.out, given.overwrite)
 
     from aejax import folder

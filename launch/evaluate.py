@@ -32,6 +32,7 @@ from aejax.errors import InputError
 from launch import program
 
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
+flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
 flags.DEFINE_list("tasks", "reconstruction,latent", "What to evaluate, in this order.")
 flags.DEFINE_bool("follow", False, "Evaluate every new checkpoint until the run is complete.")
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     if not given.workdir:
         raise InputError("--workdir is missing: the run's folder, such as runs/dense")
+    program.use_parts(given.parts)
     if given.follow and given.step != "latest":
         raise InputError(f"--step={given.step}: --follow evaluates every step; give one of them")
 

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from aejax import folder, kinds
+from aejax import folder, kinds, registry
 from aejax.config import RENAMED, Config, check, put
 from aejax.errors import InputError
 from launch import helping, program
@@ -104,6 +104,7 @@ def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
         InputError, flags.Error: what is wrong, in one line.
     """
     words = _joined(argv[1:])
+    program.use_parts([word[8:] for word in words if word.startswith("--parts=")])
     if asked := [word for word in words if program.is_help(word)]:
         _print_help(of, [word for word in words if word not in asked], program.is_whole(asked))
         sys.exit(0)
@@ -175,6 +176,9 @@ def _preset(words: list[str], of: Program) -> tuple[str, Any, list[str]]:
         raise InputError(f"--config={name}: {error}") from None
     if not isinstance(config, of.kind):
         raise InputError(f"--config={name}: get_config() must return an {of.name}")
+    for _, value, field in kinds.leaves(config):  # the user has named the file
+        if kinds.kinds_of(field) is not None and value is not None:
+            registry.use([type(value)])
     return os.path.basename(name).removesuffix(".py"), config, rest
 
 
@@ -188,14 +192,10 @@ def _preset_module(name: str) -> ModuleType:
             f"--config={name}: no such preset; known: {', '.join(known)}, or the path of a .py file"
             f" with get_config(){kinds.near(name, known)}"
         )
-    spec = importlib.util.spec_from_file_location("preset", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        return registry.from_file(path)
     except (SyntaxError, ValueError) as error:
         raise InputError(f"--config={name}: {error}") from None
-    return module
 
 
 def _apply_kinds(config: Any, words: list[str]) -> list[str]:
@@ -209,7 +209,9 @@ def _apply_kinds(config: Any, words: list[str]) -> list[str]:
         if options is None:
             continue
         chosen.add(name)
-        if value == kinds.kind_name(options, old):
+        if ":" in value:
+            registry.use_named(f"--config.{name}", value)
+        if value == options.name(old):
             continue  # the preset's own: it keeps its settings
         put(config, name, kinds.make(f"config.{name}", options, value, {}))
     for word in words:

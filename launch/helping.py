@@ -50,7 +50,7 @@ def _rows(config: Any) -> dict[str, tuple[str, str]]:
     docs = _field_docs(config)
     for name, value, field in kinds.leaves(config):
         options = kinds.kinds_of(field)
-        shown = kinds.kind_name(options, value) if options else value
+        shown = value if options is None else options.name(value)
         if isinstance(shown, tuple):
             shown = ",".join(map(str, shown)) or "()"
         text = docs.get(name, "")

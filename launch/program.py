@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from aejax import registry
 from aejax.errors import InputError
 
 _HELP = ("help", "helpshort", "h")
@@ -28,6 +29,15 @@ def is_help(word: str) -> bool:
 def is_whole(words: list[str]) -> bool:
     """Whether one of these words, which ask for help, asks for all that there is to say."""
     return any(word.lstrip("-") in _WHOLE_HELP for word in words)
+
+
+def use_parts(values: list[str]) -> None:
+    """Imports the classes that --parts names, one or several with commas between."""
+    for name in ",".join(values).split(","):
+        if name and ":" not in name:
+            raise InputError(f"--parts={name}: must be PACKAGE:CLASS")
+        if name:
+            registry.use_named("--parts", name)
 
 
 def help_text() -> str:

@@ -27,6 +27,7 @@ from launch import program  # noqa: E402
 from launch.flags import Program, parse  # noqa: E402
 
 flags.DEFINE_string("workdir", None, "The search's folder. Default: runs/PRESET.")
+flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
 

@@ -35,6 +35,7 @@ from launch.flags import parse  # noqa: E402
 
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/PRESET.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, shardings, memory and FLOPs; then stop.")
+flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a job of several processes.")
 flags.DEFINE_integer("processes", 1, "How many processes the job has.")

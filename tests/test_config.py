@@ -14,6 +14,7 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
+from aejax.models.interfaces import Trainable
 from aejax.models.likelihood import Gaussian
 from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
 
@@ -330,16 +331,14 @@ def test_rebuild_gives_equal_settings_that_are_not_the_same_objects():
     assert again.model is not config.model and again.data.prepare is not config.data.prepare
 
 
-def test_a_part_that_no_table_lists_is_kept_as_it_is():
-    @dataclasses.dataclass
-    class Mine:
-        size: int = 3
+@dataclasses.dataclass
+class Mine(Trainable):
+    size: int = 3
 
-    @dataclasses.dataclass
-    class Widened(Autoencoder):
-        size: int = 3
 
-    config = Config(model=Mine())
-    assert kinds.rebuild(config).model is config.model
-    assert kinds.to_dict(config)["model"] == {"kind": "custom:Mine", "size": 3}
-    assert kinds.to_dict(Config(model=Widened()))["model"]["kind"] == "custom:Widened"
+def test_a_part_from_outside_is_written_by_the_name_of_its_class():
+    written = kinds.to_dict(Config(model=Mine(4)))["model"]
+    assert written == {"kind": "tests.test_config:Mine", "distribution": None, "size": 4}
+    assert kinds.rebuild(Config(model=Mine(4))).model == Mine(4)
+    with pytest.raises(InputError, match="config.model.size='a': must be a whole number"):
+        kinds.rebuild(Config(model=Mine("a")))

@@ -13,7 +13,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("own_arrays", "done at step")],
+    [("own_arrays", "done at step"), ("own_part", "codes (297, 6)")],
 )
 def test_a_script_runs_from_another_folder(tmp_path, name, said):
     words = [sys.executable, str(EXAMPLES / f"{name}.py"), str(tmp_path / "run")]

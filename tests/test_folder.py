@@ -17,6 +17,7 @@ from aejax.config import MAY_CHANGE, Config, get, put
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
 from aejax.models import Autoencoder
+from aejax.models.interfaces import Trainable
 from aejax.training.optimizer import Adadelta
 
 PRESETS = sorted(
@@ -142,14 +143,22 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     assert "config.json cannot be read: Is a directory" in message(folder.read, str(tmp_path))
 
 
-def test_a_model_that_no_table_lists_can_be_given(tmp_path):
-    @dataclasses.dataclass
-    class Mine:
-        size: int = 3
+@dataclasses.dataclass
+class Mine(Trainable):
+    size: int = 3
 
+
+@dataclasses.dataclass
+class Other(Trainable):
+    size: int = 3
+
+
+def test_a_model_that_no_table_lists_can_be_given(tmp_path):
     config = Config(model=Mine(4))
     folder.write(str(tmp_path), run_of(config))
-    assert "custom:Mine" in message(folder.read, str(tmp_path))
+    text = message(folder.read, str(tmp_path))
+    assert "config.model=tests.test_folder:Mine: is not part of aejax" in text
+    assert "accepted: parts=[Mine] in Python, --parts=tests.test_folder:Mine for a program" in text
     assert folder.read(str(tmp_path), model=Mine(4)).config == config
 
 
@@ -223,20 +232,12 @@ def test_every_setting_may_change_or_is_refused(tmp_path):
 
 
 def test_a_model_that_no_table_lists_is_compared_too(tmp_path):
-    @dataclasses.dataclass
-    class Mine:
-        size: int = 3
-
-    @dataclasses.dataclass
-    class Other:
-        size: int = 3
-
     folder.write(str(tmp_path), run_of(Config(model=Mine(4))))
     assert folder.read_to_resume(str(tmp_path), Config(model=Mine(4))) is not None
     text = message(folder.read_to_resume, str(tmp_path), Config(model=Mine(5)))
     assert "(config.model.size: 4 -> 5)" in text
     text = message(folder.read_to_resume, str(tmp_path), Config(model=Other(4)))
-    assert "(config.model: 'custom:Mine' -> 'custom:Other')" in text
+    assert "(config.model: 'tests.test_folder:Mine' -> 'tests.test_folder:Other')" in text
 
 
 def test_a_setting_that_was_not_stored_had_its_default():
@@ -320,7 +321,8 @@ def test_reading_a_folder_imports_and_runs_nothing_that_it_names(tmp_path, monke
             patch.setattr(builtins, name, never)
         patch.setattr(importlib, "import_module", never)
         text = message(folder.read, workdir)
-    assert f"config.model={kind}: must be one of autoencoder" in text
+    accepted = "is not part of aejax" if ":" in kind else "must be one of autoencoder"
+    assert f"config.model={kind}: {accepted}" in text
     assert not any("evil" in name for name in asked)
     assert "evil" not in sys.modules and not (tmp_path / "evil.py.ran").exists()
 

@@ -2,7 +2,9 @@
 
 from aejax.models.autoencoder import Autoencoder
 from aejax.models.batch import Batch, Context, PerRow
+from aejax.models.interfaces import Trainable
+from aejax.registry import Kinds
 
-KINDS = {"autoencoder": Autoencoder}
+KINDS = Kinds("aejax.models", Trainable, {"autoencoder": Autoencoder})
 
 __all__ = ["KINDS", "Autoencoder", "Batch", "Context", "PerRow"]

@@ -22,14 +22,16 @@ from aejax.kinds import part
 from aejax.models import bottlenecks, coders, corruption, likelihood, penalties
 from aejax.models.batch import Batch, Context, evaluation, row_mean, spread
 from aejax.models.bottlenecks import Plain
-from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
+from aejax.models.interfaces import Code, Corrupted, PenaltyInputs, Target, Trainable, Update
 from aejax.models.likelihood import Bernoulli
-from aejax.models.penalties.encode import Encode
+from aejax.registry import Kinds
+
+TARGETS = Kinds("aejax.targets", Target, {"none": None})
 
 
 @dataclasses.dataclass
-class Autoencoder:
+class Autoencoder(Trainable):
     """Settings of an autoencoder: its parts and the size of its code.
 
     Attributes:
@@ -40,6 +42,7 @@ class Autoencoder:
         likelihood: p(x given z).
         corruption: what is done to the input in training.
         penalty: what the code costs beside.
+        target: what the decoder is to give; none for x itself.
     """
 
     coder: Any = part(coders.KINDS, Dense)
@@ -48,6 +51,9 @@ class Autoencoder:
     likelihood: Any = part(likelihood.KINDS, Bernoulli)
     corruption: Any = part(corruption.KINDS, lambda: None)
     penalty: Any = part(penalties.KINDS, lambda: None)
+    target: Any = part(TARGETS, lambda: None)
+
+    decodes = True
 
     def check(self, interval: bool) -> None:
         """Raises ValueError, by name, for parts that do not fit each other or the data.
@@ -59,23 +65,25 @@ class Autoencoder:
             raise ValueError(f"latent_dim={self.latent_dim}: must be at least 0")
         if self.masked:
             self._check_masked()
-        try:
-            self.bottleneck.features(self.latent_dim)
-        except ValueError as error:
-            raise ValueError(f"bottleneck.{error}") from None
-        if problem := self.likelihood.check(interval):
-            raise ValueError(f"likelihood: {problem}")
-        if self.symbols and isinstance(
-            self.corruption, (corruption.Noise, corruption.SaltAndPepper)
+        for begin, check in (
+            ("bottleneck.", lambda: self.bottleneck.features(self.latent_dim)),
+            ("bottleneck.", lambda: self.bottleneck.check(self)),
+            ("likelihood: ", lambda: self.likelihood.check(interval)),
+            ("corruption: ", self._check_corruption),
+            ("coder.", lambda: self.coder.check(self)),
+            ("penalty: ", lambda: self.penalty is None or self.penalty.check(self)),
         ):
+            try:
+                check()
+            except ValueError as error:
+                raise ValueError(f"{begin}{error}") from None
+
+    def _check_corruption(self) -> None:
+        if self.symbols and self.corruption is not None and not self.corruption.for_symbols:
             raise ValueError(
-                "corruption: noise and salt_and_pepper are for numbers, and model.likelihood="
+                "noise and salt_and_pepper are for numbers, and model.likelihood="
                 "categorical is for symbols; it takes masking, which puts 0 in their place"
             )
-        if hasattr(self.coder, "check") and (problem := self.coder.check(self)):
-            raise ValueError(f"coder.{problem}")
-        if self.penalty is not None and (problem := self.penalty.check(self)):
-            raise ValueError(f"penalty: {problem}")
 
     @property
     def masked(self) -> bool:
@@ -84,34 +92,44 @@ class Autoencoder:
 
     def _check_masked(self) -> None:
         for setting, fits, accepted in (
-            ("coder", getattr(self.coder, "takes_tokens", False), "transformer"),
+            ("coder", self.coder.code_is_tokens, "transformer"),
             ("bottleneck", isinstance(self.bottleneck, Plain), "plain"),
-            (
-                "corruption",
-                isinstance(self.corruption, corruption.Hidden | corruption.Half),
-                "hidden",
-            ),
+            ("corruption", self.corruption is not None and self.corruption.hides, "hidden"),
             ("penalty", self.penalty is None, "none"),
         ):
             if not fits:
                 raise ValueError(f"latent_dim=0: needs model.{setting}={accepted}, or at least 1")
 
-    @property
-    def symbols(self) -> int:
-        """How many kinds of symbols the data are made of; 0 where they are numbers."""
-        return getattr(self.likelihood, "classes", 0)
+    def check_platform(self, platform: str, compute: str, tensor: int) -> None:
+        if self.penalty is not None:
+            self.penalty.check_platform(platform, compute, self.coder)
+        self.coder.check_platform(platform, compute, tensor)
 
     @property
-    def rules(self) -> tuple[str, ...]:
+    def symbols(self) -> int:  # pyright: ignore - of its likelihood
+        """How many kinds of symbols the data are made of; 0 where they are numbers."""
+        return self.likelihood.classes
+
+    @property
+    def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder
         """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
-        return getattr(self.coder, "rules", ())
+        return self.coder.sharding_rules
+
+    def is_transferable(self, name: str, other: Any) -> bool:
+        return not isinstance(other, Autoencoder) or self.coder.is_transferable(name, other.coder)
+
+    def after_update(self, update: Update) -> Update:
+        for hooked in (self.coder, self.bottleneck, self.penalty):
+            if hooked is not None:
+                update = hooked.after_update(update)
+        return update
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
         """Builds the module for batches like this one (shapes alone are looked at)."""
         return AutoencoderModule(self, batch.x.shape[1:], rngs)
 
 
-class Ran(NamedTuple):
+class ForwardOutput(NamedTuple):
     """What an autoencoder gives for a batch.
 
     Attributes:
@@ -137,15 +155,21 @@ class AutoencoderModule(nnx.Module):
         features = settings.bottleneck.features(settings.latent_dim)
         self.settings = nnx.static(settings)
         self.encoder = settings.coder.encoder(shape, features, rngs)
+        # Where the settings themselves are enough there is no module of the bottleneck.
+        self.code = settings.bottleneck.build(settings.latent_dim, rngs)
+        if settings.target is not None:
+            shape = settings.target.shape(shape)
         self.decoder = settings.coder.decoder(settings.latent_dim, shape, outputs, rngs)
-        if getattr(settings.coder, "tied", False):
-            settings.coder.tie(self.encoder, self.decoder)
-        if hasattr(self.decoder, "likelihood"):  # it feeds back what it gives
-            self.decoder.likelihood = nnx.static(settings.likelihood)
+        settings.coder.connect(self.encoder, self.decoder, settings.likelihood)
+
+    @property
+    def bottleneck(self) -> Any:
+        """What makes codes of features: a module, or the bottleneck's settings."""
+        return self.settings.bottleneck if self.code is None else self.code
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [rows, *shape] -> code z [rows, latent_dim], or tokens [rows, tokens, width]."""
-        return self.settings.bottleneck.encode(self.encoder(x, None, mask))
+        return self.bottleneck.encode(self.encoder(x, None, mask))
 
     def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """z [..., latent_dim] -> mean of p(x given z) [..., *shape]."""
@@ -163,81 +187,82 @@ class AutoencoderModule(nnx.Module):
             In evaluation the decoder runs freely: it is shown nothing of x but the code.
         """
         context = context or evaluation(batch.mask)
-        return self.objective(batch, context, self.run(batch, context))
+        return self.objective(batch, context, self.forward(batch, context))
 
-    def run(self, batch: Batch, context: Context) -> Ran:
+    def forward(self, batch: Batch, context: Context) -> ForwardOutput:
         """Encodes and decodes: what `objective` is a function of."""
         parts, x, mask = self.settings, batch.x, batch.mask
         noisy = self._corrupted(batch, context)
         # Coders compute in their parameters' type, which may be bfloat16; the rest in that of x.
-        features = _coded(self.encoder, noisy.x, noisy.hidden, mask, context).astype(x.dtype)
-        code = parts.bottleneck(features, context)
+        features = self.encoder(noisy.x, noisy.hidden, mask, context).astype(x.dtype)
+        code = self.bottleneck(features, context)
         # XLA on a CPU fuses less around an axis of one sample: a training step took 1.3 x the time.
         z = code.z[0] if len(code.z) == 1 else code.z
-        shown = self._shown(x, context)
-        parameters = _coded(self.decoder, z, shown, mask, context).astype(x.dtype)
-        return Ran(noisy.weight, code, parameters)
+        # In evaluation the decoder is shown nothing of x but the code.
+        teacher = parts.coder.teacher_inputs(x, context) if context.training else None
+        parameters = self.decoder(z, teacher, mask, context).astype(x.dtype)
+        return ForwardOutput(noisy.weight, code, parameters)
 
-    def objective(self, batch: Batch, context: Context, ran: Ran):
+    def objective(self, batch: Batch, context: Context, output: ForwardOutput):
         """`loss` of what has run."""
-        parts, x, mask, code = self.settings, batch.x, batch.mask, ran.code
-        weight = _weight(x, mask, ran.weight)
-        each = parts.likelihood.log_prob(*_flat(ran.parameters, x))
+        parts, mask, code = self.settings, batch.mask, output.code
+        x = batch.x if parts.target is None else parts.target(batch)
+        weight = _weight(x, mask, output.weight)
+        each = parts.likelihood.log_prob(*_flat(output.parameters, x))
         log_p = _per_row(each, weight).reshape(len(code.z), -1)
         bound = log_p if code.log_weight is None else log_p + code.log_weight
         objective = bound[0] if len(bound) == 1 else _log_mean_exp(bound)
         terms = {"nll": -row_mean(jnp.mean(log_p, axis=0), mask)}
         if not context.training:
-            means, flat = _flat(parts.likelihood.mean(ran.parameters)[..., None], x)
+            means, flat = _flat(parts.likelihood.mean(output.parameters)[..., None], x)
             mean = jnp.mean(means.reshape(-1, *flat.shape), axis=0)
             for name, error in parts.likelihood.error(mean, flat).items():
-                terms[name] = self._mean_element(error, _weight(x, mask, ran.weight), mask)
+                terms[name] = self._mean_element(error, _weight(x, mask, output.weight), mask)
             if parts.masked:
                 terms["nll_element"] = self._mean_element(-each, weight, mask)
         total = -row_mean(objective, mask)
-        for name, value in {**code.penalties, **self._penalties(batch, code.z, context)}.items():
+        for name, value in {**code.penalties, **self._penalties(batch, output, context)}.items():
             terms[name] = row_mean(value, mask) if value.ndim else value
             total = total + terms[name]
         return total, terms
 
-    def divergence(self, batch: Batch, teacher: Ran, ran: Ran) -> jax.Array:
+    def divergence(self, batch: Batch, teacher: ForwardOutput, output: ForwardOutput) -> jax.Array:
         """KL from what another model gives for the same rows to what this one does, nats a row.
 
         Args:
             batch: what both saw, with the same draws.
             teacher: of a model with the same likelihood and as many samples.
-            ran: of this one.
+            output: of this one.
         """
-        weight = _weight(batch.x, batch.mask, ran.weight)
-        pair = [_flat(each.parameters, batch.x)[0] for each in (teacher, ran)]
+        weight = _weight(batch.x, batch.mask, output.weight)
+        pair = [_flat(each.parameters, batch.x)[0] for each in (teacher, output)]
         each = _per_row(self.settings.likelihood.divergence(*pair), weight)
-        return row_mean(jnp.mean(each.reshape(len(ran.code.z), -1), axis=0), batch.mask)
+        return row_mean(jnp.mean(each.reshape(len(output.code.z), -1), axis=0), batch.mask)
 
-    def _corrupted(self, batch: Batch, context: Context) -> corruption.Corrupted:
+    def _corrupted(self, batch: Batch, context: Context) -> Corrupted:
         """What the encoder is given: the clean rows in evaluation, but for a masked model.
 
         Of those, what is hidden in evaluation is drawn by a row's number alone, the same each time.
         """
         if self.settings.corruption is None or not (context.training or self.settings.masked):
-            return corruption.Corrupted(batch.x)
+            return Corrupted(batch.x)
         if not context.training:
             index = jnp.arange(len(batch.x)) if batch.index is None else batch.index
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), index)
             context = dataclasses.replace(context, keys=keys)
         return self.settings.corruption(batch.x, context)
 
-    def _shown(self, x: jax.Array, context: Context) -> jax.Array | None:
-        """What the decoder is shown of x beside the code: nothing, but for teacher forcing."""
-        if not context.training:
-            return None
-        choose = getattr(self.settings.coder, "shown", None)
-        return x if choose is None else choose(x, context)
-
-    def _penalties(self, batch: Batch, z: jax.Array, context: Context) -> dict[str, jax.Array]:
-        if self.settings.penalty is None:
+    def _penalties(
+        self, batch: Batch, output: ForwardOutput, context: Context
+    ) -> dict[str, jax.Array]:
+        settings, z = self.settings, output.code.z
+        if settings.penalty is None:
             return {}
-        encode = Encode(self, batch.mask)
-        return self.settings.penalty(encode, batch.x, jnp.mean(z, axis=0), context)
+        parameters = output.parameters if len(z) == 1 else output.parameters[0]
+        inputs = PenaltyInputs(
+            self, batch.x, batch.mask, jnp.mean(z, axis=0), settings.likelihood.mean(parameters)
+        )
+        return settings.penalty(inputs, context)
 
     @staticmethod
     def _mean_element(values: jax.Array, weight: jax.Array | None, mask: jax.Array | None):
@@ -245,11 +270,6 @@ class AutoencoderModule(nnx.Module):
         size = jnp.ones_like(values) if weight is None else weight
         total = row_mean(_per_row(values, weight), mask)
         return total / jnp.maximum(row_mean(jnp.sum(size, axis=-1), mask), 1e-9)
-
-
-def _coded(coder: nnx.Module, *inputs: Any) -> jax.Array:
-    """coder(inputs, hidden or shown, mask); with the context where it asks for it (dropout)."""
-    return coder(*(inputs if getattr(coder, "takes_context", False) else inputs[:-1]))  # pyright: ignore
 
 
 def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -95,14 +95,18 @@ class Context:
         mean: values [rows, ...] -> [...], the mean over the global batch, for terms that couple
             examples. Exact, with its gradient, for any number of devices and micro-batches. Each
             use costs one more forward and backward pass where there are micro-batches.
-        beside: arrays that an objective knows and that are no part of the state, such as a
-            teacher's parameters (`beside` of the objective's settings); None where it has none.
+        loss_inputs: arrays that the loss knows and that are no part of the state, such as a
+            teacher's parameters (`Trainable.loss_inputs`); None where it has none.
+        pmean: a statistic of the rows at hand -> its mean over the parts of the global batch
+            (devices and micro-batches, all of the same number of rows), as `mean` does for values
+            that are small; for sums over rows that must be reduced before they are exchanged.
     """
 
     keys: jax.Array | None
     step: jax.Array | None
     mean: Callable[[jax.Array], jax.Array]
-    beside: Any = None
+    loss_inputs: Any = None
+    pmean: Callable[[Any], Any] = lambda statistic: statistic
 
     @property
     def training(self) -> bool:

@@ -6,31 +6,17 @@ elements that were corrupted by one number, alpha, and the others by another, be
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from aejax.models.batch import Context
-
-
-class Corrupted(NamedTuple):
-    """What a corruption gives: `corruption(x, context) -> Corrupted`.
-
-    Attributes:
-        x: the noisy input [rows, *shape].
-        hidden: bool array, a prefix of x's shape: positions that the encoder must not see; or None.
-        weight: float array that broadcasts against x from the left: the weight of each element in
-            the loss; or None for 1 everywhere.
-    """
-
-    x: jax.Array
-    hidden: jax.Array | None = None
-    weight: jax.Array | None = None
+from aejax.models.interfaces import Corrupted, Corruption
+from aejax.registry import Kinds
 
 
 @dataclasses.dataclass
-class Masking:
+class Masking(Corruption):
     """Each element becomes 0 with probability `rate` (Vincent et al. 2008).
 
     Attributes:
@@ -52,7 +38,7 @@ class Masking:
 
 
 @dataclasses.dataclass
-class SaltAndPepper:
+class SaltAndPepper(Corruption):
     """Each element becomes 0 or 1, evenly, with probability `rate` (Vincent et al. 2010).
 
     Attributes:
@@ -64,6 +50,8 @@ class SaltAndPepper:
     rate: float = 0.25
     emphasis: float = 1.0
     rest: float = 1.0
+
+    for_symbols = False
 
     def __post_init__(self):
         _check(self)
@@ -77,7 +65,7 @@ class SaltAndPepper:
 
 
 @dataclasses.dataclass
-class Noise:
+class Noise(Corruption):
     """Normal noise is added to each element (Vincent et al. 2010).
 
     Attributes:
@@ -85,6 +73,8 @@ class Noise:
     """
 
     deviation: float = 0.3
+
+    for_symbols = False
 
     def __post_init__(self):
         if not self.deviation >= 0:
@@ -96,7 +86,7 @@ class Noise:
 
 
 @dataclasses.dataclass
-class Hidden:
+class Hidden(Corruption):
     """Whole tokens are hidden with probability `rate`, and the loss looks at them alone.
 
     What the encoder sees in their place is its own affair (0, or a learned vector); the masked
@@ -112,6 +102,8 @@ class Hidden:
     rate: float = 0.2
     patch: int = 0
     rest: float = 0.0
+
+    hides = True
 
     def __post_init__(self):
         if not 0 < self.rate <= 1:
@@ -140,7 +132,7 @@ class Hidden:
 
 
 @dataclasses.dataclass
-class Half:
+class Half(Corruption):
     """The first half of a sequence is hidden, or the second, and the loss looks at it alone.
 
     Attributes:
@@ -148,6 +140,8 @@ class Half:
     """
 
     rest: float = 0.0
+
+    hides = True
 
     def __post_init__(self):
         if not self.rest >= 0:
@@ -192,11 +186,15 @@ def _check(settings: Masking | SaltAndPepper) -> None:
         raise ValueError("emphasis=0.0: must be above 0 where rest=0.0: no element would count")
 
 
-KINDS = {
-    "none": None,
-    "masking": Masking,
-    "salt_and_pepper": SaltAndPepper,
-    "noise": Noise,
-    "hidden": Hidden,
-    "half": Half,
-}
+KINDS = Kinds(
+    "aejax.corruptions",
+    Corruption,
+    {
+        "none": None,
+        "masking": Masking,
+        "salt_and_pepper": SaltAndPepper,
+        "noise": Noise,
+        "hidden": Hidden,
+        "half": Half,
+    },
+)

@@ -6,26 +6,19 @@ import math
 import jax
 import jax.numpy as jnp
 
+from aejax.models.interfaces import Likelihood
 from aejax.nn import bernoulli
 from aejax.nn.activation import activate, check
-
-
-def squared(mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-    """{"mse": squared error}, elementwise."""
-    return {"mse": jnp.square(mean - x)}
+from aejax.registry import Kinds
 
 
 @dataclasses.dataclass
-class Bernoulli:
+class Bernoulli(Likelihood):
     """Binary pixels, or grey ones in [0, 1] read as probabilities; the decoder gives logits.
 
     -log p is the binary cross-entropy. It has a floor on grey data, the entropy of the pixels
     themselves (MNIST: 0.0581 nats a pixel), so squared error is reported beside it.
     """
-
-    def outputs(self) -> int:
-        """How many numbers the decoder gives for each element of x."""
-        return 1
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """parameters [..., *shape, 1], x [rows, *shape] -> log p of each element, nats."""
@@ -42,25 +35,19 @@ class Bernoulli:
     def mode(self, parameters: jax.Array) -> jax.Array:
         return (parameters[..., 0] > 0).astype(parameters.dtype)
 
-    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-        """What evaluation reports of `mean` beside the likelihood, elementwise."""
-        return squared(mean, x)
-
-    def check(self, interval: bool) -> str | None:
-        """Why these data do not suit it, or None; `interval`: x lies in [0, 1]."""
-        if interval:
-            return None
-        return (
-            "bernoulli needs data in [0, 1]: data.prepare.scale=True and data.prepare.centre=none,"
-            " or model.likelihood=gaussian"
-        )
+    def check(self, interval: bool) -> None:
+        if not interval:
+            raise ValueError(
+                "bernoulli needs data in [0, 1]: data.prepare.scale=True and"
+                " data.prepare.centre=none, or model.likelihood=gaussian"
+            )
 
 
 VARIANCES = ("fixed", "learned")
 
 
 @dataclasses.dataclass
-class Gaussian:
+class Gaussian(Likelihood):
     """Real values: -log p = (x - mean)^2 / (2 deviation^2) + log deviation + log(2 pi) / 2.
 
     With one fixed deviation this is the squared error over 2 deviation^2; the default, sqrt(1/2),
@@ -130,20 +117,9 @@ class Gaussian:
     def mean(self, parameters: jax.Array) -> jax.Array:
         return activate(self.activation, parameters[..., 0])
 
-    def mode(self, parameters: jax.Array) -> jax.Array:
-        return self.mean(parameters)
-
-    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-        """What evaluation reports of `mean` beside the likelihood, elementwise."""
-        return squared(mean, x)
-
-    def check(self, interval: bool) -> str | None:
-        """Why these data do not suit it, or None: any real values do."""
-        return None
-
 
 @dataclasses.dataclass
-class Categorical:
+class Categorical(Likelihood):
     """Symbols without an order, such as bytes of text; the decoder gives a logit for each.
 
     Attributes:
@@ -183,14 +159,16 @@ class Categorical:
         """{"wrong": 1 where the symbol is another, 0 where it is right}, elementwise."""
         return {"wrong": (mean != x).astype(jnp.float32)}
 
-    def check(self, interval: bool) -> str | None:
-        """Why these data do not suit it, or None; `interval`: x lies in [0, 1]."""
-        if not interval:
-            return None
-        return (
-            f"categorical needs whole numbers from 0 to {self.classes - 1}, as they are stored:"
-            " data.prepare.scale=False"
-        )
+    def check(self, interval: bool) -> None:
+        if interval:
+            raise ValueError(
+                f"categorical needs whole numbers from 0 to {self.classes - 1}, as they are"
+                " stored: data.prepare.scale=False"
+            )
 
 
-KINDS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "categorical": Categorical}
+KINDS = Kinds(
+    "aejax.likelihoods",
+    Likelihood,
+    {"bernoulli": Bernoulli, "gaussian": Gaussian, "categorical": Categorical},
+)

@@ -5,6 +5,7 @@ A kind gives `check(config)` (raises InputError where it does not suit the run),
 what the stages' modules have learned) and `train_stages`, which the trainer calls.
 """
 
-from aejax.pretrain.greedy import Greedy
+from aejax.pretrain.greedy import Greedy, Stages
+from aejax.registry import Kinds
 
-KINDS = {"none": None, "greedy": Greedy}
+KINDS = Kinds("aejax.pretrains", Stages, {"none": None, "greedy": Greedy})

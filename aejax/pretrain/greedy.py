@@ -32,8 +32,43 @@ if TYPE_CHECKING:
     from aejax.config import Config
 
 
+class Stages:
+    """What is trained before a run, in stages. Required: `stages` and `unrolled`.
+
+    Attributes:
+        duration: of each stage.
+    """
+
+    duration: str
+
+    def check(self, config: "Config") -> None:
+        """Raises InputError where it does not suit a run."""
+
+    def stages(self, config: "Config") -> "list[Config]":
+        """The settings of each stage's own run; from the second on its rows are codes."""
+        raise NotImplementedError
+
+    def unrolled(
+        self, config: "Config", shape: tuple[int, ...], modules: Sequence[Any]
+    ) -> nnx.Module:
+        """The run's module with what the stages' modules have learned; others are abstract.
+
+        Args:
+            config: the run's settings.
+            shape: of a prepared row.
+            modules: the trained module of each stage.
+        """
+        raise NotImplementedError
+
+    def train_stages(self, *arguments: Any) -> Any:
+        """As `aejax.pretrain.run.train_stages`, which is imported where it is needed."""
+        from aejax.pretrain.run import train_stages
+
+        return train_stages(*arguments)
+
+
 @dataclasses.dataclass
-class Greedy:
+class Greedy(Stages):
     """One stage for each layer of the run's coder, the first one nearest to the data.
 
     Attributes:
@@ -49,11 +84,6 @@ class Greedy:
     tied: bool = False
 
     def check(self, config: "Config") -> None:
-        """Refuses a run that it does not suit.
-
-        Raises:
-            InputError: another model, or parameters that come from elsewhere too.
-        """
         model = config.model
         if config.init_from:
             raise InputError(
@@ -68,7 +98,6 @@ class Greedy:
             )
 
     def stages(self, config: "Config") -> "list[Config]":
-        """The settings of each stage's own run; from the second on its rows are codes."""
         coder = config.model.coder
         count = len(coder.hidden) + 1
         return [self._stage(config, k, last=k == count - 1) for k in range(count)]
@@ -99,22 +128,10 @@ class Greedy:
             pretrain=None,
         )
 
-    def train_stages(self, *arguments: Any) -> Any:
-        """As `aejax.pretrain.run.train_stages`, which is imported where it is needed."""
-        from aejax.pretrain.run import train_stages
-
-        return train_stages(*arguments)
-
     def unrolled(
         self, config: "Config", shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:
-        """The deep model with the parameters of the trained stages; any others are abstract.
-
-        Args:
-            config: the run's settings.
-            shape: of a prepared row.
-            modules: the trained module of each stage.
-        """
+        """The deep model with the parameters of the trained stages."""
         row: Any = jax.ShapeDtypeStruct((1, *shape), np.float32)
         deep = nnx.eval_shape(lambda: config.model.init(nnx.Rngs(0), Batch(row)))
         layers = list(zip(deep.encoder.layers, reversed(deep.decoder.layers), strict=True))

@@ -17,8 +17,9 @@ import numpy as np
 from flax import nnx
 
 from aejax.models import Autoencoder
-from aejax.models.autoencoder import AutoencoderModule, Ran
+from aejax.models.autoencoder import AutoencoderModule, ForwardOutput
 from aejax.models.batch import Batch, Context
+from aejax.models.interfaces import Trainable
 from aejax.search import space as spaces
 from aejax.training.step import cast
 
@@ -42,14 +43,14 @@ class Teacher:
             lambda leaf: np.asarray(cast(leaf, compute)), nnx.to_pure_dict(state)
         )
 
-    def __call__(self, parameters: Any, batch: Batch, context: Context) -> Ran:
+    def __call__(self, parameters: Any, batch: Batch, context: Context) -> ForwardOutput:
         """What it gives, without a gradient."""
         module: Any = nnx.merge(self._graph, parameters)
-        return jax.lax.stop_gradient(module.run(batch, context))
+        return jax.lax.stop_gradient(module.forward(batch, context))
 
 
 @dataclasses.dataclass
-class Distilled:
+class Distilled(Trainable):
     """What trains in place of an autoencoder (`objective` of aejax.training.setup.setup).
 
     Attributes:
@@ -63,7 +64,7 @@ class Distilled:
     weight: float
 
     @property
-    def beside(self) -> Any:
+    def loss_inputs(self) -> Any:  # pyright: ignore - of its teacher
         """The teacher's parameters."""
         return self.teacher.parameters
 
@@ -82,7 +83,7 @@ class DistilledModule(AutoencoderModule):
     def loss(self, batch: Batch, context: Context | None = None):
         if context is None or not context.training:
             return super().loss(batch, context)
-        ran = self.run(batch, context)
-        loss, terms = self.objective(batch, context, ran)
-        away = self.divergence(batch, self.teacher(context.beside, batch, context), ran)
+        output = self.forward(batch, context)
+        loss, terms = self.objective(batch, context, output)
+        away = self.divergence(batch, self.teacher(context.loss_inputs, batch, context), output)
         return loss + self.weight * (away - terms["nll"]), {**terms, "divergence": away}

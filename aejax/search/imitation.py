@@ -15,12 +15,13 @@ from flax import nnx
 
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
+from aejax.models.interfaces import Trainable
 from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
 
 
 @dataclasses.dataclass
-class Imitation:
+class Imitation(Trainable):
     """What trains as a library of blocks.
 
     Attributes:
@@ -37,12 +38,12 @@ class Imitation:
         self.model.check(interval)
 
     @property
-    def symbols(self) -> int:
+    def symbols(self) -> int:  # pyright: ignore - of its model
         return self.model.symbols
 
     @property
-    def rules(self) -> tuple[str, ...]:
-        return self.model.rules
+    def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its model
+        return self.model.sharding_rules
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "ImitationModule":
         return ImitationModule(self, batch, rngs)

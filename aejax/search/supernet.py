@@ -28,6 +28,7 @@ from aejax.data.sources.base import Rows, Source, Spec
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch, Context
+from aejax.models.interfaces import Trainable
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Space
@@ -45,7 +46,7 @@ class Progress(nnx.Variable):
 
 
 @dataclasses.dataclass
-class Supernet:
+class Supernet(Trainable):
     """What trains as a supernet.
 
     Attributes:
@@ -99,12 +100,12 @@ class Supernet:
         self.model.check(interval)
 
     @property
-    def symbols(self) -> int:
+    def symbols(self) -> int:  # pyright: ignore - of its model
         return self.model.symbols
 
     @property
-    def rules(self) -> tuple[str, ...]:
-        return self.model.rules
+    def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its model
+        return self.model.sharding_rules
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "SupernetModule":
         """Builds the module for batches of pairs of rows (`Pairs`)."""

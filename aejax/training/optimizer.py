@@ -7,6 +7,7 @@ import jax
 import optax
 
 from aejax.kinds import part
+from aejax.registry import Kinds
 
 
 def _check_share(name: str, value: float, one: bool = False) -> None:
@@ -20,8 +21,16 @@ def _check_eps(value: float) -> None:
         raise ValueError(f"eps={value}: must be above 0")
 
 
+class Schedule:
+    """How the learning rate changes. Required: `schedule`."""
+
+    def schedule(self, peak: float, steps: int) -> optax.Schedule:
+        """step -> learning rate, from `peak` on, over this many steps after the warm-up."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass
-class Constant:
+class Constant(Schedule):
     """The learning rate stays."""
 
     def schedule(self, peak: float, steps: int) -> optax.Schedule:
@@ -29,7 +38,7 @@ class Constant:
 
 
 @dataclasses.dataclass
-class Cosine:
+class Cosine(Schedule):
     """peak * (final + (1 - final) * (1 + cos(pi t / T)) / 2) (Loshchilov and Hutter 2017).
 
     Attributes:
@@ -46,7 +55,7 @@ class Cosine:
 
 
 @dataclasses.dataclass
-class Step:
+class Step(Schedule):
     """Multiplied by `factor` at each milestone.
 
     Attributes:
@@ -72,7 +81,9 @@ class Step:
         return optax.piecewise_constant_schedule(peak, at)
 
 
-SCHEDULES = {"constant": Constant, "cosine": Cosine, "step": Step}
+SCHEDULES = Kinds(
+    "aejax.schedules", Schedule, {"constant": Constant, "cosine": Cosine, "step": Step}
+)
 
 
 @dataclasses.dataclass
@@ -183,7 +194,11 @@ class Sgd(Optimizer):
         return optax.trace(decay=self.momentum, nesterov=self.nesterov)
 
 
-KINDS = {"adam": Adam, "adamw": AdamW, "adadelta": Adadelta, "sgd": Sgd}
+KINDS = Kinds(
+    "aejax.optimizers",
+    Optimizer,
+    {"adam": Adam, "adamw": AdamW, "adadelta": Adadelta, "sgd": Sgd},
+)
 
 
 def learning_rate(settings: Optimizer, steps: int) -> optax.Schedule:

@@ -22,12 +22,10 @@ from aejax.data.sources.places import place
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
-from aejax.models.coders import Transformer
-from aejax.models.penalties import Contractive
 from aejax.training import same_data, sharding
 from aejax.training.state import Program, TrainState, program
 from aejax.training.step import Step, dispatch, term_names
-from aejax.training.validation import Judged, Validation
+from aejax.training.validation import EvalFns, Validation
 
 Feed = feed.Resident | Streaming
 
@@ -45,14 +43,14 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
-        dispatch: many of them (`aejax.training.step.dispatch`); kept, like `judged`, because JAX
+        dispatch: many of them (`aejax.training.step.dispatch`); kept, like `eval_fns`, because JAX
             knows by the function itself what it has compiled.
-        judged: what an evaluation computes.
+        eval_fns: what an evaluation computes.
         state: abstract TrainState, saying where each array lies.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
         fingerprints: of both splits, by which the folder knows its data again.
-        beside: arrays that the objective knows and that are no part of the state, or None.
+        loss_inputs: arrays that the objective knows and that are no part of the state, or None.
         base: the folder from which relative paths of its data go.
     """
 
@@ -65,12 +63,12 @@ class Setup:
     program: Program
     step: Step
     dispatch: Callable
-    judged: Judged
+    eval_fns: EvalFns
     state: TrainState
     every: dict[str, int]
     profile: tuple[int, int] | None
     fingerprints: dict[str, str]
-    beside: Any = None
+    loss_inputs: Any = None
     base: str = ""
 
     def run(self) -> folder.Run:
@@ -99,17 +97,17 @@ class Setup:
             opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
         key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         opened.data["key"] = feed.place(key, self.replicated)
-        if self.beside is not None:
+        if self.loss_inputs is not None:
             put = functools.partial(feed.place, sharding=self.replicated)
-            opened.data["beside"] = jax.tree.map(put, self.beside)
+            opened.data["loss_inputs"] = jax.tree.map(put, self.loss_inputs)
         return opened
 
     def feed_shapes(self) -> tuple[Any, Any]:
         """What the feed gives to a step, described: the data set, and a block of steps."""
         key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         data: dict[str, Any] = {"key": sharding.with_sharding(key, self.replicated)}
-        if self.beside is not None:
-            data["beside"] = sharding.with_sharding(self.beside, self.replicated)
+        if self.loss_inputs is not None:
+            data["loss_inputs"] = sharding.with_sharding(self.loss_inputs, self.replicated)
         if is_streaming(self.config, self.train):
             return data, self.open_feed().abstract()
         spec, whole, rows = self.train.spec, self.replicated, len(self.train)
@@ -135,7 +133,7 @@ class Setup:
     def validation(self) -> Validation:
         """Puts the test split on the devices and compiles its evaluation."""
         return Validation(
-            self.judged,
+            self.eval_fns,
             self.state,
             self.test,
             self.mesh,
@@ -172,7 +170,7 @@ def setup(
         download: whether TFDS may download what is missing.
         devices: those that the mesh is laid over; None for all.
         objective: what trains in place of the settings' model: another loss of the same parameters.
-            Arrays in its `beside`, where it has that, are an argument of each step and stand in
+            Its `loss_inputs`, where it has some, are an argument of each step and stand in
             the loss's context; they are not saved.
         accept_changed_data: go on, with the old statistics, though the rows are others than those
             that the folder's run was trained on.
@@ -192,11 +190,16 @@ def setup(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
             f" config.data.train={config.data.train}"
         )
-    check_kernel(config, mesh.devices.flat[0].platform, mesh.shape["tensor"])
+    try:
+        config.model.check_platform(
+            mesh.devices.flat[0].platform, config.compute, mesh.shape["tensor"]
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
     prepare.check(config.data.prepare, train.spec)
-    if symbols := getattr(config.model, "symbols", 0):
+    if config.model.symbols:
         for source in (train, test):
-            prepare.check_symbols(config.data.prepare, source, symbols)
+            prepare.check_symbols(config.data.prepare, source, config.model.symbols)
     fingerprints = {"train": fingerprint(train), "test": fingerprint(test)}
     if old is not None:
         same_data.check(old, config, train, fingerprints, workdir or "", accept_changed_data)
@@ -213,15 +216,15 @@ def setup(
     }
     batch = abstract_batch(config, train.spec)
     trained = objective or config.model
-    beside = getattr(trained, "beside", None)
+    loss_inputs = trained.loss_inputs
     try:
-        built = program(trained, batch, config.optimizer, total, term_names(batch, beside))
+        built = program(trained, batch, config.optimizer, total, term_names(batch, loss_inputs))
     except ValueError as error:
         raise InputError(f"config.model: {error}") from None
     _check_metric(config, built, batch)
     if train.spec.labelled and not test.spec.labelled:
         same_data.check_unlabelled(config, built, batch)
-    own = getattr(config.model, "rules", ())
+    own = config.model.sharding_rules
     shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules, own)
     state = sharding.with_sharding(built.abstract, shardings)
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
@@ -246,12 +249,12 @@ def setup(
         built,
         step,
         dispatch(step),
-        Judged.of(built, preparation),
+        EvalFns.of(built, preparation, config.model.decodes),
         state,
         every,
         profile_window(config),
         fingerprints,
-        beside=beside,
+        loss_inputs=loss_inputs,
         base=base,
     )
 
@@ -273,33 +276,6 @@ def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
     if workdir is not None and (old := folder.read_to_resume(workdir, config)):
         same_data.check(old, config, alike.train, alike.fingerprints, workdir, False)
     return dataclasses.replace(alike, config=config)
-
-
-def check_kernel(config: Config, platform: str, tensor: int) -> None:
-    """Refuses what a GPU's kernel of attention in 16 bits cannot do.
-
-    Args:
-        config: the run's settings.
-        platform: of its devices.
-        tensor: of them along the mesh's axis of that name.
-
-    Raises:
-        InputError: a transformer in bfloat16 on a GPU whose penalty needs a second derivative, or
-            whose heads do not divide over the mesh.
-    """
-    coder, penalty = (getattr(config.model, part, None) for part in ("coder", "penalty"))
-    if platform != "gpu" or config.compute != "bfloat16" or not isinstance(coder, Transformer):
-        return
-    if isinstance(penalty, Contractive):
-        raise InputError(
-            "config.compute=bfloat16 with model.coder=transformer and model.penalty=contractive:"
-            " on a GPU attention has no second derivative in bfloat16; must be float32"
-        )
-    if coder.heads % tensor:
-        raise InputError(
-            f"config.mesh.tensor={tensor} does not divide model.coder.heads="
-            f"{coder.heads}: on a GPU in bfloat16 it must"
-        )
 
 
 def is_streaming(config: Config, source: Source) -> bool:

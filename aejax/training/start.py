@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import cluster, folder, kinds
+from aejax import cluster, folder
 from aejax.data.feed import place
 from aejax.errors import InputError
+from aejax.models.interfaces import Trainable
 from aejax.training import checkpoint, manifests, optimizer
 from aejax.training.setup import Setup
 from aejax.training.state import TrainState
@@ -118,9 +119,11 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
         raise InputError(f"config.init_from={source}: holds no checkpoint that is whole")
     stored = manifests.shapes(source, step, "params")
     fresh = checkpoint.flatten(state.params)
-    survives = _survives(setup.config.model, source, say)
+    transferable = _is_transferable(setup.config.model, source, say)
     kept = {
-        name for name, array in fresh.items() if _alike(stored.get(name), array) and survives(name)
+        name
+        for name, array in fresh.items()
+        if _alike(stored.get(name), array) and transferable(name)
     }
     lines = [f"parameters from {folder.path(source)}, step {step}:"]
     for name in sorted(fresh.keys() | stored.keys()):
@@ -135,7 +138,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     arrays = checkpoint.flatten({"opt_state": begun.opt_state})
     names = _moments(arrays, manifests.shapes(source, step, "rest"), kept)
     if not names:
-        own = kinds.kind_name(optimizer.KINDS, setup.config.optimizer)
+        own = optimizer.KINDS.name(setup.config.optimizer)
         raise InputError(
             f"config.init_moments=True: {source} has no moments of these parameters that"
             f" config.optimizer={own} could use"
@@ -146,19 +149,14 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     return dataclasses.replace(begun, **whole)
 
 
-def _survives(model: Any, source: str, say: Callable) -> Callable[[str], bool]:
+def _is_transferable(model: Trainable, source: str, say: Callable) -> Callable[[str], bool]:
     """Whether a parameter of that run means the same in this model, by name."""
-    coder = getattr(model, "coder", None)
-    if not hasattr(coder, "survives"):
-        return lambda name: True
     try:
-        other = getattr(folder.read(source).config.model, "coder", None)
+        other = folder.read(source).config.model
     except InputError as error:  # a damaged file, or a model that is in no table of kinds
         say(f"{error}; names and shapes alone say what is kept")
-        other = None
-    if coder is None or type(other) is not type(coder):
         return lambda name: True
-    return lambda name: coder.survives(name, other)
+    return lambda name: model.is_transferable(name, other)
 
 
 def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from aejax.models.batch import Batch, PerRow
+from aejax.models.interfaces import Trainable, Update
 from aejax.training import optimizer as optimizers
 from aejax.training.optimizer import Optimizer
 
@@ -48,6 +49,7 @@ class Program:
         optimizer: optax's transformation.
         learning_rate: step -> rate.
         init: key -> TrainState; pure, to be jitted with the state's shardings.
+        after_update: the model's hook after each update.
         abstract: TrainState of jax.ShapeDtypeStruct.
     """
 
@@ -55,6 +57,7 @@ class Program:
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     init: Callable[[jax.Array], TrainState]
+    after_update: Callable[[Update], Update]
     abstract: TrainState
 
     def merge(self, params: Tree, model_state: Tree) -> Any:
@@ -70,7 +73,7 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
 
 
 def program(
-    settings: Any,
+    settings: Trainable,
     batch: Batch,
     optimizer: Optimizer,
     steps: int,
@@ -79,8 +82,7 @@ def program(
     """Builds the pure functions of a model.
 
     Args:
-        settings: anything with `init(rngs, batch) -> module`, the module with
-            `loss(batch, context) -> (scalar, named terms)`.
+        settings: of the model.
         batch: abstract arrays of one global batch.
         optimizer: its settings.
         steps: of the whole run, which schedules depend on.
@@ -112,4 +114,4 @@ def program(
         )
 
     abstract = jax.eval_shape(init, jax.random.key(0))
-    return Program(graph, transformation, rate, init, abstract)
+    return Program(graph, transformation, rate, init, settings.after_update, abstract)

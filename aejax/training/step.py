@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.feed import Raw
 from aejax.models.batch import Batch, Context, real_elements
+from aejax.models.interfaces import Update
 from aejax.training import sharding
 from aejax.training.state import Program, TrainState, Tree, split
 
@@ -45,24 +46,28 @@ def forward(
     prepare: Callable,
     average: Average = _same,
     compute: str = "float32",
-    beside: Tree | None = None,
+    loss_inputs: Tree | None = None,
     missing: bool = False,
 ) -> Forward:
     """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
 
     `average` takes means of the rows at hand to means over the devices that hold the others. The
     module sees its parameters in the type `compute`; their gradients come back in their own.
-    `beside` is what the loss finds in its context; with `missing` raw elements that are NaN are.
+    `loss_inputs` is what the loss finds in its context; with `missing` raw elements that are NaN
+    are missing.
     """
 
     def run(params, model_state, piece, means):
         local = []
 
-        def mean(values: jax.Array) -> jax.Array:
-            local.append(average(jnp.mean(values, axis=0)))
+        def pmean(statistic: jax.Array) -> jax.Array:
+            local.append(average(statistic))
             return local[-1] if means is None else means[len(local) - 1]
 
-        context = Context(piece.keys, piece.step, mean, beside)
+        def mean(values: jax.Array) -> jax.Array:
+            return pmean(jnp.mean(values, axis=0))
+
+        context = Context(piece.keys, piece.step, mean, loss_inputs, pmean)
         x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
         mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
@@ -210,13 +215,17 @@ class Step:
             ),
         }
         grads, loss, terms, model_state = self._gradient(
-            state.params, model_state, pieces, data.get("beside")
+            state.params, model_state, pieces, data.get("loss_inputs")
         )
         model_state["rows"] = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
         )
         updates, opt_state = self.program.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        # No row has this number, so that its draws are no row's.
+        own_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jnp.uint32(2**32 - 1))
+        update = Update(params, opt_state, model_state, own_key, state.step + 1)
+        params, opt_state, model_state, *_ = self.program.after_update(update)
         ema = state.ema
         if self.ema:
             ema = optax.incremental_update(params, ema, 1 - self.ema)
@@ -231,11 +240,11 @@ class Step:
             return new
         return jax.lax.with_sharding_constraint(new, self.shardings)
 
-    def _forward(self, average: Average, beside: Tree | None) -> Forward:
+    def _forward(self, average: Average, loss_inputs: Tree | None) -> Forward:
         graph, prepare = self.program.graph, self.prepare
-        return forward(graph, prepare, average, self.compute, beside, self.missing)
+        return forward(graph, prepare, average, self.compute, loss_inputs, self.missing)
 
-    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece, beside: Tree | None):
+    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece, loss_inputs: Tree | None):
         """The gradient over the global batch, in this step's parallel style."""
         if self.mesh is None:
             if self.shardings is not None:
@@ -243,12 +252,12 @@ class Step:
                 # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
-            run = self._forward(_same, beside)
+            run = self._forward(_same, loss_inputs)
             return gradient(run, params, model_state, pieces, self.shape[0])
 
-        def each_device(params, model_state, pieces, beside):
+        def each_device(params, model_state, pieces, loss_inputs):
             average = functools.partial(jax.lax.pmean, axis_name="data")
-            run = self._forward(average, beside)
+            run = self._forward(average, loss_inputs)
             return gradient(run, params, model_state, pieces, self.shape[0], average)
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
@@ -261,11 +270,11 @@ class Step:
             in_specs=(whole, state, by_row, whole),
             out_specs=(whole, whole, whole, state),
             check_vma=False,
-        )(params, model_state, pieces, beside)
+        )(params, model_state, pieces, loss_inputs)
 
 
 def term_names(
-    batch: Batch, beside: Tree | None = None
+    batch: Batch, loss_inputs: Tree | None = None
 ) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
     """Names of what a step reports, found without computing anything; `batch` is abstract."""
 
@@ -275,7 +284,7 @@ def term_names(
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
             length = None if mask is None else numbers  # any: which steps are real names nothing
             piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
-            run = forward(graph, lambda raw, keys: raw, beside=beside)
+            run = forward(graph, lambda raw, keys: raw, loss_inputs=loss_inputs)
             return run(params, {"rows": rows, "other": other}, piece, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])
@@ -288,7 +297,7 @@ def dispatch(step: Step) -> Callable:
     """(state, data, block, first, n, fresh) -> (state, window): n steps in one program.
 
     `data` holds the feed's arrays, under "key" the key data of the run's seed (a constant would
-    make a program of each seed), and under "beside" the arrays of the loss's context, if any.
+    make a program of each seed), and under "loss_inputs" the arrays of the loss's context, if any.
 
     `first` is the step that the block begins with. `n` is traced: one compilation serves every
     number of steps, and the bits do not depend on how a run is cut. `fresh` empties the window

@@ -24,7 +24,7 @@ _PICTURES = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class EvalFns:
     """What an evaluation computes, as pure functions.
 
     Attributes:
@@ -37,14 +37,11 @@ class Judged:
     reconstruct: Callable | None
 
     @classmethod
-    def of(cls, program: Program, preparation: Preparation) -> Self:
+    def of(cls, program: Program, preparation: Preparation, decodes: bool) -> Self:
         """Those of a model, whose x the preparation makes of raw rows."""
-        model = program.merge(program.abstract.params, program.abstract.model_state)
         return cls(
             functools.partial(_add, program, preparation),
-            functools.partial(_reconstructed, program, preparation)
-            if hasattr(model, "decode")
-            else None,
+            functools.partial(_reconstructed, program, preparation) if decodes else None,
         )
 
 
@@ -53,7 +50,7 @@ class Validation:
 
     def __init__(
         self,
-        judged: Judged,
+        eval_fns: EvalFns,
         state: TrainState,
         source: Source,
         mesh: jax.sharding.Mesh,
@@ -63,7 +60,7 @@ class Validation:
         """Puts the split on the devices, unless it is streaming, and compiles.
 
         Args:
-            judged: what is computed.
+            eval_fns: what is computed.
             state: abstract, saying where each array lies.
             source: the split.
             mesh: of the devices; rows of a batch are dealt out over it.
@@ -80,15 +77,16 @@ class Validation:
         self._sent = [] if streaming else [self._send(*batch) for batch in batches]
         inputs = (state.params, state.model_state, self._data, *self._batch(0))
         sums = jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(judged.add, *inputs, None)
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(eval_fns.add, *inputs, None),
         )
         self._zeros = jax.tree.map(lambda zero: feed.place(zero, whole), sums)
-        jitted = jax.jit(judged.add, out_shardings=whole)
+        jitted = jax.jit(eval_fns.add, out_shardings=whole)
         self._add = jitted.lower(*inputs, self._zeros).compile()
         self._reconstruct = None
-        if judged.reconstruct is not None and pictures.is_image(source.spec.shape):
+        if eval_fns.reconstruct is not None and pictures.is_image(source.spec.shape):
             self._images = feed.place(source[slice(0, _PICTURES)].x, whole)
-            jitted = jax.jit(judged.reconstruct, out_shardings=whole)
+            jitted = jax.jit(eval_fns.reconstruct, out_shardings=whole)
             some = (state.params, state.model_state, self._images)
             self._reconstruct = jitted.lower(*some).compile()
 

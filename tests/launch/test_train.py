@@ -33,7 +33,7 @@ def meanings(text: str, config: Config) -> dict[str, str]:
     out = {}
     for name, value, field in kinds.leaves(config):
         options = kinds.kinds_of(field)
-        shown = kinds.kind_name(options, value) if options else value
+        shown = value if options is None else options.name(value)
         if isinstance(shown, tuple):
             shown = ",".join(map(str, shown)) or "()"
         start = f"  {name}={shown} "

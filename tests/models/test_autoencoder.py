@@ -13,9 +13,8 @@ from scipy import special, stats
 from aejax.models import Autoencoder, Batch, Context
 from aejax.models.batch import evaluation, real_rows, row_mean
 from aejax.models.bottlenecks import KSparse, Plain
-from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
-from aejax.models.corruption import Corrupted
+from aejax.models.interfaces import Bottleneck, Code, Corrupted, Corruption, Penalty
 from aejax.models.likelihood import Bernoulli, Gaussian
 
 ROWS, SHAPE = 6, (4, 3, 1)
@@ -105,11 +104,8 @@ def test_the_gradient_is_that_of_the_objective():
 
 
 @dataclasses.dataclass
-class Sampled:
+class Sampled(Bottleneck):
     """Three codes of a row, with weights, and what they cost beside."""
-
-    def features(self, latent_dim):
-        return latent_dim
 
     def encode(self, features):
         return features
@@ -121,13 +117,13 @@ class Sampled:
 
 
 @dataclasses.dataclass
-class Coupled:
+class Coupled(Penalty):
     """A penalty of the code's mean over rows, and one of each row."""
 
-    def __call__(self, encode, x, z, context):
+    def __call__(self, inputs, context):
         return {
-            "coupled": jnp.sum(jnp.square(context.mean(z))),
-            "each": jnp.sum(jnp.abs(encode(x)), axis=1),
+            "coupled": jnp.sum(jnp.square(context.mean(inputs.z))),
+            "each": jnp.sum(jnp.abs(inputs.encode(inputs.x)), axis=1),
         }
 
 
@@ -210,7 +206,7 @@ def test_elements_that_are_padding_change_nothing():
 
 
 @dataclasses.dataclass
-class Blanked:
+class Blanked(Corruption):
     """Hides the first line of each image, and asks for that line alone."""
 
     def __call__(self, x, context):

@@ -12,8 +12,8 @@ from aejax.models import Autoencoder, Batch
 from aejax.models.batch import Context, evaluation
 from aejax.models.bottlenecks import KSparse, Plain, Variational
 from aejax.models.coders import Dense
+from aejax.models.interfaces import PenaltyInputs
 from aejax.models.penalties import L1, Activity, Contractive
-from aejax.models.penalties.encode import Encode
 
 ROWS, SHAPE = 6, (4, 5, 1)
 X = jnp.asarray(np.random.RandomState(0).rand(ROWS, *SHAPE).astype(np.float32))
@@ -23,10 +23,19 @@ DEEP = Autoencoder(Dense((9,), "tanh"), latent_dim=7, bottleneck=Plain("linear")
 WIDE = dataclasses.replace(DEEP, latent_dim=33)  # more units than elements: forward mode
 
 
+def inputs(module, z) -> PenaltyInputs:
+    return PenaltyInputs(module, X, None, z, X)
+
+
+def of_code(z) -> PenaltyInputs:
+    """Of a penalty that looks at codes alone."""
+    return PenaltyInputs(None, X, None, jnp.asarray(z), X)
+
+
 def norms(model, penalty, context=TRAINING) -> np.ndarray:
     module = model.init(nnx.Rngs(3), Batch(X))
     z = module.encode(X)
-    return np.asarray(penalty(Encode(module, None), X, z, context)["contraction"])
+    return np.asarray(penalty(inputs(module, z), context)["contraction"])
 
 
 def by_jacrev(model) -> np.ndarray:
@@ -56,7 +65,7 @@ def test_the_estimate_is_right_on_average_and_the_same_in_every_evaluation(model
         context = Context(keys, jnp.int32(0), lambda x: x.mean(0))
         module = model.init(nnx.Rngs(3), Batch(X))
         penalty = Contractive(1.0, "estimate", probes=4)
-        return penalty(Encode(module, None), X, module.encode(X), context)["contraction"]
+        return penalty(inputs(module, module.encode(X)), context)["contraction"]
 
     found = np.asarray(jax.lax.map(one, keys), np.float64)
     error = found.std(0) / np.sqrt(len(found))
@@ -72,11 +81,8 @@ def test_the_gradient_of_the_contraction_is_that_of_finite_differences(method):
     penalty = Contractive(1.0, method, probes=2)
 
     def total(state):
-        encode = Encode(
-            SIGMOID_LIKE(nnx.merge(graph, state)),
-            None,
-        )
-        return jnp.sum(penalty(encode, X, encode(X), TRAINING)["contraction"])
+        like = SIGMOID_LIKE(nnx.merge(graph, state))
+        return jnp.sum(penalty(inputs(like, like.encode(X, None)), TRAINING)["contraction"])
 
     slope = jax.grad(total)(state)
     towards = jax.tree.map(
@@ -101,24 +107,24 @@ class SIGMOID_LIKE:  # noqa: N801 - stands for a module of SIGMOID with this enc
 
 def test_activity_is_the_divergence_of_the_mean_activity():
     z = np.random.RandomState(2).uniform(0.01, 0.6, (ROWS, 7)).astype(np.float32)
-    found = Activity(0.1, 3.0)(None, X, jnp.asarray(z), TRAINING)["sparsity"]
+    found = Activity(0.1, 3.0)(of_code(z), TRAINING)["sparsity"]
     rate = np.float64(z).mean(0)
     exact = 0.1 * np.log(0.1 / rate) + 0.9 * np.log(0.9 / (1 - rate))
     np.testing.assert_allclose(found, 3 * exact.sum(), rtol=1e-5)
-    at_target = Activity(0.25, 3.0)(None, X, jnp.full((ROWS, 7), 0.25), TRAINING)["sparsity"]
+    at_target = Activity(0.25, 3.0)(of_code(jnp.full((ROWS, 7), 0.25)), TRAINING)["sparsity"]
     assert abs(float(at_target)) < 1e-6
 
 
 def test_a_unit_that_is_always_off_still_gives_numbers():
     for value in (0.0, 1.0):
-        penalty = lambda z: Activity()(None, X, z, TRAINING)["sparsity"]  # noqa: E731
+        penalty = lambda z: Activity()(of_code(z), TRAINING)["sparsity"]  # noqa: E731
         loss, slope = jax.value_and_grad(penalty)(jnp.full((ROWS, 7), value))
         assert np.isfinite(loss) and np.isfinite(slope).all()
 
 
 def test_l1_is_the_sum_of_sizes():
     z = np.random.RandomState(2).randn(ROWS, 7).astype(np.float32)
-    found = L1(0.5)(None, X, jnp.asarray(z), TRAINING)["sparsity"]
+    found = L1(0.5)(of_code(z), TRAINING)["sparsity"]
     np.testing.assert_allclose(found, 0.5 * np.abs(z).sum(1), rtol=1e-6)
 
 

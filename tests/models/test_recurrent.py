@@ -261,9 +261,9 @@ def context(rows: int) -> Context:
 
 def test_the_share_of_teacher_forcing_is_what_is_shown_in_training_alone():
     x = jnp.asarray(np.float32(RANDOM.randn(400, *SHAPE)))
-    assert Recurrent().shown(x, context(400)) is None
-    assert Recurrent(teacher_forcing=1.0).shown(x, context(400)) is x
-    shown = np.asarray(Recurrent(teacher_forcing=0.3).shown(x, context(400)))
+    assert Recurrent().teacher_inputs(x, context(400)) is None
+    assert Recurrent(teacher_forcing=1.0).teacher_inputs(x, context(400)) is x
+    shown = np.asarray(Recurrent(teacher_forcing=0.3).teacher_inputs(x, context(400)))
     seen = ~np.isnan(shown)
     # Whole steps, drawn for each row.
     assert (seen == seen[:, :, :1]).all()

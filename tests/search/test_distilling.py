@@ -38,15 +38,15 @@ def pair():
 
 def beside(teacher: distilling.Teacher):
     """The context of a step whose loss knows this teacher."""
-    return dataclasses.replace(toys.context(len(ROWS)), beside=teacher.parameters)
+    return dataclasses.replace(toys.context(len(ROWS)), loss_inputs=teacher.parameters)
 
 
 def test_the_loss_is_a_share_of_the_divergence_and_a_share_of_the_datas_own(pair):
     parent, child = pair
     batch, context = Batch(jnp.asarray(ROWS)), beside(child.teacher)
     loss, terms = child.loss(batch, context)
-    logits = [np.float64(each.run(batch, context).parameters) for each in (parent, child)]
-    hidden = np.asarray(child.run(batch, context).weight)
+    logits = [np.float64(each.forward(batch, context).parameters) for each in (parent, child)]
+    hidden = np.asarray(child.forward(batch, context).weight)
     own, other = (special.log_softmax(each, axis=-1) for each in logits)
     divergence = np.sum(hidden[..., None] * np.exp(own) * (own - other)) / len(ROWS)
     picked = np.take_along_axis(other, ROWS[..., None].astype(int), axis=-1)[..., 0]
@@ -67,7 +67,7 @@ def test_the_parent_leaves_nothing_out(pair):
         parent = toys.scrambled(toys.made(model, ROWS))
         teacher = distilling.Teacher(parent)
         given.append(teacher(teacher.parameters, batch, context).parameters)
-        own = parent.run(batch, context).parameters
+        own = parent.forward(batch, context).parameters
         assert np.array_equal(own, given[-1]) == (dropout == 0)
     np.testing.assert_array_equal(*given)
 
@@ -137,6 +137,6 @@ def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path):
     batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
 
     def gap(module) -> float:
-        return module.divergence(batch, parent.run(batch, context), module.run(batch, context))
+        return module.divergence(batch, parent.forward(batch, context), module.forward(batch, context))
 
     assert gap(module) < 0.7 * gap(toys.made(model, ROWS))

@@ -13,6 +13,7 @@ from aejax.data.sources.base import Source
 from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
+from aejax.models.interfaces import Penalty
 from aejax.training.optimizer import Adam
 from aejax.training.outcome import Outcome
 from aejax.training.setup import setup
@@ -125,16 +126,14 @@ class WatchedModule(AutoencoderModule):
 
 
 @dataclasses.dataclass
-class FailsAt:
+class FailsAt(Penalty):
     """A penalty that breaks at one step: its value, or its gradient alone."""
 
     step: int
     gradient_only: bool = False
 
-    def check(self, model):
-        return None
-
-    def __call__(self, encode, x, z, context):
+    def __call__(self, inputs, context):
+        z = inputs.z
         if not context.training:
             return {}
         if self.gradient_only:

@@ -159,12 +159,12 @@ def exchanged(config: Config) -> int:
 def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder, share):
     config = wide(model=Autoencoder(coder=coder, latent_dim=32), mesh=Mesh(1, 1, 8))
     with_rules = exchanged(config)
-    monkeypatch.setattr(type(coder), "rules", ())
+    monkeypatch.setattr(type(coder), "sharding_rules", ())
     assert with_rules < share * exchanged(config)
 
 
 def test_a_coders_own_rules_give_way():
-    own = Dense.rules
+    own = Dense.sharding_rules
     name, shape = "encoder/layers/0/weight", (30, 1024)
     mesh = sharding.mesh(wide(mesh=Mesh(1, 2, 4)), jax.devices())
     spec = sharding.spec_of
@@ -174,6 +174,6 @@ def test_a_coders_own_rules_give_way():
     assert spec(name, (32, 1024), mesh, (".*=- tensor",), own) == PartitionSpec(None, "tensor")
     # A small one is not gathered each time, and an image's kernel never lies over tensor.
     assert spec(name, (4, 16), mesh, own=own) == PartitionSpec("tensor", None)
-    own, whole = Convolutional().rules, PartitionSpec(None, None, None, None)
+    own, whole = Convolutional().sharding_rules, PartitionSpec(None, None, None, None)
     for shape in ((3, 3, 1, 32), (3, 3, 32, 33)):
         assert spec("encoder/stages/0/kernel", shape, mesh, own=own) == whole

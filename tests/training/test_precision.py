@@ -1,7 +1,5 @@
 """Micro-batches, bfloat16 and rematerialisation change the cost of a step, not what it computes."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +12,7 @@ from aejax.models.coders import Dense, Transformer
 from aejax.models.penalties import Contractive
 from aejax.training.dry_run import compile_step
 from aejax.training.optimizer import Sgd
-from aejax.training.setup import check_kernel, setup
+from aejax.training.setup import setup
 from aejax.training.sharding import flatten
 from tests.training.runs import small
 
@@ -31,20 +29,21 @@ def test_what_a_gpus_kernel_of_attention_cannot_do_is_refused(monkeypatch):
     plain, contractive = (
         Autoencoder(coder=coder, latent_dim=4, penalty=penalty) for penalty in (None, Contractive())
     )
-    half = config(model=contractive, compute="bfloat16")
-    divided = config(model=plain, compute="bfloat16")
-    for given in (half, divided):
-        check_kernel(given, "cpu", 8)
-        check_kernel(dataclasses.replace(given, compute="float32"), "gpu", 8)
-    check_kernel(divided, "gpu", 4)
-    with pytest.raises(InputError, match=r"config.compute=bfloat16 .* must be float32"):
-        check_kernel(half, "gpu", 1)
-    with pytest.raises(InputError, match=r"config.mesh.tensor=8 does not divide .*heads=4"):
-        check_kernel(divided, "gpu", 8)
-    asked = []
-    monkeypatch.setattr("aejax.training.setup.check_kernel", lambda *given: asked.append(given))
-    setup(half)
-    assert asked == [(half, "cpu", 1)]
+    for model in (plain, contractive):
+        model.check_platform("cpu", "bfloat16", 8)
+        model.check_platform("gpu", "float32", 8)
+    plain.check_platform("gpu", "bfloat16", 4)
+    with pytest.raises(ValueError, match=r"config.compute=bfloat16 .* must be float32"):
+        contractive.check_platform("gpu", "bfloat16", 1)
+    with pytest.raises(ValueError, match=r"config.mesh.tensor=8 does not divide .*heads=4"):
+        plain.check_platform("gpu", "bfloat16", 8)
+
+    def refused(model, *given):
+        raise ValueError(f"config.{given}")
+
+    monkeypatch.setattr(Autoencoder, "check_platform", refused)
+    with pytest.raises(InputError, match=r"config.\('cpu', 'bfloat16', 1\)"):
+        setup(config(model=contractive, compute="bfloat16"))
 
 
 def first_update(settings, devices=1):

@@ -115,6 +115,8 @@ def test_moments_of_another_optimizer_and_of_no_run_are_refused(parent):
 
 def test_a_slot_survives_where_it_holds_the_same_kind_of_block():
     ours, theirs = Transformer(encoder_layout="afwi"), Transformer(encoder_layout="wiaaf")
-    lives = [ours.survives(f"encoder/stack/slots/{slot}/norm/scale", theirs) for slot in range(5)]
+    lives = [
+        ours.is_transferable(f"encoder/stack/slots/{slot}/norm/scale", theirs) for slot in range(5)
+    ]
     assert lives == [True, False, True, False, False]
-    assert ours.survives("encoder/positions", theirs)
+    assert ours.is_transferable("encoder/positions", theirs)

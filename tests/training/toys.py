@@ -17,9 +17,16 @@ from flax import nnx
 
 from aejax.models import Autoencoder, Batch, PerRow
 from aejax.models.bottlenecks import Plain
-from aejax.models.bottlenecks.code import Code
 from aejax.models.coders import Dense
-from aejax.models.corruption import Corrupted
+from aejax.models.interfaces import (
+    Bottleneck,
+    Code,
+    Coder,
+    Corrupted,
+    Corruption,
+    Penalty,
+    Trainable,
+)
 from aejax.models.likelihood import Gaussian
 
 
@@ -53,15 +60,12 @@ def layer(params: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray
 
 
 @dataclasses.dataclass
-class Sparsity:
+class Sparsity(Penalty):
     rho: float = 0.1
     beta: float = 3.0
 
-    def check(self, model):
-        return None
-
-    def __call__(self, encode, x, z, context):
-        rate = context.mean(z)
+    def __call__(self, inputs, context):
+        rate = context.mean(inputs.z)
         kl = self.rho * jnp.log(self.rho / rate)
         kl += (1 - self.rho) * jnp.log((1 - self.rho) / (1 - rate))
         return {"sparsity": self.beta * jnp.sum(kl)}
@@ -83,7 +87,7 @@ def sparse_loss(params, x, seed, step):
 
 
 @dataclasses.dataclass
-class Weighted:
+class Weighted(Bottleneck):
     samples: int = 4
 
     def features(self, latent_dim: int) -> int:
@@ -130,8 +134,11 @@ def weighted_loss(params, x, seed, step):
 
 
 @dataclasses.dataclass
-class Recurrent:
+class Recurrent(Coder):
     width: int = 3
+
+    def teacher_inputs(self, x, context):
+        return x
 
     def encoder(self, shape, features, rngs):
         return Dense().encoder(shape, features, rngs)
@@ -148,11 +155,11 @@ class RecurrentDecoder(nnx.Module):
         self.recur = nnx.Linear(width, width, rngs=rngs)
         self.output = nnx.Linear(width, outputs, rngs=rngs)
 
-    def __call__(self, z, shown, mask):
+    def __call__(self, z, target, mask, context=None):
         first = jnp.zeros((len(z), 1))
         before = None  # x shifted by one; where nothing is shown, what was given before
-        if shown is not None:
-            before = jnp.swapaxes(jnp.pad(shown, ((0, 0), (1, 0)))[:, :-1, None], 0, 1)
+        if target is not None:
+            before = jnp.swapaxes(jnp.pad(target, ((0, 0), (1, 0)))[:, :-1, None], 0, 1)
 
         def tick(carry, x):
             state, given = carry
@@ -184,7 +191,7 @@ def recurrent_loss(params, x, seed, step):
 
 
 @dataclasses.dataclass
-class Boltzmann:
+class Boltzmann(Trainable):
     hidden: int = 4
 
     def check(self, interval: bool) -> None:
@@ -238,7 +245,7 @@ def boltzmann_gradient(params, x, chains) -> dict[str, np.ndarray]:
 
 
 @dataclasses.dataclass
-class Hide:
+class Hide(Corruption):
     rate: float = 0.4
 
     def __call__(self, x, context):
@@ -248,7 +255,7 @@ class Hide:
 
 
 @dataclasses.dataclass
-class Told:
+class Told(Coder):
     """A dense coder whose encoder is told which positions are hidden."""
 
     def encoder(self, shape, features, rngs):
@@ -262,7 +269,7 @@ class ToldEncoder(nnx.Module):
     def __init__(self, shape, features, rngs):
         self.layer = nnx.Linear(2 * shape[0], features, rngs=rngs)
 
-    def __call__(self, x, hidden, mask):
+    def __call__(self, x, hidden, mask, context=None):
         told = jnp.zeros_like(x) if hidden is None else hidden.astype(x.dtype)
         return self.layer(jnp.concatenate([x, told], axis=-1))
 
@@ -286,7 +293,7 @@ def masked_loss(params, x, seed, step):
 
 
 @dataclasses.dataclass
-class Annealed:
+class Annealed(Bottleneck):
     steps: int = 4
 
     def features(self, latent_dim: int) -> int:
@@ -314,7 +321,7 @@ def annealed_loss(params, x, seed, step):
 
 
 @dataclasses.dataclass
-class Normalised:
+class Normalised(Bottleneck):
     def features(self, latent_dim: int) -> int:
         return latent_dim
 

@@ -3,5 +3,11 @@
 from aejax.models.bottlenecks.k_sparse import KSparse
 from aejax.models.bottlenecks.plain import Plain
 from aejax.models.bottlenecks.variational import Variational
+from aejax.models.interfaces import Bottleneck
+from aejax.registry import Kinds
 
-KINDS = {"plain": Plain, "k_sparse": KSparse, "variational": Variational}
+KINDS = Kinds(
+    "aejax.bottlenecks",
+    Bottleneck,
+    {"plain": Plain, "k_sparse": KSparse, "variational": Variational},
+)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from aejax.models.batch import Context
-from aejax.models.bottlenecks.code import Code
+from aejax.models.interfaces import Bottleneck, Code
 
 
 @dataclasses.dataclass
-class KSparse:
+class KSparse(Bottleneck):
     """Keeps the k largest features of each row and sets the others to 0; of ties the first.
 
     The gradient goes through the kept ones alone. A small k from the start leaves units that are

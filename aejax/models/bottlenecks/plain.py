@@ -4,13 +4,12 @@ import dataclasses
 
 import jax
 
-from aejax.models.batch import Context
-from aejax.models.bottlenecks.code import Code
+from aejax.models.interfaces import Bottleneck
 from aejax.nn.activation import activate, check
 
 
 @dataclasses.dataclass
-class Plain:
+class Plain(Bottleneck):
     """z = activation(features).
 
     Attributes:
@@ -22,13 +21,6 @@ class Plain:
     def __post_init__(self):
         check("activation", self.activation)
 
-    def features(self, latent_dim: int) -> int:
-        """How many features it needs for a code of this size."""
-        return latent_dim
-
     def encode(self, features: jax.Array) -> jax.Array:
         """The deterministic code: features [rows, n] -> z [rows, n]."""
         return activate(self.activation, features)
-
-    def __call__(self, features: jax.Array, context: Context) -> Code:
-        return Code(self.encode(features)[None])

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from aejax.models.batch import Context
-from aejax.models.bottlenecks.code import Code
+from aejax.models.interfaces import Bottleneck, Code
 
 
 @dataclasses.dataclass
-class Variational:
+class Variational(Bottleneck):
     """z = mean + exp(log_variance / 2) * noise, the prior is a standard normal.
 
     With one sample the loss is the negative ELBO, with the divergence in closed form (Kingma and

@@ -4,10 +4,16 @@ from aejax.models.coders.convolutional import Convolutional
 from aejax.models.coders.dense import Dense
 from aejax.models.coders.recurrent import Recurrent
 from aejax.models.coders.transformer import Transformer
+from aejax.models.interfaces import Coder
+from aejax.registry import Kinds
 
-KINDS = {
-    "dense": Dense,
-    "convolutional": Convolutional,
-    "recurrent": Recurrent,
-    "transformer": Transformer,
-}
+KINDS = Kinds(
+    "aejax.coders",
+    Coder,
+    {
+        "dense": Dense,
+        "convolutional": Convolutional,
+        "recurrent": Recurrent,
+        "transformer": Transformer,
+    },
+)

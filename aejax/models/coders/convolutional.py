@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from aejax.models.batch import Context
+from aejax.models.interfaces import Coder
 from aejax.nn.activation import activate, check, initializer
 from aejax.nn.convolution import Convolution, ConvolutionUp
 from aejax.nn.linear import Mirrored
@@ -26,7 +28,7 @@ from aejax.nn.pooling import max_pool
 
 
 @dataclasses.dataclass
-class Convolutional:
+class Convolutional(Coder):
     """Stages that halve the image, then layers from what is left of it to the code; mirrored back.
 
     Attributes:
@@ -59,7 +61,7 @@ class Convolutional:
             raise ValueError(f"hidden={self.hidden}: layer sizes must be at least 1")
 
     @property
-    def rules(self) -> tuple[str, ...]:
+    def sharding_rules(self) -> tuple[str, ...]:
         """Over the mesh's axis tensor the fully connected layers alone (Krizhevsky 2014).
 
         Images between stages are large beside kernels, so kernels lie over fsdp and are brought
@@ -159,7 +161,13 @@ class ConvolutionalEncoder(nnx.Module):
             for k, (n, m) in enumerate(itertools.pairwise(sizes))
         )
 
-    def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        x: jax.Array,
+        hidden: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         for seen in (None if hidden is None else ~hidden, None if mask is None else mask != 0):
             if seen is not None:
                 x = jnp.where(seen.reshape(seen.shape + (1,) * (x.ndim - seen.ndim)), x, 0.0)
@@ -206,7 +214,13 @@ class ConvolutionalDecoder(nnx.Module):
             for k, (n, m) in enumerate(itertools.pairwise(channels))
         )
 
-    def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        z: jax.Array,
+        target: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         run = _activated(self.settings)
         # One leading axis: with several the kernels' gradients are slow (aejax/nn/product.py).
         x = z.reshape(-1, z.shape[-1]).astype(self.layers[0].kernel.dtype)

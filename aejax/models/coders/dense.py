@@ -8,18 +8,20 @@ model of the Keras tutorial "Building autoencoders in Keras".
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from aejax.models.batch import spread
+from aejax.models.batch import Context, spread
+from aejax.models.interfaces import Coder, Likelihood
 from aejax.nn.activation import activate, check, initializer
 from aejax.nn.linear import Mirrored
 
 
 @dataclasses.dataclass
-class Dense:
+class Dense(Coder):
     """Layers of sizes `hidden` from the data to the code, and mirrored back.
 
     Attributes:
@@ -39,7 +41,7 @@ class Dense:
 
     # Over the mesh's axis tensor: the units of a layer, then the inputs of the next, in turn, so
     # that two layers cost one sum over devices (Shoeybi et al. 2019, "Megatron-LM").
-    rules = (
+    sharding_rules = (
         r"encoder/layers/\d*[02468]/weight=tensor fsdp",
         r"encoder/layers/\d*[13579]/weight=fsdp tensor",
         r"decoder/layers/\d*[02468]/kernel=fsdp tensor",
@@ -62,12 +64,14 @@ class Dense:
         """A decoder of codes to `outputs` numbers for each element of rows of this shape."""
         return DenseDecoder(self, latent_dim, shape, outputs, rngs)
 
-    def tie(self, encoder: "DenseEncoder", decoder: "DenseDecoder") -> None:
-        """Makes each layer of the decoder share the weight of the encoder's layer it mirrors.
+    def connect(self, encoder: Any, decoder: Any, likelihood: Likelihood) -> None:
+        """Where it is tied each layer of the decoder has the weight of the layer it mirrors.
 
         Raises:
             ValueError: they do not mirror each other.
         """
+        if not self.tied:
+            return
         for into, out in zip(encoder.layers, reversed(decoder.layers), strict=True):
             if into.weight.shape != out.kernel.shape:
                 raise ValueError(
@@ -113,7 +117,13 @@ class DenseEncoder(nnx.Module):
             )
         )
 
-    def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        x: jax.Array,
+        hidden: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         if mask is not None:
             x = jnp.where(spread(mask, x.ndim) != 0, x, 0.0)
         return _run(self.layers, self.settings, x.reshape(len(x), -1))
@@ -140,5 +150,11 @@ class DenseDecoder(nnx.Module):
             )
         )
 
-    def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        z: jax.Array,
+        target: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         return _run(self.layers, self.settings, z).reshape(z.shape[:-1] + self.shape)

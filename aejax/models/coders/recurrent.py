@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aejax.models.batch import Context
+from aejax.models.interfaces import Coder, Likelihood
 from aejax.models.likelihood import Gaussian
 from aejax.nn.embedding import embedded
 from aejax.nn.product import product
@@ -29,7 +30,7 @@ _INITIAL = nnx.initializers.glorot_uniform()
 
 
 @dataclasses.dataclass
-class Recurrent:
+class Recurrent(Coder):
     """Layers over the first axis of a row, which is time, to the code; mirrored back.
 
     A step is what lies behind that axis, as one vector: a line of an image, a frame of speech.
@@ -69,22 +70,25 @@ class Recurrent:
         if not 0 <= self.teacher_forcing <= 1:
             raise ValueError(f"teacher_forcing={self.teacher_forcing}: must be from 0 to 1")
 
-    def check(self, model: Any) -> str | None:
-        """Why it does not suit this model's other parts, or None."""
+    def check(self, model: Any) -> None:
         classes = model.symbols
         if classes == self.symbols:
-            return None
+            return
         if not classes:
-            return (
+            raise ValueError(
                 f"symbols={self.symbols} needs model.likelihood=categorical with"
                 f" classes={self.symbols}"
             )
-        return (
+        raise ValueError(
             f"symbols={self.symbols}: must be model.likelihood.classes={classes}, so that what is"
             " read is what is written"
         )
 
-    def shown(self, x: jax.Array, context: Context) -> jax.Array | None:
+    def connect(self, encoder: Any, decoder: Any, likelihood: Likelihood) -> None:
+        """Gives the decoder the likelihood: where it runs freely it reads what it has written."""
+        decoder.likelihood = nnx.static(likelihood)
+
+    def teacher_inputs(self, x: jax.Array, context: Context) -> jax.Array | None:
         """What the decoder is shown of x [rows, *shape]; NaN is nothing. None: it runs freely."""
         if not (self.teacher_forcing and context.training):
             return None
@@ -188,7 +192,13 @@ class RecurrentEncoder(nnx.Module):
         last = ways * self.layers[-1].arrays * settings.hidden[-1]
         self.code = nnx.Linear(last, features, kernel_init=_INITIAL, rngs=rngs)
 
-    def __call__(self, x: jax.Array, hidden: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        x: jax.Array,
+        hidden: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         dtype = self.code.kernel.dtype
         length = self.steps.length
         seen = _timed(x, x.shape, length)
@@ -217,7 +227,7 @@ class RecurrentEncoder(nnx.Module):
 class RecurrentDecoder(nnx.Module):
     """z [..., latent] -> parameters of p(x given z) [..., *shape, outputs].
 
-    With teacher forcing each step sees the element before it: that of `shown` [rows, *shape] where
+    With teacher forcing each step sees the element before it: that of `target` [rows, *shape] where
     that is given (NaN is nothing), else the mean, or likeliest symbol, that the step before gave.
     """
 
@@ -262,15 +272,21 @@ class RecurrentDecoder(nnx.Module):
         # How outputs are read where they are fed back; the autoencoder puts its own here.
         self.likelihood = nnx.static(Gaussian())
 
-    def __call__(self, z: jax.Array, shown: jax.Array | None, mask: jax.Array | None):
+    def __call__(
+        self,
+        z: jax.Array,
+        target: jax.Array | None,
+        mask: jax.Array | None,
+        context: Context | None = None,
+    ) -> jax.Array:
         dtype, leading = self.start.kernel.dtype, z.shape[:-1]
         z = z.reshape(-1, z.shape[-1]).astype(dtype)
         real = _real(mask, self.shape[:-1], self.length)
         first = self.layers[0].inputs(z[None])
         first = jnp.broadcast_to(first, (self.length, *first.shape[1:]))
         before = None
-        if self.steps is not None and shown is not None:
-            before = _before(_timed(shown, shown.shape, self.length), real, self.settings.reverse)
+        if self.steps is not None and target is not None:
+            before = _before(_timed(target, target.shape, self.length), real, self.settings.reverse)
             before = _repeated(product(self.steps(before, dtype), self.before.kernel[...]), len(z))
         real = None if real is None else _repeated(real, len(z))
         states = self._states(z)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aejax.models.batch import Context
+from aejax.models.interfaces import Coder
 from aejax.nn import activation
 from aejax.nn.blocks import Blocks, Stack, angles
 from aejax.nn.embedding import embedded
@@ -36,7 +37,7 @@ _POOLS = ("flatten", "mean")
 
 
 @dataclasses.dataclass
-class Transformer:
+class Transformer(Coder):
     """Slots that each hold one block, in the encoder and in the decoder.
 
     Attributes:
@@ -74,10 +75,10 @@ class Transformer:
     remat: bool = False
 
     # It takes latent_dim=0: the code is the tokens.
-    takes_tokens = True
+    code_is_tokens = True
     # Heads and hidden units lie over the mesh's axis tensor: into a block they are its last axis,
     # out of it the first, so that a block costs one sum over devices (Shoeybi et al. 2019).
-    rules = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
+    sharding_rules = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
 
     def __post_init__(self):
         activation.check("activation", self.activation)
@@ -105,20 +106,32 @@ class Transformer:
             except ValueError as error:
                 raise ValueError(f"{name}={error}") from None
 
-    def check(self, model: Any) -> str | None:
-        """Why it does not suit this model's other parts, or None."""
+    def check(self, model: Any) -> None:
         if model.symbols == self.symbols:
-            return None
+            return
         if model.symbols:
-            return f"symbols={self.symbols}: must be model.likelihood.classes={model.symbols}"
-        return f"symbols={self.symbols}: needs model.likelihood=categorical, as many classes"
+            raise ValueError(
+                f"symbols={self.symbols}: must be model.likelihood.classes={model.symbols}"
+            )
+        raise ValueError(
+            f"symbols={self.symbols}: needs model.likelihood=categorical, as many classes"
+        )
 
-    def survives(self, name: str, other: "Transformer") -> bool:
+    def check_platform(self, platform: str, compute: str, tensor: int) -> None:
+        if platform == "gpu" and compute == "bfloat16" and self.heads % tensor:
+            raise ValueError(
+                f"config.mesh.tensor={tensor} does not divide model.coder.heads={self.heads}:"
+                " on a GPU in bfloat16 it must"
+            )
+
+    def is_transferable(self, name: str, other: Any) -> bool:
         """Whether a parameter of `other` means the same here: a slot's, in one of another block,
         does not, though it may have the same name and shape.
 
         Blocks of attention are one kind: they differ in what they see.
         """
+        if type(other) is not type(self):
+            return True
         found = re.fullmatch(r"(encoder|decoder)/stack/slots/(\d+)/.*", name)
         if not found:
             return True
@@ -191,8 +204,6 @@ class TransformerEncoder(nnx.Module):
     What is hidden or padding changes no bit of the result.
     """
 
-    takes_context = True
-
     def __init__(self, settings: Transformer, shape: tuple[int, ...], features: int, rngs):
         self.settings = settings
         self.pieces = nnx.static(cut(shape, settings.patch, settings.symbols))
@@ -262,8 +273,6 @@ class TransformerDecoder(nnx.Module):
     positions are added.
     """
 
-    takes_context = True
-
     def __init__(
         self, settings: Transformer, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs
     ):
@@ -285,7 +294,7 @@ class TransformerDecoder(nnx.Module):
     def __call__(
         self,
         z: jax.Array,
-        shown: jax.Array | None,
+        target: jax.Array | None,
         mask: jax.Array | None,
         context: Context | None = None,
     ) -> jax.Array:

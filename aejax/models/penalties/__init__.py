@@ -1,11 +1,12 @@
-"""Terms that are added to the loss because of the code: `penalty(encode, x, z, context)`.
+"""Terms that are added to the loss because of the code."""
 
-`encode` maps x [rows, *shape] to z [rows, latent]; `z` is the code of x [rows, latent]. A penalty
-gives named terms, each [rows] or []; terms that couple examples take their means through
-`context.mean`. Its `check(model)` says why it does not suit a model's settings, or None.
-"""
-
+from aejax.models.interfaces import Penalty
 from aejax.models.penalties.contractive import Contractive
 from aejax.models.penalties.sparse import L1, Activity
+from aejax.registry import Kinds
 
-KINDS = {"none": None, "contractive": Contractive, "activity": Activity, "l1": L1}
+KINDS = Kinds(
+    "aejax.penalties",
+    Penalty,
+    {"none": None, "contractive": Contractive, "activity": Activity, "l1": L1},
+)

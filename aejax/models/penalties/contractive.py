@@ -13,6 +13,7 @@ derivative.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,14 +21,14 @@ import jax.numpy as jnp
 
 from aejax.models.batch import Context
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense
-from aejax.models.penalties.encode import Encode
+from aejax.models.coders import Dense, Transformer
+from aejax.models.interfaces import Coder, Penalty, PenaltyInputs
 
 METHODS = ("auto", "closed", "exact", "estimate")
 
 
 @dataclasses.dataclass
-class Contractive:
+class Contractive(Penalty):
     """weight ||dz / dx||_F^2, the squared Frobenius norm of the encoder's Jacobian.
 
     Attributes:
@@ -50,22 +51,26 @@ class Contractive:
         if self.probes < 1:
             raise ValueError(f"probes={self.probes}: must be at least 1")
 
-    def check(self, model: Any) -> str | None:
-        """Why it does not suit this model, or None."""
+    def check(self, model: Any) -> None:
         if model.symbols:
-            return "contractive needs numbers: codes have no derivative by symbols"
+            raise ValueError("contractive needs numbers: codes have no derivative by symbols")
         if self.method == "closed" and not _is_one_sigmoid_layer(model):
-            return (
+            raise ValueError(
                 "contractive.method=closed needs one sigmoid layer: model.coder=dense with"
                 " model.coder.hidden=(), model.bottleneck=plain with activation=sigmoid; or"
                 " method=exact"
             )
-        return None
 
-    def __call__(
-        self, encode: Encode, x: jax.Array, z: jax.Array, context: Context
-    ) -> dict[str, jax.Array]:
-        settings = encode.module.settings
+    def check_platform(self, platform: str, compute: str, coder: Coder) -> None:
+        if platform == "gpu" and compute == "bfloat16" and isinstance(coder, Transformer):
+            raise ValueError(
+                "config.compute=bfloat16 with model.coder=transformer and"
+                " model.penalty=contractive: on a GPU attention has no second derivative in"
+                " bfloat16; must be float32"
+            )
+
+    def __call__(self, inputs: PenaltyInputs, context: Context) -> dict[str, jax.Array]:
+        x, encode, settings = inputs.x, inputs.encode, inputs.module.settings
         if self.method == "estimate":
             norm = _estimate(encode, x, self._keys(x, context), self.probes)
         elif self.method == "exact" or not _is_one_sigmoid_layer(settings):
@@ -73,7 +78,8 @@ class Contractive:
         else:
             # Clean rows were encoded already. With a second pass through the encoder, its gradients
             # were products of their own: a step of the preset took 1.2 times as long.
-            norm = _closed(encode, z if settings.corruption is None else encode(x))
+            z = inputs.z if settings.corruption is None else encode(x)
+            norm = _closed(inputs.module, z)
         return {"contraction": self.weight * norm}
 
     @staticmethod
@@ -93,14 +99,14 @@ def _is_one_sigmoid_layer(model: Any) -> bool:
     )
 
 
-def _closed(encode: Encode, z: jax.Array) -> jax.Array:
+def _closed(module: Any, z: jax.Array) -> jax.Array:
     """||J||_F^2 of each row of one sigmoid layer from its codes z: [rows]."""
-    (layer,) = encode.module.encoder.layers
+    (layer,) = module.encoder.layers
     slope = z * (1 - z)
     return jnp.square(slope) @ jnp.sum(jnp.square(layer.weight[...]), axis=1)
 
 
-def _exact(encode: Encode, x: jax.Array) -> jax.Array:
+def _exact(encode: Callable, x: jax.Array) -> jax.Array:
     """||J||_F^2 of each row: [rows]. One unit of z, or one element of x, after the other."""
     elements = math.prod(x.shape[1:])
     units = jax.eval_shape(encode, x).shape[-1]
@@ -121,7 +127,7 @@ def _exact(encode: Encode, x: jax.Array) -> jax.Array:
     return jnp.sum(jax.lax.map(column, jnp.arange(elements)), axis=0)
 
 
-def _estimate(encode: Encode, x: jax.Array, keys: jax.Array, probes: int) -> jax.Array:
+def _estimate(encode: Callable, x: jax.Array, keys: jax.Array, probes: int) -> jax.Array:
     """The mean of ||J v||^2 over `probes` random signs v: [rows]."""
     shape = (probes, *x.shape[1:])
     draw = jax.vmap(lambda key: jax.random.rademacher(key, shape, x.dtype), out_axes=1)

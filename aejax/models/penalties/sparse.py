@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from aejax.models.batch import Context
 from aejax.models.bottlenecks import Plain
-from aejax.models.penalties.encode import Encode
+from aejax.models.interfaces import Penalty, PenaltyInputs
 
 # Rates are kept this far from 0 and 1, where the divergence has no gradient.
 _EDGE = 1e-6
 
 
 @dataclasses.dataclass
-class Activity:
+class Activity(Penalty):
     """beta sum_j KL(rho || mean activity of unit j) (Ng 2011, "Sparse autoencoder").
 
     KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r)). The mean r_j is over the
@@ -35,27 +35,23 @@ class Activity:
         if not self.beta >= 0:
             raise ValueError(f"beta={self.beta}: must be at least 0")
 
-    def check(self, model: Any) -> str | None:
-        """Why it does not suit this model, or None."""
+    def check(self, model: Any) -> None:
         code = model.bottleneck
-        if isinstance(code, Plain) and code.activation == "sigmoid":
-            return None
-        return (
-            "activity needs units between 0 and 1: model.bottleneck=plain with"
-            " model.bottleneck.activation=sigmoid"
-        )
+        if not (isinstance(code, Plain) and code.activation == "sigmoid"):
+            raise ValueError(
+                "activity needs units between 0 and 1: model.bottleneck=plain with"
+                " model.bottleneck.activation=sigmoid"
+            )
 
-    def __call__(
-        self, encode: Encode, x: jax.Array, z: jax.Array, context: Context
-    ) -> dict[str, jax.Array]:
-        rate = jnp.clip(context.mean(z), _EDGE, 1 - _EDGE)
+    def __call__(self, inputs: PenaltyInputs, context: Context) -> dict[str, jax.Array]:
+        rate = jnp.clip(context.mean(inputs.z), _EDGE, 1 - _EDGE)
         on = self.rho * (jnp.log(self.rho) - jnp.log(rate))
         off = (1 - self.rho) * (jnp.log1p(-self.rho) - jnp.log1p(-rate))
         return {"sparsity": self.beta * jnp.sum(on + off)}
 
 
 @dataclasses.dataclass
-class L1:
+class L1(Penalty):
     """weight sum_j |z_j|, a Laplacian prior on the code (Olshausen and Field 1996).
 
     Attributes:
@@ -68,11 +64,5 @@ class L1:
         if not self.weight >= 0:
             raise ValueError(f"weight={self.weight}: must be at least 0")
 
-    def check(self, model: Any) -> str | None:
-        """Why it does not suit this model, or None: any does."""
-        return None
-
-    def __call__(
-        self, encode: Encode, x: jax.Array, z: jax.Array, context: Context
-    ) -> dict[str, jax.Array]:
-        return {"sparsity": self.weight * jnp.sum(jnp.abs(z), axis=-1)}
+    def __call__(self, inputs: PenaltyInputs, context: Context) -> dict[str, jax.Array]:
+        return {"sparsity": self.weight * jnp.sum(jnp.abs(inputs.z), axis=-1)}

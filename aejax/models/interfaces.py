@@ -1,0 +1,317 @@
+"""What the parts of an autoencoder are, and what each may say; own parts derive from these.
+
+A part is a dataclass of its settings. Only what a docstring calls required must be written: all
+else has a default here. Checks raise ValueError, which begins with the setting that is wrong, as
+"hidden=(0,): must be at least 1".
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aejax.models.batch import Batch, Context
+
+Tree = Any
+
+
+class Code(NamedTuple):
+    """A code of a batch.
+
+    Attributes:
+        z: [samples, rows, *code], what the decoder is given; a deterministic code is one sample.
+        log_weight: [samples, rows] in nats, added to log p(x given z) inside the mean over samples
+            (-beta KL for a variational code), or None for 0.
+        penalties: named terms added to the loss, each [rows] or [].
+    """
+
+    z: jax.Array
+    log_weight: jax.Array | None = None
+    penalties: dict[str, jax.Array] = {}  # noqa: RUF012 - never changed
+
+
+class Corrupted(NamedTuple):
+    """What a corruption gives.
+
+    Attributes:
+        x: the noisy input [rows, *shape].
+        hidden: bool array, a prefix of x's shape: positions that the encoder must not see; or None.
+        weight: float array that broadcasts against x from the left: the weight of each element in
+            the loss; or None for 1 everywhere.
+    """
+
+    x: jax.Array
+    hidden: jax.Array | None = None
+    weight: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PenaltyInputs:
+    """What a penalty is a function of.
+
+    Attributes:
+        module: the autoencoder; for penalties that know a shorter way for some encoders.
+        x: clean rows [rows, *shape].
+        mask: of the batch, as in `Batch`.
+        z: their code [rows, *code], the mean over samples.
+        reconstruction: the mean of p(x given z) [rows, *shape], of the first sample.
+    """
+
+    module: Any
+    x: jax.Array
+    mask: jax.Array | None
+    z: jax.Array
+    reconstruction: jax.Array
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """x [rows, *shape] -> z [rows, *code], the deterministic encoder."""
+        return self.module.encode(x, self.mask)
+
+
+class Update(NamedTuple):
+    """What a step has changed, for the hook after it.
+
+    Attributes:
+        params: the new parameters, nested dictionaries.
+        opt_state: optax's new state.
+        model_state: {"rows": entries of `PerRow`, "other": other variables}, nested dictionaries.
+        key: of this step, the same on all devices.
+        step: updates made, int32 [].
+    """
+
+    params: Tree
+    opt_state: Tree
+    model_state: Tree
+    key: jax.Array
+    step: jax.Array
+
+    def map_moments(self, function: Callable[[Tree], Tree]) -> "Update":
+        """Applies a function to each tree in the optimizer's state that is shaped as `params`."""
+        structure = jax.tree.structure(self.params)
+
+        def is_moments(tree: Tree) -> bool:
+            return jax.tree.structure(tree) == structure
+
+        changed = jax.tree.map(
+            lambda tree: function(tree) if is_moments(tree) else tree,
+            self.opt_state,
+            is_leaf=is_moments,
+        )
+        return self._replace(opt_state=changed)
+
+
+class Hooked:
+    """A part that may change parameters after each update, inside the compiled step."""
+
+    def after_update(self, update: Update) -> Update:
+        """Gives the parameters, moments and state that the next step begins with.
+
+        Constraints such as columns of norm 1, or units that are started anew with their moments.
+        """
+        return update
+
+
+@dataclasses.dataclass
+class Coder(Hooked):
+    """Encoder and decoder. Required: `encoder` and `decoder`.
+
+    Attributes:
+        sharding_rules: where parameters lie on a mesh, as in `config.mesh.rules`.
+        code_is_tokens: whether it takes latent_dim=0: the code is the encoder's tokens.
+    """
+
+    sharding_rules: ClassVar[tuple[str, ...]] = ()
+    code_is_tokens: ClassVar[bool] = False
+
+    def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> Any:
+        """A module (x [rows, *shape], hidden, mask, context) -> [rows, ..., features].
+
+        `hidden` are positions that it must not see, `mask` what is real, both None or as in
+        `Corrupted` and `Batch`; `context` is that of the step, for dropout, or None.
+        """
+        raise NotImplementedError
+
+    def decoder(self, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs) -> Any:
+        """A module (z [..., *code], target, mask, context) -> [..., *shape, outputs].
+
+        z has a leading axis of samples where there are several; `target` is what `teacher_inputs`
+        gave, or None.
+        """
+        raise NotImplementedError
+
+    def connect(self, encoder: Any, decoder: Any, likelihood: "Likelihood") -> None:
+        """Ties the two modules once both are built, such as by weights that they share."""
+
+    def teacher_inputs(self, x: jax.Array, context: Context) -> jax.Array | None:
+        """What the decoder is shown of x [rows, *shape] in training (teacher forcing)."""
+        return None
+
+    def check(self, model: Any) -> None:
+        """Raises ValueError where the model's other parts do not suit it."""
+
+    def check_platform(self, platform: str, compute: str, tensor: int) -> None:
+        """Raises ValueError where it cannot run.
+
+        Args:
+            platform: of the devices, cpu, gpu or tpu.
+            compute: the type of matrix products, `config.compute`.
+            tensor: devices along the mesh's axis of that name.
+        """
+
+    def is_transferable(self, name: str, other: Any) -> bool:
+        """Whether a parameter of this name means the same in a coder of the settings `other`."""
+        return True
+
+
+@dataclasses.dataclass
+class Bottleneck(Hooked):
+    """Between encoder and decoder. Required: `encode`, or a module from `build` that has it."""
+
+    def features(self, latent_dim: int) -> int:
+        """How many features it needs for a code of this size."""
+        return latent_dim
+
+    def build(self, latent_dim: int, rngs: nnx.Rngs) -> Any:
+        """A module with `encode(features)` and `__call__(features, context)`, where it has
+        parameters or state; None where the settings themselves are enough.
+
+        State that comes from a batch is kept in an `nnx.Variable` of its own kind, and is a
+        function of `context.mean` and `context.pmean` alone: it is then the same on all devices.
+        """
+        return None
+
+    def encode(self, features: jax.Array) -> jax.Array:
+        """The deterministic code: features [rows, ..., n] -> z [rows, *code]."""
+        raise NotImplementedError
+
+    def __call__(self, features: jax.Array, context: Context) -> Code:
+        """The code of a training step, or with an evaluation's context the deterministic one."""
+        return Code(self.encode(features)[None])
+
+    def prior(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
+        """Codes of this shape drawn from the prior, or None where there is none."""
+        return None
+
+    def check(self, model: Any) -> None:
+        """Raises ValueError where the model's other parts do not suit it."""
+
+
+@dataclasses.dataclass
+class Likelihood:
+    """p(x given z). Required: `log_prob` and `mean`.
+
+    Attributes:
+        classes: how many kinds of symbols x holds; 0 for numbers.
+    """
+
+    classes: ClassVar[int] = 0
+
+    def outputs(self) -> int:
+        """How many numbers the decoder gives for each element of x."""
+        return 1
+
+    def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
+        """parameters [..., elements, outputs], x [rows, elements] -> log p of each, nats."""
+        raise NotImplementedError
+
+    def mean(self, parameters: jax.Array) -> jax.Array:
+        """parameters [..., outputs] -> the mean of p [...]."""
+        raise NotImplementedError
+
+    def mode(self, parameters: jax.Array) -> jax.Array:
+        """parameters [..., outputs] -> the likeliest value [...]."""
+        return self.mean(parameters)
+
+    def divergence(self, teacher: jax.Array, parameters: jax.Array) -> jax.Array:
+        """KL(p(x given teacher's parameters) || p(x given these)) of each element, nats."""
+        raise NotImplementedError
+
+    def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        """What evaluation reports of `mean` beside the likelihood, by name, elementwise."""
+        return {"mse": jnp.square(mean - x)}
+
+    def check(self, interval: bool) -> None:
+        """Raises ValueError for data that do not suit it; `interval`: x lies in [0, 1]."""
+
+
+@dataclasses.dataclass
+class Corruption:
+    """What is done to x before the encoder sees it. Required: `__call__`.
+
+    Attributes:
+        hides: whether it hides positions, so that a masked model can look for them.
+        for_symbols: whether it may be done to symbols.
+    """
+
+    hides: ClassVar[bool] = False
+    for_symbols: ClassVar[bool] = True
+
+    def __call__(self, x: jax.Array, context: Context) -> Corrupted:
+        """x [rows, *shape] -> what the encoder is given, drawn by `context.draw`."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Penalty(Hooked):
+    """Terms that are added to the loss. Required: `__call__`."""
+
+    def __call__(self, inputs: PenaltyInputs, context: Context) -> dict[str, jax.Array]:
+        """Named terms, each [rows] or []; means over rows go through `context.mean`."""
+        raise NotImplementedError
+
+    def check(self, model: Any) -> None:
+        """Raises ValueError where the model's other parts do not suit it."""
+
+    def check_platform(self, platform: str, compute: str, coder: Coder) -> None:
+        """Raises ValueError where it cannot run; the arguments as those of `Coder`'s."""
+
+
+@dataclasses.dataclass
+class Target:
+    """What the decoder is to give, where it is not the input. Required: `__call__`."""
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a target, of rows of this shape."""
+        return shape
+
+    def __call__(self, batch: Batch) -> jax.Array:
+        """The targets [rows, *shape] of prepared rows."""
+        raise NotImplementedError
+
+
+class Trainable(Hooked):
+    """Settings of anything that trains. Required: `init`.
+
+    The module has `loss(batch, context) -> (scalar, named terms)`; without a context it is the
+    deterministic evaluation. One with `encode(x, mask)` and `decode(z, mask)` can be evaluated as
+    an autoencoder.
+
+    Attributes:
+        sharding_rules: where parameters lie on a mesh, as in `config.mesh.rules`.
+        symbols: how many kinds of symbols its rows hold; 0 for numbers.
+        loss_inputs: arrays that the loss finds in `Context.loss_inputs`, and that are neither
+            trained nor saved; None for none.
+        decodes: whether its module has `encode` and `decode`.
+    """
+
+    sharding_rules: tuple[str, ...] = ()
+    symbols: int = 0
+    loss_inputs: Any = None
+    decodes: bool = False
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> Any:
+        """Builds the module for batches like this one, of which shapes alone are looked at."""
+        raise NotImplementedError
+
+    def check(self, interval: bool) -> None:
+        """Raises ValueError for settings that do not fit; `interval`: x lies in [0, 1]."""
+
+    def check_platform(self, platform: str, compute: str, tensor: int) -> None:
+        """Raises ValueError where it cannot run; the arguments as those of `Coder`'s."""
+
+    def is_transferable(self, name: str, other: Any) -> bool:
+        """Whether a parameter of this name means the same in a model of the settings `other`."""
+        return True
