@@ -154,13 +154,13 @@ def ends(code: int) -> None:
         _watch.done()
 
 
-def settle() -> None:
+def exit_if_peer_died() -> None:
     """After an error: where it came from the end of another process, ends with that line alone."""
     if _watch is not None:
-        _watch.settle()
+        _watch.exit_if_peer_died()
 
 
-def agree(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:
+def synchronise_control(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:
     """What all processes do next: stop if any was asked to; the rest as process 0 says."""
     if jax.process_count() == 1:
         return stop, steps, save
@@ -168,7 +168,7 @@ def agree(stop: bool, steps: int, save: bool) -> tuple[bool, int, bool]:
     return bool(said[:, 0].any()), int(said[0, 1]), bool(said[0, 2])
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
     """Waits until all processes have come to the place of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
@@ -179,7 +179,7 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def before_backend(deterministic: bool, compilation_cache: str) -> None:
+def configure_jax(deterministic: bool, compilation_cache: str) -> None:
     """Sets what must be set before JAX looks for devices.
 
     Args:

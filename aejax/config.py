@@ -204,7 +204,7 @@ MAY_CHANGE = (
 )
 
 # Names of settings that earlier versions had, and those of now.
-RENAMED = {"tensorboard": "trackers"}
+RENAMED = {"tensorboard": "trackers", "held": "holdout_fraction"}
 
 
 def renamed(settings: dict[str, Any]) -> dict[str, Any]:

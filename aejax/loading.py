@@ -124,7 +124,7 @@ class Model:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
         return self._over("prepare", *self._checked(raw))
 
-    def over_rows(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
+    def batched_apply(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
         """Applies a jitted function of rows, in batches over all of this process's devices.
 
         Args:
@@ -147,7 +147,9 @@ class Model:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
     def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
-        return self.over_rows(self._functions[name], rows, *(() if length is None else (length,)))
+        return self.batched_apply(
+            self._functions[name], rows, *(() if length is None else (length,))
+        )
 
     def _lengths(self, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray | None:
         if length is None:
@@ -186,7 +188,7 @@ class Model:
             return module.encode(prepare(raw), mask(raw, length))
 
         def decode(module: Any, z: jax.Array, *length: jax.Array) -> jax.Array:
-            return prepare.undo(module.decode(z, *steps(length)))
+            return prepare.inverse(module.decode(z, *steps(length)))
 
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             return decode(module, encode(module, raw, *length), *length)
@@ -249,7 +251,7 @@ def load(
     batch = abstract_batch(run.config, run.spec)
     module = nnx.eval_shape(lambda: run.config.model.init(nnx.Rngs(0), batch))
     graph, params, model_state = split(module)
-    whole = sharding.everywhere(jax.devices())
+    whole = sharding.replicated_over(jax.devices())
     target = {part: params, "model_state": model_state}
     target = sharding.with_sharding(target, whole)
     read = checkpoint.load(workdir, number, target)

@@ -340,7 +340,7 @@ class Watch(threading.Thread):
         if self._process == 0:
             self._alone.wait((_BEATS + 2) * _BEAT_SECONDS)
 
-    def settle(self) -> None:
+    def exit_if_peer_died(self) -> None:
         """After an error: gives this thread the time to say that it came from another's end."""
         if self._ending.wait(_BEAT_SECONDS):
             threading.Event().wait()

@@ -53,7 +53,7 @@ def get_config() -> Search:
         encoder_space=("afi",),
         supernet=SupernetSearch(duration="1400 steps", anneal=600, share=0.5, cost_weight=0.3),
         replacement=Replacement(imitation="300 steps", tuning="300 steps"),
-        held=1 / 19,
+        holdout_fraction=1 / 19,
         learned=36.0,
         margin=0.27,
         controls=("par:4:4", "sandwich:2:4", "ffffffff"),

@@ -46,7 +46,7 @@ def get_config() -> Search:
         encoder_space=("afi",),
         supernet=SupernetSearch(duration="1800 steps", anneal=1000, cost_weight=1.0),
         replacement=Replacement(imitation="300 steps", tuning="300 steps"),
-        held=0.05,
+        holdout_fraction=0.05,
         learned=94.0,
         margin=1.0,
         controls=("par:4:4", "sandwich:2:4", "ffffffff"),

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
 
     from aejax import folder
     from aejax.evaluate.encode import encode
-    from aejax.evaluate.rows import choose_rows, fitted
+    from aejax.evaluate.rows import choose_rows, rescaled
     from aejax.evaluate.symbols import are_symbols
     from aejax.loading import load
 
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     step = int(given.step) if given.step.isdecimal() else given.step
     model = load(given.workdir, step)
     kind = "share of wrong symbols" if are_symbols(model) else "mean squared error"
-    encoded = encode(fitted(model, rows.source.spec), rows.source, given.out)
+    encoded = encode(rescaled(model, rows.source.spec), rows.source, given.out)
     print(
         f"{len(rows.source)} rows of {rows.name}, split {rows.split}, with step {model.step}"
         f" ({'EMA' if model.averaged else 'no EMA'}): {kind} {encoded.error:.5g}; {given.out}"

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int | None:
     program.check_folder(workdir)
     from aejax import cluster
 
-    cluster.before_backend(settings.run.deterministic, settings.run.compilation_cache)
+    cluster.configure_jax(settings.run.deterministic, settings.run.compilation_cache)
     stop = cluster.StopRequest().install()
     from aejax.search import report
     from aejax.search.run import search

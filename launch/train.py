@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int | None:
         program.check_folder(workdir)
     from aejax import cluster
 
-    cluster.before_backend(config.deterministic, config.compilation_cache)
+    cluster.configure_jax(config.deterministic, config.compilation_cache)
     try:
         cluster.connect(
             given.coordinator, given.processes, given.process, workdir, given.connect_seconds
@@ -85,13 +85,13 @@ def main(argv: list[str]) -> int | None:
         )
         outcome = trainer.fit(stop=stop, started=_STARTED)
     except (NotFinite, OSError) as error:
-        cluster.settle()
+        cluster.exit_if_peer_died()
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)
     except InputError:
         raise
     except Exception:
-        cluster.settle()
+        cluster.exit_if_peer_died()
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # without a word to the other processes: they end too

@@ -16,7 +16,7 @@ from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
 from aejax.models.interfaces import Trainable
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
@@ -217,7 +217,7 @@ def test_every_kind_of_part_survives_json():
     model = Autoencoder(Dense((64, 32), "tanh", False), 16, KSparse(5, 1.5), Gaussian(0.25))
     for optimizer in (
         Adadelta(rho=0.5),
-        Sgd(momentum=0.9, nesterov=True, schedule=Step((0.25, 0.5), 0.5)),
+        Sgd(momentum=0.9, nesterov=True, schedule=StepDecay((0.25, 0.5), 0.5)),
         Adam(warmup=0.125, schedule=Cosine(0.1)),
         AdamW(ema=0.5),
     ):

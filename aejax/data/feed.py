@@ -89,7 +89,9 @@ class Resident:
         batch_size = self.shape[0] * self.shape[1]
         last = first + self.capacity
         index = order.examples(self.seed, self.rows, first * batch_size, last * batch_size)
-        return Block(first, last, place(index.reshape(self.capacity, *self.shape), self.sharding))
+        return Block(
+            first, last, to_device(index.reshape(self.capacity, *self.shape), self.sharding)
+        )
 
     def abstract(self) -> jax.ShapeDtypeStruct:
         """Shape, type and place of a block's indices."""
@@ -100,7 +102,7 @@ class Resident:
         self._pool.shutdown(cancel_futures=True)
 
     @staticmethod
-    def take(data: Any, block: Any, offset: jax.Array) -> Raw:
+    def gather(data: Any, block: Any, offset: jax.Array) -> Raw:
         """The rows of the step `offset` steps into the block; runs inside the step."""
         index = jax.lax.dynamic_index_in_dim(block, offset, keepdims=False)
         return gathered(data, index)
@@ -119,7 +121,7 @@ def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
     return array.at[index].get(mode="promise_in_bounds")
 
 
-def place(array: np.ndarray, sharding: Sharding) -> jax.Array:
+def to_device(array: np.ndarray, sharding: Sharding) -> jax.Array:
     """Sends a host array, the same in every process, to where the sharding wants it."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
@@ -130,10 +132,10 @@ def place(array: np.ndarray, sharding: Sharding) -> jax.Array:
 def resident(source: Source, sharding: Sharding) -> dict[str, jax.Array]:
     """Puts a split on the devices, flat: {"x": [N, elements]}, and label and length, where any."""
     rows = source[slice(None)]
-    data = {"x": place(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
+    data = {"x": to_device(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
     for name, values in (("label", rows.label), ("length", rows.length)):
         if values is not None:
-            data[name] = place(np.asarray(values, np.int32), sharding)
+            data[name] = to_device(np.asarray(values, np.int32), sharding)
     return data
 
 

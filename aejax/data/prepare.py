@@ -66,7 +66,7 @@ class Preparation:
             x = jnp.where(jnp.isnan(x), 0.0, x)
         return x.reshape(shape)
 
-    def undo(self, x: Any) -> Any:
+    def inverse(self, x: Any) -> Any:
         """x [rows, *shape] -> values before centring: [0, 1] where rows were scaled."""
         flat = x.reshape(len(x), -1)
         if self.settings.centre == "standardise":
@@ -76,11 +76,11 @@ class Preparation:
         return flat.reshape(x.shape)
 
     def measured(self, x: Any) -> Any:
-        """x in the units in which errors count: those of `undo`, but of a table x itself.
+        """x in the units in which errors count: those of `inverse`, but of a table x itself.
 
         Its columns have units of their own, of which the largest would be all that counts.
         """
-        return x if self.spec.columns else self.undo(x)
+        return x if self.spec.columns else self.inverse(x)
 
     def _range(self) -> tuple[float, float]:
         if self.spec.maximum is not None:

@@ -139,7 +139,7 @@ class Streaming:
         return {"x": x} | dict.fromkeys(("index", *spec.numbers), number)
 
     @staticmethod
-    def take(data: Any, block: Any, offset: jax.Array) -> Raw:
+    def gather(data: Any, block: Any, offset: jax.Array) -> Raw:
         """The rows of the step `offset` steps into the block; runs inside the step."""
         rows = {
             name: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False)

@@ -38,10 +38,10 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
     whose code or reconstruction is not finite has NaN in all of them.
 
     Args:
-        model: `rows.fitted` to the source.
+        model: `rows.rescaled` to the source.
         source: rows of the model's shape.
         out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
-            [rows, *shape] are float32, the latter in units after `preparation.undo`; error [rows]
+            [rows, *shape] are float32, the latter as `preparation.inverse` gives them; error [rows]
             is the mean squared error of each row's elements in the units of `preparation.measured`
             (of symbols, the share that is wrong), padding left out; index [rows] is a row's number.
             file [rows] holds the rows' names, and classes those of the labels 0, 1, ..., as text.
@@ -58,7 +58,7 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         z = module.encode(x, mask)
         made = module.decode(z, mask)
         measured = {"x": preparation.measured(x), "made": preparation.measured(made)}
-        return {"z": z, "reconstruction": preparation.undo(made), **measured}
+        return {"z": z, "reconstruction": preparation.inverse(made), **measured}
 
     kept: dict[str, list[np.ndarray]] = {"z": [], "error": [], "label": [], "length": []}
     shape = (len(source), *source.spec.shape)

@@ -17,10 +17,10 @@ from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError
 from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
-from aejax.evaluate.rows import Chosen, choose_rows, fitted
+from aejax.evaluate.rows import Chosen, choose_rows, rescaled
 from aejax.loading import Model, choose, load
 from aejax.training import manifests
-from aejax.training.start import ended
+from aejax.training.start import is_finished
 
 FORMAT = 1
 # Every autoencoder can do these.
@@ -223,17 +223,17 @@ def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
 
 
 def _is_last(workdir: str, step: int) -> bool:
-    """Whether the run ended with this step."""
+    """Whether the run has ended with this step."""
     try:
         progress = manifests.read(workdir, step)["progress"]
     except manifests.DamagedError:
         return False
-    return progress["total"] is not None and ended(progress, progress["total"])
+    return progress["total"] is not None and is_finished(progress, progress["total"])
 
 
 def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
     """Runs the tasks and writes their results."""
-    model = fitted(loaded.model, job.rows.source.spec)
+    model = rescaled(loaded.model, job.rows.source.spec)
     results = _results(job, model, say)
     for result in results.values():
         for figure in result.figures:

@@ -72,12 +72,14 @@ def task(model: Model, source: Source) -> Result:
 
 
 def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [rows, numbers] in float64, and rows in units after undo [rows, elements]."""
+    """Codes [rows, numbers] in float64, and rows in units after inverse [rows, elements]."""
     preparation = model.preparation
 
     def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x = preparation(raw)
-        return module.encode(x, mask).reshape(len(x), -1), preparation.undo(x).reshape(len(x), -1)
+        return module.encode(x, mask).reshape(len(x), -1), preparation.inverse(x).reshape(
+            len(x), -1
+        )
 
     values = [piece.values for piece in stream(model, source, encode)]
     z, x = (np.concatenate(parts) for parts in zip(*values, strict=True))

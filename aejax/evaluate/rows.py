@@ -106,7 +106,7 @@ def _resized(where: str, wanted: Spec) -> str:
     return f"; pictures fit with the option size={wanted.shape[1]}x{wanted.shape[0]}"
 
 
-def fitted(model: Model, spec: Spec) -> Model:
+def rescaled(model: Model, spec: Spec) -> Model:
     """The model for rows whose format has another maximum: each is scaled by its own.
 
     The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1]. Rows in which
@@ -131,7 +131,7 @@ def stream(
     once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
 
     Args:
-        model: `fitted` to the source.
+        model: `rescaled` to the source.
         source: [rows, *shape].
         function: jitted here; gives a tree of [rows, ...].
         numbered: give the function the rows' numbers in the source [rows] as well, for draws that
@@ -153,7 +153,7 @@ def stream(
         given = [np.concatenate([each, np.repeat(each[:1], size - count, 0)]) for each in given]
         given += [np.arange(first, first + size, dtype=np.int32)] * numbered
         with jax.default_matmul_precision("highest"):
-            values = model.over_rows(run, *given)
+            values = model.batched_apply(run, *given)
         values = jax.tree.map(lambda leaf, n=count: leaf[:n], values)
         yield Piece(first, rows, values)
 

@@ -64,7 +64,7 @@ def train_stages(
         options = {**options, "started": None}  # the first stage's ledger holds the start-up
         if outcome.status == "stopped":
             return outcome
-        cluster.meet(f"stage{number}")  # the main process has written the last manifest
+        cluster.barrier(f"stage{number}")  # the main process has written the last manifest
         model = local(loading.load(place, say=functools.partial(_say, options["quiet"])))
         modules.append(model.module)
         bottleneck = stage.model.bottleneck

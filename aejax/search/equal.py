@@ -23,13 +23,13 @@ def arms(job: Job, layouts: dict[str, Layout], what: str) -> dict[str, Any]:
     # All widths first: they may be timed, and nothing trains beside that.
     for layout in sorted(found - {layouts["parent"]}, key=str):
         name = f"width-{what}-{layout}".replace("|", "-")
-        one = job.kept(
+        one = job.load_or_compute(
             f"{name}.json", lambda layout=layout: _width(job, layouts["parent"], layout, what)
         )
         if wide := one["feed_forward"]:
             widths[str(layout)] = one
             models[f"{layout}-f{wide}"] = spaces.with_width(job.model(layout), wide)
-    trained = job.trained(models).values()
+    trained = job.retrain(models).values()
     return {layout: {**widths[layout], **one} for layout, one in zip(widths, trained, strict=True)}
 
 

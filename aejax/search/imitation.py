@@ -98,7 +98,7 @@ def grafted(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> 
     }
 
 
-def planted(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> dict:
+def insert_params(parameters: dict[str, np.ndarray], space: Space, layout: Layout) -> dict:
     """The other way round: parameters of a whole with all candidates, as far as a layout has them.
 
     Args:

@@ -35,12 +35,12 @@ _OTHER_SEEDS = 1000
 _AT_ONCE = 4
 
 
-class Stopped(Exception):
+class SearchStopped(Exception):
     """A run was stopped, with everything saved."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class RowRange:
     """The rows from `start` to `stop` of a source."""
 
     source: Source
@@ -92,9 +92,9 @@ class Job:
             tracking.show(line)
 
     @functools.cached_property
-    def judged(self) -> Part:
+    def judged(self) -> RowRange:
         """Rows that layouts are judged by."""
-        return Part(self.judging, 0, min(self.settings.judged, len(self.judging)))
+        return RowRange(self.judging, 0, min(self.settings.judged, len(self.judging)))
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -137,10 +137,10 @@ class Job:
             initial_params=initial_params,
         )
         if outcome.status == "stopped":
-            raise Stopped
+            raise SearchStopped
         return outcome
 
-    def each(self, make: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    def parallel_map(self, make: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """`make` of each item, in their order; side by side where runs can be.
 
         On one CPU they can: a small model's step fills one core. Programs that span devices must
@@ -162,7 +162,7 @@ class Job:
             wait(made)
         if errors := [error for one in made if (error := one.exception())]:
             # That others were stopped is no news beside what failed.
-            raise min(errors, key=lambda error: isinstance(error, Stopped))
+            raise min(errors, key=lambda error: isinstance(error, SearchStopped))
         return [one.result() for one in made]
 
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
@@ -170,7 +170,7 @@ class Job:
         seed = run.seed if seed is None else seed
         return dataclasses.replace(run, model=model, duration=duration, seed=seed, trackers=())
 
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def load_or_compute(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What a file holds; made and written first where there is none."""
         path = self.path(name)
         if os.path.exists(path):
@@ -185,7 +185,7 @@ class Job:
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path(name))
 
-    def trained(self, models: dict[str, Autoencoder]) -> dict[str, dict[str, Any]]:
+    def retrain(self, models: dict[str, Autoencoder]) -> dict[str, dict[str, Any]]:
         """Models by name, each trained from nothing with each seed.
 
         Returns:
@@ -206,7 +206,7 @@ class Job:
             return self.train(folder, config, sources, same_programs=setups[name]).metrics
 
         # Different models side by side: each is compiled once then, for all of its seeds.
-        found = self.each(run, itertools.product(seeds, models))
+        found = self.parallel_map(run, itertools.product(seeds, models))
         out = {}
         for number, name in enumerate(models):
             runs = found[number :: len(models)]

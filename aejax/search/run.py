@@ -41,7 +41,7 @@ from aejax.search import choosing, comparing, distilling, equal, imitation, late
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
-from aejax.search.job import Job, Part, Stopped
+from aejax.search.job import Job, RowRange, SearchStopped
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
@@ -95,16 +95,16 @@ def search(
             f"config.run.data.source={settings.run.data.source}: values are missing in its rows; a"
             " search takes whole rows"
         )
-    cut = len(made.train) - max(round(settings.held * len(made.train)), 1)
-    judging = Part(made.train, cut, len(made.train))
+    cut = len(made.train) - max(round(settings.holdout_fraction * len(made.train)), 1)
+    judging = RowRange(made.train, cut, len(made.train))
     rest = {"stop": stop, "quiet": quiet, "devices": devices}
-    learning = Part(made.train, 0, cut)
+    learning = RowRange(made.train, 0, cut)
     job = Job(settings, workdir, learning, judging, made.test, made.preparation, rest)
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
         _claim(job, made.fingerprints)
         try:
-            return job.kept(_FOUND, lambda: _found(job))
-        except Stopped:
+            return job.load_or_compute(_FOUND, lambda: _found(job))
+        except SearchStopped:
             return None
 
 
@@ -112,8 +112,8 @@ def _claim(job: Job, fingerprints: dict[str, str]) -> None:
     """Writes the settings and the data's fingerprints, or compares them with those that stand."""
     os.makedirs(job.workdir, exist_ok=True)
     mine = {**kinds.to_dict(job.settings), _FINGERPRINTS: fingerprints}
-    stored = dict(job.kept(_SETTINGS, lambda: mine))
-    stored["run"] = renamed(stored["run"])
+    stored = dict(job.load_or_compute(_SETTINGS, lambda: mine))
+    stored = {**renamed(stored), "run": renamed(stored["run"])}
     known = stored.pop(_FINGERPRINTS, fingerprints)  # an earlier version wrote none
     kinds.from_dict(Search, stored)
     changed = list(kinds.differences(stored, job.settings))
@@ -144,11 +144,13 @@ def _found(job: Job) -> dict[str, Any]:
     layouts: dict[str, Layout] = {"parent": settings.parent()}
     out: dict[str, Any] = {"parent": str(settings.parent()), "margin": settings.margin}
     if settings.method in ("both", "supernet"):
-        out["supernet"] = job.kept("supernet.json", lambda: _supernet(job, prices))
+        out["supernet"] = job.load_or_compute("supernet.json", lambda: _supernet(job, prices))
         if not out["supernet"][COLLAPSED]:
             layouts["supernet"] = _read(out["supernet"]["layout"])
     if settings.method in ("both", "replacement"):
-        out["replacement"] = job.kept("replacement.json", lambda: _replacement(job, prices))
+        out["replacement"] = job.load_or_compute(
+            "replacement.json", lambda: _replacement(job, prices)
+        )
         layouts["replacement"] = _read(out["replacement"]["layout"])
         layouts["cosine"] = _read(out["replacement"]["cosine"])
     if settings.trials and settings.method != "none" and len(layouts) == 1:
@@ -196,7 +198,7 @@ def _table(job: Job) -> Table:
             latency.table(settings.run.model, settings.space(), batch, settings.run.compute)
         )
 
-    kept = job.kept("latency.json", make)
+    kept = job.load_or_compute("latency.json", make)
     blocks = {letter: Latency(**each) for letter, each in kept["blocks"].items()}
     return Table(Latency(**kept["empty"]), blocks)
 
@@ -233,7 +235,7 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     job.train("parent", job.config(base, settings.run.duration))
     whole = loading.load(job.path("parent"), say=job.say)
     own = _parameters_of(whole.module)
-    given = imitation.planted(own, space, parent)
+    given = imitation.insert_params(own, space, parent)
     model = Imitation(settings.run.model, space, parent)
     job.say("library: candidates imitate the parent's blocks")
     own = job.config(model, settings.replacement.imitation)
@@ -257,7 +259,7 @@ def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     tried = [choosing.cheapest(scores, each, budget) for budget in choosing.budgets(each, chosen)]
     # The parent too: what the layouts are held against has as many steps more as they have.
     some = dict.fromkeys(tuple(one) for one in (*tried, chosen) if one)
-    front = job.each(tuned, [list(one) for one in some])
+    front = job.parallel_map(tuned, [list(one) for one in some])
     reference = next(one for one in front if one["choices"] == chosen)
     best = next(one for one in front if one["loss"] <= reference["loss"] + settings.margin)
     rows = job.rows[:_SIMILAR]
@@ -350,7 +352,7 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     models = {str(layout): job.model(layout) for layout in layouts.values()}
     return {
         text: {**one, "parameters": job.parameters(models[text])}
-        for text, one in job.trained(models).items()
+        for text, one in job.retrain(models).items()
     }
 
 
@@ -377,7 +379,7 @@ def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
                 out[str(layout)]["predicted"] = dataclasses.asdict(predicted)
         return {"table": dataclasses.asdict(table), "layouts": out}
 
-    return job.kept(_TIMES, make).get("layouts", {})
+    return job.load_or_compute(_TIMES, make).get("layouts", {})
 
 
 def _read(text: str) -> Layout:

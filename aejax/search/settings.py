@@ -95,8 +95,8 @@ class Search:
         learned: nats a row; a supernet or a parent whose loss is above it has learned nothing that
             a search could go by.
         margin: nats a row by which a cheaper layout may be worse.
-        held: share of the training split, its end, that blocks never learn from: architecture
-            weights do, and layouts are chosen by it.
+        holdout_fraction: share of the training split, its end, that blocks never learn from:
+            architecture weights do, and layouts are chosen by it.
         judged: how many of these rows layouts are chosen by (trials go by all of them).
         trials: how many layouts of the blocks that were found are trained for real, to keep the
             best of them (trials.py); 0 for none.
@@ -119,7 +119,7 @@ class Search:
     price: str = "attention"
     learned: float = 2.2
     margin: float = 1.0
-    held: float = 0.2
+    holdout_fraction: float = 0.2
     judged: int = 1000
     trials: int = 0
     controls: tuple[str, ...] = ()
@@ -207,8 +207,10 @@ def check_search(settings: Search) -> None:
             f"config.replacement.distil={settings.replacement.distil}: must be 0 with"
             f" config.run.model.bottleneck.samples={run.model.bottleneck.samples}"
         )
-    if not 0 < settings.held < 1:
-        raise InputError(f"config.held={settings.held}: must be above 0 and below 1")
+    if not 0 < settings.holdout_fraction < 1:
+        raise InputError(
+            f"config.holdout_fraction={settings.holdout_fraction}: must be above 0 and below 1"
+        )
     _check_space(settings)
     for text in settings.controls:
         settings.layout(text)

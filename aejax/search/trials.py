@@ -47,7 +47,7 @@ def best(job: Job, layout: Layout) -> dict[str, Any]:
             break
         # Written before any of its runs goes on: their losses are those of this round then.
         make = functools.partial(_round, job, left, math.ceil(share * whole), seeds)
-        found = job.kept(f"trials-{number}.json", make)
+        found = job.load_or_compute(f"trials-{number}.json", make)
         rounds.append(found)
         left = sorted(left, key=lambda each: found[str(each)])[: math.ceil(len(left) / _KEEP)]
     return {"layout": str(left[0]), "rounds": rounds}
@@ -58,7 +58,7 @@ def _round(job: Job, layouts: list[Layout], steps: int, seeds: int) -> dict[str,
     job.say(f"trying {len(layouts)} layouts: {steps} steps, {seeds} seed(s)")
     first = job.settings.run.seed
     each = itertools.product(layouts, range(first, first + seeds))
-    losses = job.each(lambda one: _loss(job, one[0], steps, one[1]), each)
+    losses = job.parallel_map(lambda one: _loss(job, one[0], steps, one[1]), each)
     means = np.reshape(losses, (len(layouts), seeds)).mean(1)
     return {str(layout): float(mean) for layout, mean in zip(layouts, means, strict=True)}
 

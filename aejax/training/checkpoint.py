@@ -114,20 +114,20 @@ class Saver:
 
         Waits for the save before it. The manifest, with `progress`, is written after the commit.
         """
-        self.settle()
+        self.wait_and_report()
         root = manifests.step_folder(self.workdir, step)
         self._step = step
         if is_main():
             try:
                 os.makedirs(os.path.dirname(root), exist_ok=True)
                 # A save that failed may have gone on writing for a moment.
-                manifests.sweep(self.workdir)
+                manifests.remove_incomplete(self.workdir)
                 manifests.make_way(self.workdir, step)
             except OSError as error:
                 if jax.process_count() > 1:  # the others would wait for this one
                     raise
                 self._error = error
-                self.settle()
+                self.wait_and_report()
                 return
         arrays = {part: flatten(tree) for part, tree in parts.items()}
         described = {
@@ -161,12 +161,12 @@ class Saver:
         self._thread = threading.Thread(target=finish)
         self._thread.start()
 
-    def amend(self, step: int, progress: dict[str, Any]) -> None:
+    def update_progress(self, step: int, progress: dict[str, Any]) -> None:
         """Replaces what a step that stands says of the run's progress; its arrays stay."""
-        self.settle()
+        self.wait_and_report()
         if is_main() and step in manifests.steps(self.workdir):
             data = manifests.read(self.workdir, step)
-            manifests.amend(
+            manifests.update_progress(
                 self.workdir, step, {**data, "progress": json.loads(json.dumps(progress))}
             )
 
@@ -177,7 +177,7 @@ class Saver:
             OSError: three saves in a row have failed.
         """
         if self._thread is not None and not self._thread.is_alive():
-            self.settle()
+            self.wait_and_report()
         if self._failed >= _TRIES:
             raise OSError(f"{_TRIES} saves in a row failed, the last because {self._reason}")
 
@@ -199,7 +199,7 @@ class Saver:
         if thread is not None and self._step is not None:
             self.saved(self._step)
 
-    def settle(self) -> None:
+    def wait_and_report(self) -> None:
         """Waits until the running save stands or has failed; only says so if it failed."""
         try:
             self.wait()

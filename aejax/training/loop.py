@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax import cluster, folder
 from aejax.cluster import Stopped
-from aejax.data.feed import place
+from aejax.data.feed import to_device
 from aejax.data.outliers import describe
 from aejax.tracking import Ledger, Tracker
 from aejax.training import checkpoint, manifests
@@ -68,7 +68,7 @@ class Loop:
         self.row_step = 0
         # A number on the devices, sent once: an implicit transfer would wait for the host.
         self.number = functools.lru_cache(10_000, typed=True)(
-            lambda value: place(np.asarray(value), run_setup.replicated)
+            lambda value: to_device(np.asarray(value), run_setup.replicated)
         )
 
     def run(
@@ -136,9 +136,9 @@ class Loop:
         """Ends what runs beside the loop, and tells how the run ended."""
         self.launcher.shutdown()
         self.watchdog.stop()
-        self.saver.settle()
+        self.saver.wait_and_report()
         if cluster.is_main():
-            manifests.sweep(self.workdir)
+            manifests.remove_incomplete(self.workdir)
         if hasattr(self, "feed"):
             self.feed.close()
         self.tracker.close(status)
@@ -162,7 +162,9 @@ class Loop:
         minutes = self.config.checkpoint.minutes
         save = minutes > 0 and cluster.clock() - self.saved_at > 60 * minutes
         stop = self.stop() or self.tracker.stop_requested()
-        self.stopping, self.limit, self.clock_says_save = cluster.agree(stop, limit, save)
+        self.stopping, self.limit, self.clock_says_save = cluster.synchronise_control(
+            stop, limit, save
+        )
 
     def evaluate_and_save_if_due(self) -> None:
         """Evaluates and saves, where this step asks for it."""
@@ -186,7 +188,7 @@ class Loop:
         with self.ledger.counting("data wait"):
             block = self.feed.at(self.step)
         self.trace.at(self.step)
-        self.watchdog.wind_up()
+        self.watchdog.reset()
         with self.ledger.counting("steps"):
             if self.pending is None:
                 self.seen_at = cluster.clock()
@@ -304,7 +306,7 @@ class Loop:
             self.progress["step"] = self.step
             self.progress["ledger"] = self.ledger.to_dict()
             if there:
-                self.saver.amend(self.step, self.progress)
+                self.saver.update_progress(self.step, self.progress)
             else:
                 self.saver.save(self.step, parts(self.state), self.progress)
             self.saved, self.saved_at = self.step, cluster.clock()
@@ -312,7 +314,7 @@ class Loop:
 
     def not_finite(self, what: str, values: dict[str, float]) -> str:
         """The message of a run whose numbers went wrong."""
-        self.saver.settle()
+        self.saver.wait_and_report()
         good = manifests.steps(self.workdir)
         bad = ", ".join(
             f"{name} {value}" for name, value in values.items() if not math.isfinite(value)

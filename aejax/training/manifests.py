@@ -116,7 +116,7 @@ def shapes(workdir: str, step: int, part: str) -> dict[str, jax.ShapeDtypeStruct
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in stored.items()}
 
 
-def sweep(workdir: str) -> None:
+def remove_incomplete(workdir: str) -> None:
     """Removes what killed processes left half-written or half-deleted."""
     parent = folder.path(workdir, "checkpoints")
     names = os.listdir(parent) if os.path.isdir(parent) else ()
@@ -186,11 +186,11 @@ def write(workdir: str, step: int, arrays: dict, progress: dict) -> None:
             for path in _files(root)
         },
     }
-    amend(workdir, step, data)
+    update_progress(workdir, step, data)
     os.remove(root + _UNFINISHED)
 
 
-def amend(workdir: str, step: int, manifest: dict[str, Any]) -> None:
+def update_progress(workdir: str, step: int, manifest: dict[str, Any]) -> None:
     """Writes a manifest, in place of the one that stands."""
     text = json.dumps({**manifest, "sha256": _digest(manifest)})
     files.write(step_folder(workdir, step) + ".json", text)
@@ -201,7 +201,7 @@ def prune(workdir: str, keep: int, best: int | None) -> None:
     for step in steps(workdir)[:-keep]:
         if step != best:
             root = step_folder(workdir, step)
-            # `sweep` ends it if this is killed here; a disk may be too full even for the mark.
+            # `remove_incomplete` ends it if this is killed here. A disk may be too full for the mark.
             with contextlib.suppress(OSError), open(root + _UNFINISHED, "w"):
                 pass
             os.remove(root + ".json")

@@ -55,7 +55,7 @@ class Cosine(Schedule):
 
 
 @dataclasses.dataclass
-class Step(Schedule):
+class StepDecay(Schedule):
     """Multiplied by `factor` at each milestone.
 
     Attributes:
@@ -82,7 +82,7 @@ class Step(Schedule):
 
 
 SCHEDULES = Kinds(
-    "aejax.schedules", Schedule, {"constant": Constant, "cosine": Cosine, "step": Step}
+    "aejax.schedules", Schedule, {"constant": Constant, "cosine": Cosine, "step": StepDecay}
 )
 
 

@@ -10,10 +10,10 @@ from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.models.batch import Batch
-from aejax.training.state import Program
+from aejax.training.state import ModelFns
 
 
-def check_unlabelled(config: Config, built: Program, batch: Batch) -> None:
+def check_unlabelled(config: Config, built: ModelFns, batch: Batch) -> None:
     """Refuses a test split without labels where the model's loss needs them."""
     state = built.abstract
 

@@ -23,7 +23,7 @@ from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models.batch import Batch
 from aejax.training import same_data, sharding
-from aejax.training.state import Program, TrainState, program
+from aejax.training.state import ModelFns, TrainState, program
 from aejax.training.step import Step, dispatch, term_names
 from aejax.training.validation import EvalFns, Validation
 
@@ -60,7 +60,7 @@ class Setup:
     preparation: Preparation
     mesh: jax.sharding.Mesh
     total: int
-    program: Program
+    program: ModelFns
     step: Step
     dispatch: Callable
     eval_fns: EvalFns
@@ -96,9 +96,9 @@ class Setup:
             data, rows = feed.resident(self.train, self.replicated), len(self.train)
             opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
         key = np.asarray(jax.random.key_data(jax.random.key(seed)))
-        opened.data["key"] = feed.place(key, self.replicated)
+        opened.data["key"] = feed.to_device(key, self.replicated)
         if self.loss_inputs is not None:
-            put = functools.partial(feed.place, sharding=self.replicated)
+            put = functools.partial(feed.to_device, sharding=self.replicated)
             opened.data["loss_inputs"] = jax.tree.map(put, self.loss_inputs)
         return opened
 
@@ -230,7 +230,7 @@ def setup(
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
     step = Step(
         program=built,
-        take=Streaming.take if is_streaming(config, train) else feed.Resident.take,
+        gather=Streaming.gather if is_streaming(config, train) else feed.Resident.gather,
         prepare=preparation,
         shape=shape,
         ema=config.optimizer.ema,
@@ -312,7 +312,7 @@ def abstract_batch(config: Config, spec: Spec) -> Batch:
     return Batch(x, mask, number if spec.labelled else None, number)
 
 
-def _check_metric(config: Config, built: Program, batch: Batch) -> None:
+def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:
     """Refuses a metric that the model's evaluation does not report; computes nothing."""
 
     def terms(params, model_state, batch):

@@ -64,7 +64,7 @@ def rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, ROWS))
 
 
-def everywhere(devices: Devices) -> NamedSharding:
+def replicated_over(devices: Devices) -> NamedSharding:
     """The whole array on each of these devices."""
     return NamedSharding(_line(devices), PartitionSpec())
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from aejax import cluster, folder
-from aejax.data.feed import place
+from aejax.data.feed import to_device
 from aejax.errors import InputError
 from aejax.models.interfaces import Trainable
 from aejax.training import checkpoint, manifests, optimizer
@@ -50,7 +50,7 @@ def fresh_progress() -> dict[str, Any]:
     }
 
 
-def ended(progress: dict[str, Any], total: int) -> bool:
+def is_finished(progress: dict[str, Any], total: int) -> bool:
     """Whether all steps are made and evaluated, or none are to be made by early stopping."""
     # One that was stopped in its last evaluation has that left to do.
     made = progress["step"] > total or progress["step"] == total == progress["evaluated"]
@@ -211,7 +211,7 @@ def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState
                 f"initial_params: {name} {array.shape}; the model has"
                 f" {', '.join(f'{key} {leaf.shape}' for key, leaf in arrays.items())}"
             )
-        arrays[name] = place(array.astype(arrays[name].dtype), arrays[name].sharding)
+        arrays[name] = to_device(array.astype(arrays[name].dtype), arrays[name].sharding)
     return _starting_at(state, arrays)
 
 

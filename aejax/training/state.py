@@ -41,7 +41,7 @@ class TrainState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class ModelFns:
     """A model and an optimizer as pure functions.
 
     Attributes:
@@ -78,7 +78,7 @@ def program(
     optimizer: Optimizer,
     steps: int,
     terms: Callable[[nnx.GraphDef, Tree, Tree], list[str]],
-) -> Program:
+) -> ModelFns:
     """Builds the pure functions of a model.
 
     Args:
@@ -114,4 +114,4 @@ def program(
         )
 
     abstract = jax.eval_shape(init, jax.random.key(0))
-    return Program(graph, transformation, rate, init, settings.after_update, abstract)
+    return ModelFns(graph, transformation, rate, init, settings.after_update, abstract)

@@ -1,7 +1,8 @@
 """One update, as a pure function, and the dispatch of many of them in one program.
 
-The gradient is that of the loss over the global batch, also where the batch is cut into pieces
-that are seen one after the other and where the loss couples examples through `Context.mean`.
+The gradient is that of the loss over the global batch, also where the batch is cut into
+micro-batches that are seen one after the other and where the loss couples examples through
+`Context.mean`.
 """
 
 import dataclasses
@@ -19,17 +20,19 @@ from aejax.data.feed import Raw
 from aejax.models.batch import Batch, Context, real_elements
 from aejax.models.interfaces import Update
 from aejax.training import sharding
-from aejax.training.state import Program, TrainState, Tree, split
+from aejax.training.state import ModelFns, TrainState, Tree, split
 
-# (params, model_state, piece, means) -> loss, (terms, model_state, local means). `means` are the
-# values that Context.mean returns, call by call; None: those of the piece itself.
+# (params, model_state, micro_batch, means) -> loss, (terms, model_state, local means). `means` are
+# the values that Context.mean returns, call by call; None: those of the micro-batch itself.
 Average = Callable[[Tree], Tree]
-Forward = Callable[[Tree, Tree, "Piece", list | None], tuple[jax.Array, tuple[dict, Tree, list]]]
+Forward = Callable[
+    [Tree, Tree, "MicroBatch", list | None], tuple[jax.Array, tuple[dict, Tree, list]]
+]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """A part of a global batch: its raw rows, a key a row [rows], and the step []."""
 
     raw: Raw
@@ -57,7 +60,7 @@ def forward(
     are missing.
     """
 
-    def run(params, model_state, piece, means):
+    def run(params, model_state, micro_batch, means):
         local = []
 
         def pmean(statistic: jax.Array) -> jax.Array:
@@ -67,8 +70,8 @@ def forward(
         def mean(values: jax.Array) -> jax.Array:
             return pmean(jnp.mean(values, axis=0))
 
-        context = Context(piece.keys, piece.step, mean, loss_inputs, pmean)
-        x, raw = prepare(piece.raw.x, context.draw("prepare")), piece.raw
+        context = Context(micro_batch.keys, micro_batch.step, mean, loss_inputs, pmean)
+        x, raw = prepare(micro_batch.raw.x, context.draw("prepare")), micro_batch.raw
         mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
@@ -93,25 +96,25 @@ def gradient(
     run: Forward,
     params: Tree,
     model_state: Tree,
-    pieces: Piece,
+    micro_batches: MicroBatch,
     count: int,
     average: Average = _same,
 ) -> tuple[Tree, jax.Array, dict, Tree]:
-    """The gradient of the mean loss over the pieces.
+    """The gradient of the mean loss over the micro-batches.
 
     Args:
         run: the pure loss.
         params: parameters.
-        model_state: its "rows" have the leading axes [pieces, rows of each].
-        pieces: every leaf has the leading axis [pieces].
-        count: how many pieces.
+        model_state: its "rows" have the leading axes [micro-batches, rows of each].
+        micro_batches: every leaf has the leading axis [micro-batches].
+        count: how many micro-batches.
         average: over devices that each see other rows; the identity where one program sees all.
 
     Returns:
         gradient, loss [], terms, model_state (as it came).
     """
     if count == 1:
-        first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], pieces))
+        first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], micro_batches))
         state = {**model_state, "rows": first[0]}
         (loss, (terms, state, _)), grads = jax.value_and_grad(run, has_aux=True)(
             params, state, first[1], None
@@ -119,14 +122,14 @@ def gradient(
         rows = jax.tree.map(lambda leaf: leaf[None], state["rows"])
         return *average((grads, loss, terms)), {**state, "rows": rows}
 
-    inputs = (model_state["rows"], pieces)
+    inputs = (model_state["rows"], micro_batches)
 
-    def over_pieces(function):
-        """Means over the pieces of what `function` gives, and its model state, piece by piece."""
+    def over_micro_batches(function):
+        """Means over the micro-batches of what `function` gives, and the model state of each."""
 
         def each(inputs):
-            rows, piece = inputs
-            return function({**model_state, "rows": rows}, piece)
+            rows, micro_batch = inputs
+            return function({**model_state, "rows": rows}, micro_batch)
 
         def body(sums, inputs):
             values, state = each(inputs)
@@ -138,39 +141,41 @@ def gradient(
         sums, states = jax.lax.scan(body, zeros, inputs)
         return jax.tree.map(lambda leaf: leaf / count, sums), states
 
-    means = _global_means(run, params, over_pieces, model_state, pieces)
+    means = _global_means(run, params, over_micro_batches, model_state, micro_batches)
     value_and_gradient = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
 
-    def backward(state, piece):
-        (loss, (terms, state, _)), grads = value_and_gradient(params, state, piece, means)
+    def backward(state, micro_batch):
+        (loss, (terms, state, _)), grads = value_and_gradient(params, state, micro_batch, means)
         return (loss, terms, grads), state
 
-    (loss, terms, (grads, to_means)), states = over_pieces(backward)
+    (loss, terms, (grads, to_means)), states = over_micro_batches(backward)
     to_means = average(to_means)
     # Each mean is itself a function of the parameters (and of the means before it): last to first.
     for k in reversed(range(len(means))):
         cotangent = to_means[k]
 
-        def to_mean(state, piece, k=k, cotangent=cotangent):
-            local = lambda p, m: run(p, state, piece, m)[1][2][k]  # noqa: E731
+        def to_mean(state, micro_batch, k=k, cotangent=cotangent):
+            local = lambda p, m: run(p, state, micro_batch, m)[1][2][k]  # noqa: E731
             return jax.vjp(local, params, means)[1](cotangent), None
 
-        (more, earlier), _ = over_pieces(to_mean)
+        (more, earlier), _ = over_micro_batches(to_mean)
         grads = jax.tree.map(jnp.add, grads, more)
         to_means = jax.tree.map(jnp.add, to_means, earlier)
     other = jax.tree.map(lambda leaf: leaf[-1], states["other"])
     return *average((grads, loss, terms)), {"rows": states["rows"], "other": other}
 
 
-def _global_means(run, params, over_pieces, model_state, pieces) -> list:
-    """What `Context.mean` returns, call by call: each by a pass over all pieces."""
-    first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], pieces))
+def _global_means(run, params, over_micro_batches, model_state, micro_batches) -> list:
+    """What `Context.mean` returns, call by call: each by a pass over all micro-batches."""
+    first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], micro_batches))
     state = {**model_state, "rows": first[0]}
     shapes = jax.eval_shape(lambda: run(params, state, first[1], None)[1][2])
     means = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
     for k in range(len(means)):
         known = list(means)
-        means[k], _ = over_pieces(lambda s, p, k=k, m=known: (run(params, s, p, m)[1][2][k], None))
+        means[k], _ = over_micro_batches(
+            lambda s, p, k=k, m=known: (run(params, s, p, m)[1][2][k], None)
+        )
     return means
 
 
@@ -180,7 +185,7 @@ class Step:
 
     Attributes:
         program: the model and its optimizer.
-        take: (data, block, offset) -> Raw [micro-batches, rows, ...], from the feed's arrays.
+        gather: (data, block, offset) -> Raw [micro-batches, rows, ...], from the feed's arrays.
         prepare: (raw [rows, ...], keys [rows]) -> x [rows, ...].
         shape: (micro-batches, rows of each).
         ema: decay of the average of the parameters, 0 for none.
@@ -191,8 +196,8 @@ class Step:
         shardings: of the state; None to leave them to the compiler.
     """
 
-    program: Program
-    take: Callable[[Any, Any, jax.Array], Raw]
+    program: ModelFns
+    gather: Callable[[Any, Any, jax.Array], Raw]
     prepare: Callable[[jax.Array, jax.Array], jax.Array]
     shape: tuple[int, int]
     ema: float
@@ -207,7 +212,7 @@ class Step:
         key = jax.random.wrap_key_data(data["key"])
         keys = row_keys(key, state.step, rows).reshape(self.shape)
         steps = jnp.broadcast_to(state.step, self.shape[:1])
-        pieces = Piece(self.take(data, block, offset), keys, steps)
+        micro_batches = MicroBatch(self.gather(data, block, offset), keys, steps)
         model_state = {
             **state.model_state,
             "rows": jax.tree.map(
@@ -215,7 +220,7 @@ class Step:
             ),
         }
         grads, loss, terms, model_state = self._gradient(
-            state.params, model_state, pieces, data.get("loss_inputs")
+            state.params, model_state, micro_batches, data.get("loss_inputs")
         )
         model_state["rows"] = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
@@ -244,7 +249,9 @@ class Step:
         graph, prepare = self.program.graph, self.prepare
         return forward(graph, prepare, average, self.compute, loss_inputs, self.missing)
 
-    def _gradient(self, params: Tree, model_state: Tree, pieces: Piece, loss_inputs: Tree | None):
+    def _gradient(
+        self, params: Tree, model_state: Tree, micro_batches: MicroBatch, loss_inputs: Tree | None
+    ):
         """The gradient over the global batch, in this step's parallel style."""
         if self.mesh is None:
             if self.shardings is not None:
@@ -253,16 +260,16 @@ class Step:
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
             run = self._forward(_same, loss_inputs)
-            return gradient(run, params, model_state, pieces, self.shape[0])
+            return gradient(run, params, model_state, micro_batches, self.shape[0])
 
-        def each_device(params, model_state, pieces, loss_inputs):
+        def each_device(params, model_state, micro_batches, loss_inputs):
             average = functools.partial(jax.lax.pmean, axis_name="data")
             run = self._forward(average, loss_inputs)
-            return gradient(run, params, model_state, pieces, self.shape[0], average)
+            return gradient(run, params, model_state, micro_batches, self.shape[0], average)
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
         state = {"rows": over_rows, "other": whole}
-        by_row = Piece(over_rows, over_rows, whole)  # pyright: ignore[reportArgumentType]
+        by_row = MicroBatch(over_rows, over_rows, whole)  # pyright: ignore[reportArgumentType]
         # Without check_vma the collectives are those written here, and no others.
         return jax.shard_map(
             each_device,
@@ -270,7 +277,7 @@ class Step:
             in_specs=(whole, state, by_row, whole),
             out_specs=(whole, whole, whole, state),
             check_vma=False,
-        )(params, model_state, pieces, loss_inputs)
+        )(params, model_state, micro_batches, loss_inputs)
 
 
 def term_names(
@@ -283,9 +290,9 @@ def term_names(
             numbers = jnp.arange(len(x), dtype=jnp.uint32)
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
             length = None if mask is None else numbers  # any: which steps are real names nothing
-            piece = Piece(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
+            micro_batch = MicroBatch(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda raw, keys: raw, loss_inputs=loss_inputs)
-            return run(params, {"rows": rows, "other": other}, piece, None)[1][0]
+            return run(params, {"rows": rows, "other": other}, micro_batch, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])
         return ["loss", *jax.eval_shape(terms, params, *state, *batch)]

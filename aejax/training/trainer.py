@@ -20,7 +20,7 @@ from aejax.training import manifests, sharding
 from aejax.training.loop import Loop
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
-from aejax.training.start import InitialParams, ended, fresh_progress, newest
+from aejax.training.start import InitialParams, fresh_progress, is_finished, newest
 
 Say = Callable[[str], None]
 
@@ -157,7 +157,7 @@ class Trainer:
                     return trained
                 initial_params, ledger = trained, Ledger()
             if cluster.is_main():
-                manifests.sweep(self.folder)
+                manifests.remove_incomplete(self.folder)
                 step, progress = resume_point or (0, fresh_progress())
                 lost_at = cut_metrics(self.folder, step, progress["evaluated"])
                 if resume_point is not None:
@@ -200,7 +200,7 @@ def _tracker(
 def _is_complete(progress: dict[str, Any], total: int, patience: int) -> bool:
     # Patience may have changed since: what it says now counts.
     progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
-    return ended(progress, total)
+    return is_finished(progress, total)
 
 
 def _as_source(name: str, rows: Any) -> Source:

@@ -18,7 +18,7 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.models.batch import Batch, real_elements, real_rows, spread
 from aejax.training import sharding
-from aejax.training.state import Program, TrainState, Tree
+from aejax.training.state import ModelFns, TrainState, Tree
 
 _PICTURES = 10
 
@@ -37,7 +37,7 @@ class EvalFns:
     reconstruct: Callable | None
 
     @classmethod
-    def of(cls, program: Program, preparation: Preparation, decodes: bool) -> Self:
+    def of(cls, program: ModelFns, preparation: Preparation, decodes: bool) -> Self:
         """Those of a model, whose x the preparation makes of raw rows."""
         return cls(
             functools.partial(_add, program, preparation),
@@ -80,19 +80,19 @@ class Validation:
             lambda leaf: np.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(eval_fns.add, *inputs, None),
         )
-        self._zeros = jax.tree.map(lambda zero: feed.place(zero, whole), sums)
+        self._zeros = jax.tree.map(lambda zero: feed.to_device(zero, whole), sums)
         jitted = jax.jit(eval_fns.add, out_shardings=whole)
         self._add = jitted.lower(*inputs, self._zeros).compile()
         self._reconstruct = None
         if eval_fns.reconstruct is not None and pictures.is_image(source.spec.shape):
-            self._images = feed.place(source[slice(0, _PICTURES)].x, whole)
+            self._images = feed.to_device(source[slice(0, _PICTURES)].x, whole)
             jitted = jax.jit(eval_fns.reconstruct, out_shardings=whole)
             some = (state.params, state.model_state, self._images)
             self._reconstruct = jitted.lower(*some).compile()
 
     def _send(self, index: np.ndarray, real: np.ndarray) -> tuple[Raw, jax.Array]:
         """A batch on the devices: rows (where they lie there already, their index) and mask."""
-        placed, mask = feed.place(index, self._rows), feed.place(real, self._rows)
+        placed, mask = feed.to_device(index, self._rows), feed.to_device(real, self._rows)
         if self._data is not None:
             return Raw(None, None, None, placed), mask
         spec = self._source.spec
@@ -189,4 +189,4 @@ def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) 
 def _reconstructed(program, preparation, params, model_state, raw) -> tuple[jax.Array, jax.Array]:
     model = program.merge(params, model_state)
     x = preparation(raw)
-    return preparation.undo(x), preparation.undo(model.decode(model.encode(x)))
+    return preparation.inverse(x), preparation.inverse(model.decode(model.encode(x)))

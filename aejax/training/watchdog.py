@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from aejax import cluster
 
-# It is wound up at most this often: each time starts a thread, as long as many small steps.
+# It is reset at most this often: each time starts a thread, as long as many small steps.
 _SECONDS = 1.0
 
 
 class Watchdog:
-    """Ends the process once it has not been wound up for so many minutes; never with 0.
+    """Ends the process once it has not been reset for so many minutes; never with 0.
 
     Runs side by side have one each; the process's only timer stands at the first one's end.
     """
@@ -24,7 +24,7 @@ class Watchdog:
     def __init__(self, minutes: float):
         self._seconds, self._wound_at = 60 * minutes, -math.inf
 
-    def wind_up(self) -> None:
+    def reset(self) -> None:
         """It counts from here, or from a moment ago."""
         now = cluster.clock()
         if self._seconds and now - self._wound_at > min(_SECONDS, self._seconds / 10):
@@ -34,7 +34,7 @@ class Watchdog:
                 self._set()
 
     def stop(self) -> None:
-        """It counts no longer, until it is wound up again."""
+        """It counts no longer, until it is reset again."""
         self._wound_at = -math.inf
         with self._lock:
             self._ends.pop(self, None)

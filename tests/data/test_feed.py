@@ -114,11 +114,11 @@ def test_the_split_lies_on_the_devices_as_stored():
 
 def test_rows_that_are_dealt_out_over_devices_are_the_same_rows(small_blocks):
     mesh = Mesh(np.asarray(jax.devices()[:4]), ("data",), axis_types=(AxisType.Auto,))
-    over_rows = NamedSharding(mesh, PartitionSpec(None, None, "data"))
-    resident = opened(sharding=over_rows)
+    batched_apply = NamedSharding(mesh, PartitionSpec(None, None, "data"))
+    resident = opened(sharding=batched_apply)
     resident.data = jax.device_put(resident.data, NamedSharding(mesh, PartitionSpec()))
     block = resident.at(4)
-    assert block.arrays.sharding == over_rows
+    assert block.arrays.sharding == batched_apply
     take = jax.jit(resident.take)
     raw = jax.device_get(take(resident.data, block.arrays, jnp.int32(2)))
     assert_right(raw, 6)
@@ -144,8 +144,8 @@ def test_padded_batches_hold_every_row_once_and_mark_what_fills(count, batch_siz
 def test_of_large_rows_fewer_are_read_ahead(shape, reading):
     x = np.broadcast_to(np.uint8(0), (100, *shape))
     mesh = Mesh(np.asarray(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
-    over_rows = NamedSharding(mesh, PartitionSpec(None, None, "data"))
-    stream = Streaming(Arrays(x, None, 255.0), SEED, (1, 16), 1000, over_rows)
+    batched_apply = NamedSharding(mesh, PartitionSpec(None, None, "data"))
+    stream = Streaming(Arrays(x, None, 255.0), SEED, (1, 16), 1000, batched_apply)
     assert stream.reading == reading
     stream.close()
 

@@ -157,10 +157,10 @@ def test_deviations_are_right_in_small_units_and_far_from_0(offset, unit):
 def test_undo_takes_centring_back(centre, source):
     prepared = ready(Prepare(centre=centre), source)
     x = prepared(jnp.asarray(source.x))
-    back = prepared.undo(x)
+    back = prepared.inverse(x)
     assert back.shape == source.x.shape
     np.testing.assert_allclose(back, grey(source), atol=1e-6)
-    np.testing.assert_allclose(prepared.undo(x[:3]), back[:3], rtol=1e-6)
+    np.testing.assert_allclose(prepared.inverse(x[:3]), back[:3], rtol=1e-6)
 
 
 def test_the_statistics_of_mnist_are_the_known_ones(data_folder):

@@ -19,7 +19,7 @@ from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse, Plain
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, Step
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
 from configs import dense, linear
 from launch import flags as launch_flags
 
@@ -102,7 +102,7 @@ OPTIMIZERS = [
             "--config.optimizer.nesterov",
             "--config.optimizer=sgd",
         ],
-        Sgd(schedule=Step(milestones=(0.25, 0.5)), nesterov=True),
+        Sgd(schedule=StepDecay(milestones=(0.25, 0.5)), nesterov=True),
     ),
 ]
 

@@ -137,6 +137,8 @@ def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path):
     batch, context = Batch(jnp.asarray(ROWS)), toys.context(len(ROWS))
 
     def gap(module) -> float:
-        return module.divergence(batch, parent.forward(batch, context), module.forward(batch, context))
+        return module.divergence(
+            batch, parent.forward(batch, context), module.forward(batch, context)
+        )
 
     assert gap(module) < 0.7 * gap(toys.made(model, ROWS))

@@ -20,7 +20,7 @@ def job(tmp_path, monkeypatch):
     own = settings(equal=("parameters", "latency"), seeds=2)
     made = setup(own.run, devices=jax.devices()[:1])
     monkeypatch.setattr(
-        Job, "trained", lambda job, models: {name: {"nll": [1.0, 1.5]} for name in models}
+        Job, "retrain", lambda job, models: {name: {"nll": [1.0, 1.5]} for name in models}
     )
     return Job(own, str(tmp_path), made.train, made.train, made.test, made.preparation, {})
 

@@ -53,7 +53,7 @@ def test_the_loss_beside_it_is_the_parents():
     new = checkpoint.unflatten(params, given)
     parent = nnx.merge(graph, new, rest["rows"], rest["other"])
     np.testing.assert_allclose(module.loss(BATCH)[1]["nll"], parent.loss(BATCH)[0], rtol=1e-6)
-    back = imitation.planted(given, toys.SPACE, toys.PARENT)
+    back = imitation.insert_params(given, toys.SPACE, toys.PARENT)
     assert all(np.array_equal(leaf, parameters[name]) for name, leaf in back.items())
     assert len(back) == len(given)
 

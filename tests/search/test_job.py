@@ -35,7 +35,7 @@ def two_cores(monkeypatch):
 def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
     made = job(tmp_path / "beside", 1, seeds=2)
     model = made.settings.run.model
-    found = made.trained({"aw": model})["aw"]
+    found = made.retrain({"aw": model})["aw"]
     for number, seed in enumerate((1000, 1001)):
         config = made.config(model, made.settings.run.duration, seed)
         alone, sources = tmp_path / f"aw-{seed}", (made.learning, made.test)
@@ -60,7 +60,7 @@ def test_what_one_seed_has_compiled_serves_the_others(tmp_path, monkeypatch):
     jax.monitoring.register_event_duration_secs_listener(listen)
     monkeypatch.setattr(Trainer, "fit", counted)
     monkeypatch.setattr("aejax.cluster.cores", lambda: 1)
-    job(tmp_path, 1, seeds=3).trained({"aw": toys.autoencoder()})
+    job(tmp_path, 1, seeds=3).retrain({"aw": toys.autoencoder()})
     assert counts == [3, 0, 0]  # the first state, the steps, the evaluation
 
 
@@ -72,7 +72,7 @@ def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeyp
 
     monkeypatch.setattr(Job, "train", train)
     made = job(tmp_path, 1, seeds=3)
-    assert made.trained({"one": toys.autoencoder(), "two": toys.autoencoder()}) == {
+    assert made.retrain({"one": toys.autoencoder(), "two": toys.autoencoder()}) == {
         name: {"nll": [f"again/{name}-{seed}" for seed in (1000, 1001, 1002)]}
         for name in ("one", "two")
     }
@@ -85,14 +85,14 @@ def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_pat
         both.wait()
         return 10 * item
 
-    assert job(tmp_path, 1).each(make, range(4)) == [0, 10, 20, 30]
+    assert job(tmp_path, 1).parallel_map(make, range(4)) == [0, 10, 20, 30]
 
 
 def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
     gpu = job(tmp_path, 1)
     gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
     for made in (job(tmp_path, 2), gpu):
-        ran = made.each(lambda item: (item, threading.current_thread()), range(3))
+        ran = made.parallel_map(lambda item: (item, threading.current_thread()), range(3))
         assert ran == [(item, threading.current_thread()) for item in range(3)]
 
 
@@ -109,6 +109,6 @@ def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
         raise NotFinite("run 1")
 
     with pytest.raises(NotFinite, match="run 1"):
-        made.each(make, range(4))
+        made.parallel_map(make, range(4))
     assert manifests.steps(str(tmp_path / "whole"))
     assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]

@@ -124,7 +124,7 @@ def test_what_is_kept(whole):
 def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(whole):
     place, found = whole
     own, made = settings(), setup(settings().run, devices=DEVICES)
-    first = len(made.train) - round(own.held * len(made.train))
+    first = len(made.train) - round(own.holdout_fraction * len(made.train))
     chosen = made.train[np.arange(first, first + own.judged)].x
     rows = np.asarray(made.preparation(jnp.asarray(chosen)))
     for one in found["replacement"]["front"]:
@@ -295,7 +295,7 @@ def test_a_supernet_that_has_not_learned_is_no_result(tmp_path):
         ({"controls": ("afa",)}, r"controls=afa: the encoder has 2 slots, not 3"),
         ({"controls": ("par:1",)}, r"controls=par:1: must be letters"),
         ({"method": "magic"}, r"method=magic: must be both or supernet"),
-        ({"held": 1.0}, r"held=1.0: must be above 0 and below 1"),
+        ({"holdout_fraction": 1.0}, r"holdout_fraction=1.0: must be above 0 and below 1"),
         ({"equal": ("time",)}, r"equal=time: must be parameters or latency"),
         ({"equal": ("latency",), "seeds": 0}, r"seeds=0: must be at least 1 with config.equal"),
         ({"judged": 0}, r"judged=0: must be at least 1"),

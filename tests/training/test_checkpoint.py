@@ -157,7 +157,7 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(copied):
     before = {path.name for path in root.iterdir()}
     (root / "000000200.unfinished").touch()  # killed between the commit and the manifest
     (root / "000000150.unfinished").touch()  # killed between the manifest and its end
-    manifests.sweep(str(copied))
+    manifests.remove_incomplete(str(copied))
     gone = before - {path.name for path in root.iterdir()}
     assert gone == {"000000200.orbax-checkpoint-tmp-7", "000000200"}
     assert not list(root.glob("*.unfinished"))
@@ -258,7 +258,7 @@ def test_saves_that_fail_are_cleaned_up_and_the_third_in_a_row_ends_the_run(
 
     def attempt(step: int) -> None:
         saver.save(step, tree, {})
-        saver.settle()
+        saver.wait_and_report()
         saver.poll()
 
     monkeypatch.setattr(checkpoint, "_begin", full)

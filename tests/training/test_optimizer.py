@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from aejax.training import optimizer
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, Step, build
+from aejax.training.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, StepDecay, build
 
 STEPS = 8
 RANDOM = np.random.RandomState(0)
@@ -194,15 +194,15 @@ def test_the_cosine_falls_from_the_peak_to_its_final_share_and_stays(final):
 
 
 def test_the_step_schedule_multiplies_at_each_milestone():
-    found = rates(Adam(0.5, Step((0.25, 0.5, 0.9), 0.1)), 40, 60)
+    found = rates(Adam(0.5, StepDecay((0.25, 0.5, 0.9), 0.1)), 40, 60)
     exact = 0.5 * np.repeat([1, 0.1, 0.01, 0.001], [10, 10, 16, 24])
     np.testing.assert_allclose(found, exact, rtol=1e-5)
-    found = rates(Adam(0.5, Step()), 8, 9)[[3, 4, 5, 6]]
+    found = rates(Adam(0.5, StepDecay()), 8, 9)[[3, 4, 5, 6]]
     np.testing.assert_allclose(found, [0.5, 0.05, 0.05, 0.005], rtol=1e-5)
 
 
 def test_milestones_that_fall_on_one_step_both_count():
-    found = rates(Adam(0.5, Step((0.5, 0.52, 0.75), 0.1)), 10, 12)
+    found = rates(Adam(0.5, StepDecay((0.5, 0.52, 0.75), 0.1)), 10, 12)
     np.testing.assert_allclose(found[[4, 5, 11]], [0.5, 0.005, 0.0005], rtol=1e-5)
 
 
@@ -222,7 +222,7 @@ def test_a_warm_up_shorter_than_half_a_step_is_none():
 
 
 def test_a_run_of_one_step_has_a_rate():
-    for schedule in (Constant(), Cosine(), Step()):
+    for schedule in (Constant(), Cosine(), StepDecay()):
         assert np.isfinite(rates(Adam(0.5, schedule), 1, 3)).all()
         assert np.isfinite(rates(Adam(0.5, schedule, warmup=0.9), 1, 3)).all()
 
@@ -239,7 +239,7 @@ def test_every_step_uses_the_rate_of_its_schedule():
 @pytest.mark.parametrize("milestones", [(0.5, 0.5), (0.6, 0.3), (0.0, 0.5), (0.5, 1.0), (-0.1,)])
 def test_milestones_that_do_not_rise_inside_the_run_are_refused(milestones):
     with pytest.raises(ValueError, match="milestones=.*: must rise between 0 and 1"):
-        Step(milestones)
+        StepDecay(milestones)
 
 
 @pytest.mark.parametrize(
