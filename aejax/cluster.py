@@ -1,10 +1,11 @@
 """What this job runs on: the processes, and being asked to stop."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -56,6 +57,31 @@ class StopRequest:
 def never() -> bool:
     """A stop request that never comes."""
     return False
+
+
+@contextlib.contextmanager
+def ctrl_c_stops(stop: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """A stop request that Ctrl-C makes, in place of `never`; any other comes back as it is.
+
+    The second Ctrl-C is a KeyboardInterrupt again. A notebook's interrupt is a Ctrl-C too.
+    """
+    own = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if stop is not never or not own or before is not signal.default_int_handler:
+        yield stop
+        return
+    request = StopRequest()
+
+    def ask(*_) -> None:
+        request.ask()
+        signal.signal(signal.SIGINT, before)
+        os.write(2, b"\nstopping: saving first (Ctrl-C again interrupts at once)\n")
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interruptible(stop: Callable[[], bool], function: Callable[[], Any]) -> Any:

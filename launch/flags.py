@@ -147,10 +147,12 @@ def _joined(words: list[str]) -> list[str]:
     """Writes `--config X` as `--config=X`, and the same for config's fields and the folder."""
     out: list[str] = []
     for word in words:
-        if re.match(r"-(no)?(config|workdir|list)\b", word):
+        if re.match(r"-(no)?(config|workdir|parts|list)\b", word):
             word = "-" + word  # one dash does as two do
         waits = out and "=" not in out[-1] and not re.match("-+[a-z]", word)
-        if waits and (out[-1] in ("--config", "--workdir") or out[-1].startswith(PREFIX)):
+        if waits and (
+            out[-1] in ("--config", "--workdir", "--parts") or out[-1].startswith(PREFIX)
+        ):
             out[-1] += f"={word}"
         else:
             out.append(word)

@@ -201,7 +201,7 @@ def prune(workdir: str, keep: int, best: int | None) -> None:
     for step in steps(workdir)[:-keep]:
         if step != best:
             root = step_folder(workdir, step)
-            # `remove_incomplete` ends it if this is killed here. A disk may be too full for the mark.
+            # `remove_incomplete` ends it if this is killed here; a full disk may take no mark.
             with contextlib.suppress(OSError), open(root + _UNFINISHED, "w"):
                 pass
             os.remove(root + ".json")

@@ -111,7 +111,8 @@ class Trainer:
 
         Args:
             callbacks: functions of a row, or `aejax.callbacks.Callback`.
-            stop: asked between dispatches, and while anything is compiled or evaluated.
+            stop: asked between dispatches, and while anything is compiled or evaluated. Without it
+                Ctrl-C, and a notebook's interrupt, save and stop the run.
             quiet: show nothing.
             label: stands before each line that is shown, of a run that is one of several.
             started: when the process began (time.time()), for the ledger.
@@ -123,8 +124,21 @@ class Trainer:
             NotFinite: the loss became infinite or not a number.
             OSError: the last checkpoint could not be written.
         """
-        callbacks = as_callbacks(callbacks)
-        ledger, lines = Ledger(started), []
+        with cluster.ctrl_c_stops(stop) as stop:
+            told = as_callbacks(callbacks)
+            return self._fit(told, stop, quiet, label, Ledger(started), initial_params, started)
+
+    def _fit(
+        self,
+        callbacks: list[Callback],
+        stop: Callable[[], bool],
+        quiet: bool,
+        label: str,
+        ledger: Ledger,
+        initial_params: InitialParams | None,
+        started: float | None,
+    ) -> Outcome:
+        lines: list[str] = []
         # What one process interrupts, the others would wait in for ever.
         interrupt = stop if jax.process_count() == 1 else cluster.never
         try:

@@ -34,7 +34,7 @@ def rows_of(resident: feed.Resident, step: int) -> feed.Raw:
     assert block.first <= step < block.last
     assert block.arrays.shape == (resident.capacity, *resident.shape)
     offset = jnp.int32(step - block.first)
-    return jax.device_get(jax.jit(resident.take)(resident.data, block.arrays, offset))
+    return jax.device_get(jax.jit(resident.gather)(resident.data, block.arrays, offset))
 
 
 def assert_right(raw: feed.Raw, step: int, shape=(2, 4)) -> None:
@@ -119,7 +119,7 @@ def test_rows_that_are_dealt_out_over_devices_are_the_same_rows(small_blocks):
     resident.data = jax.device_put(resident.data, NamedSharding(mesh, PartitionSpec()))
     block = resident.at(4)
     assert block.arrays.sharding == batched_apply
-    take = jax.jit(resident.take)
+    take = jax.jit(resident.gather)
     raw = jax.device_get(take(resident.data, block.arrays, jnp.int32(2)))
     assert_right(raw, 6)
 

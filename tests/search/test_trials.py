@@ -30,7 +30,7 @@ class Known:
         del name
         return make()
 
-    def each(self, make, items):
+    def parallel_map(self, make, items):
         return [make(item) for item in items]
 
     def model(self, layout):

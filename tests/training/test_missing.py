@@ -12,7 +12,7 @@ import aejax
 from aejax.config import Data, Prepare
 from aejax.data.sources.base import Arrays
 from aejax.evaluate import reconstruction
-from aejax.evaluate.rows import fitted
+from aejax.evaluate.rows import rescaled
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch
 from aejax.models.coders import Dense, Recurrent, Transformer
@@ -117,5 +117,5 @@ def test_a_model_of_whole_rows_takes_rows_in_which_values_are_missing(run):
         run=dataclasses.replace(model.run, spec=spec),
         preparation=dataclasses.replace(model.preparation, spec=spec),
     )
-    z = fitted(whole, source.spec).encode(source.x)
+    z = rescaled(whole, source.spec).encode(source.x)
     assert np.isfinite(z).all() and z.tobytes() == model.encode(source.x).tobytes()

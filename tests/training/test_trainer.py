@@ -1,5 +1,8 @@
 """The way in: arrays, sources, and what it refuses."""
 
+import signal
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 import aejax
 from aejax import folder
 from aejax.models.bottlenecks import KSparse, Variational
+from aejax.training import manifests
 from tests.training.runs import small, train
 
 ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)
@@ -88,3 +92,31 @@ def test_a_folder_of_the_former_settings_goes_on(tmp_path):
     file.write_text(text.replace('"trackers": [],', '"tensorboard": true,'))
     assert folder.read(str(tmp_path)).config.trackers == ("tensorboard",)
     assert train(config(duration="6 steps"), tmp_path, (ROWS, ROWS)).step == 6
+
+
+@pytest.mark.parametrize("inside", ["thread", "own request", "alone"])
+def test_ctrl_c_saves_and_stops_a_run_from_python(tmp_path, inside):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    long = config(duration="1000000 steps", log_every=100)
+
+    def interrupt(row):
+        if row["step"] >= 300:
+            signal.raise_signal(signal.SIGINT)
+
+    if inside == "alone":
+        outcome = train(long, tmp_path, (ROWS, ROWS), callbacks=[interrupt])
+        assert outcome.status == "stopped" and outcome.step >= 300
+        assert manifests.steps(str(tmp_path))[-1] == outcome.step
+    elif inside == "own request":  # who passes one has listened already, as programs do
+        with pytest.raises(KeyboardInterrupt):
+            train(long, tmp_path, (ROWS, ROWS), callbacks=[interrupt], stop=lambda: False)
+    else:  # Python delivers no signal there
+        ended = []
+        short = config(duration="10 steps")
+        other = threading.Thread(
+            target=lambda: ended.append(train(short, tmp_path, (ROWS, ROWS)).status)
+        )
+        other.start()
+        other.join()
+        assert ended == ["done"]
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
