@@ -1,6 +1,7 @@
 """A part from a package of its own, installed into a fresh environment: `tests/plugin`."""
 
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def fresh(tmp_path_factory):
     (Path(found.decode().strip()) / "others.pth").write_text("\n".join(paths))
     words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     target = found.decode().strip()
-    done = subprocess.run([*words, f"--target={target}", str(PLUGIN)], capture_output=True)
+    source = shutil.copytree(PLUGIN, place.parent / "plugin")  # a build writes beside it
+    done = subprocess.run([*words, f"--target={target}", str(source)], capture_output=True)
     if done.returncode:
         pytest.skip(f"pip cannot build here: {done.stderr.decode()[-200:]}")
     return python
