@@ -240,6 +240,7 @@ class Tracker:
         settings = json.loads(json.dumps(kinds.to_dict(config)))
         start = Start(folder.path(self.workdir), settings, self.first, self.total)
         for one in (*self.trackers, *self.callbacks):
+            one.stop = False  # that it stopped an earlier run says nothing of this one
             one.on_start(start)
             self._started.append(one)
 

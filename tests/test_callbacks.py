@@ -65,11 +65,11 @@ def test_a_row_may_be_changed_by_who_is_told(tmp_path):
 
 def test_a_function_stops_the_run_and_it_goes_on_to_the_same_bits(tmp_path):
     whole = train(config(duration="60 steps"), tmp_path / "whole")
-    stop = StopWhen(lambda row: row["step"] >= 20, split="test")
+    stop = StopWhen(lambda row: row["step"] == 20, split="test")
     outcome = train(config(duration="60 steps"), tmp_path / "cut", callbacks=[stop])
     assert outcome.status == "stopped" and 20 <= outcome.step < 60
     assert manifests.steps(str(tmp_path / "cut"))[-1] == outcome.step
-    ended = train(config(duration="60 steps"), tmp_path / "cut")
+    ended = train(config(duration="60 steps"), tmp_path / "cut", callbacks=[stop])
     assert ended.status == "done" and ended.metrics == whole.metrics
 
 
