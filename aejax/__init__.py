@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aejax.config import Config
     from aejax.errors import InputError
-    from aejax.loading import Model, load
     from aejax.models import Autoencoder
+    from aejax.runs.loading import Model, load
     from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -26,9 +26,9 @@ _WHERE = {
     "Autoencoder": "aejax.models",
     "Config": "aejax.config",
     "InputError": "aejax.errors",
-    "Model": "aejax.loading",
+    "Model": "aejax.runs.loading",
     "Trainer": "aejax.training.trainer",
-    "load": "aejax.loading",
+    "load": "aejax.runs.loading",
 }
 
 

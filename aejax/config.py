@@ -8,88 +8,16 @@ import dataclasses
 import re
 from typing import Any
 
-from aejax import models, pretrain
+from aejax import kinds, models, optimizer
 from aejax.callbacks import check_trackers
-from aejax.errors import InputError
+from aejax.data.settings import Data as Data
+from aejax.data.settings import Prepare as Prepare
+from aejax.errors import InputError, check_choice, check_least
 from aejax.kinds import part
+from aejax.mesh import Mesh as Mesh
 from aejax.models import Autoencoder
-from aejax.training import optimizer
-from aejax.training.optimizer import Adam
-
-
-@dataclasses.dataclass
-class Prepare:
-    """What becomes of raw rows on the device: augment, scale, binarise, centre, in this order.
-
-    Statistics come from the training split and are written to the run's config.json.
-
-    Attributes:
-        scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
-            maximum (other rows may lie a little outside).
-        binarise: none; threshold (above one half); sampled (drawn anew at each use in training
-            with the grey value as probability; threshold in evaluation, but for the task
-            likelihood, which draws once a row).
-        centre: none; mean (subtract each element's training mean); standardise (and divide by its
-            standard deviation, where it has one); of a table its columns of numbers alone.
-        shift: augment in training: move each image by up to this many pixels either way.
-        flip: augment in training: mirror each image left to right, every second time.
-    """
-
-    scale: bool = True
-    binarise: str = "none"
-    centre: str = "none"
-    shift: int = 0
-    flip: bool = False
-
-
-@dataclasses.dataclass
-class Data:
-    """Where examples come from.
-
-    Attributes:
-        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | table:FILE |
-            text:FILE | planted:KIND | tfds:NAME, with options behind the path, as
-            images:FOLDER?size=64. A relative path goes from where the run was started first, or
-            else from here.
-        train: split that trains, by name and slice: train, train[:90%], train[:50000].
-        test: split that is evaluated: test, train[90%:].
-        folder: TFDS's data folder; "" for its default.
-        feed: resident keeps the whole split on every device; streaming reads rows ahead while
-            steps run; auto is resident up to resident_mib.
-        resident_mib: largest split, in MiB as stored, that auto keeps on every device.
-        threads: that read ahead for the streaming feed; more where rows are slow to read or decode.
-        prepare: what becomes of the raw rows.
-    """
-
-    source: str = "digits"
-    train: str = "train"
-    test: str = "test"
-    folder: str = ""
-    feed: str = "auto"
-    resident_mib: int = 1024
-    threads: int = 16
-    prepare: Prepare = dataclasses.field(default_factory=Prepare)
-
-
-@dataclasses.dataclass
-class Mesh:
-    """How devices are laid out; -1 takes what is left.
-
-    Attributes:
-        data: devices that each see their own rows and hold a copy of the parameters.
-        fsdp: devices that each see their own rows and hold a piece of the parameters.
-        tensor: devices that share rows and hold a piece of the parameters.
-        rules: where parameters lie, each "PATTERN=AXIS ...": a regular expression of the whole
-            name, then an axis of the mesh or - for each dimension, as
-            "decoder/.*/kernel=fsdp tensor". The first that matches holds; where none does, those
-            that come with the coder, and else the last dimension of matrices goes over tensor, and
-            the largest that divides over fsdp.
-    """
-
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    rules: tuple[str, ...] = ()
+from aejax.optimizer import Adam
+from aejax.registry import Kinds
 
 
 @dataclasses.dataclass
@@ -109,6 +37,10 @@ class Evaluation:
     patience: int = 0
     batch_size: int = 500
 
+    def __post_init__(self):
+        check_least("patience", self.patience, 0)
+        check_least("batch_size", self.batch_size, 1)
+
 
 @dataclasses.dataclass
 class Checkpoint:
@@ -123,6 +55,32 @@ class Checkpoint:
     every: str = ""
     minutes: float = 10.0
     keep: int = 2
+
+    def __post_init__(self):
+        check_least("minutes", self.minutes, 0)
+        check_least("keep", self.keep, 1)
+
+
+class Pretraining:
+    """What gives a run its first parameters. Required: `initial_params`."""
+
+    def check(self, config: "Config") -> None:
+        """Raises InputError where it does not suit a run."""
+
+    def initial_params(self, run_setup: Any, workdir: str, options: dict[str, Any]) -> Any:
+        """What makes the run's first parameters by name, or the `Outcome` of what was stopped.
+
+        Args:
+            run_setup: `aejax.training.setup.Setup` of the run.
+            workdir: its folder, which this process holds the lock of.
+            options: of `aejax.Trainer` and its `fit`, for what is trained here.
+        """
+        raise NotImplementedError
+
+
+PRETRAININGS = Kinds(
+    "aejax.pretrains", Pretraining, {"none": None, "greedy": "aejax.pretrain.greedy:Greedy"}
+)
 
 
 @dataclasses.dataclass
@@ -171,7 +129,7 @@ class Config:
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     log_every: int = 100
     trackers: tuple[str, ...] = ("tensorboard",)
-    pretrain: Any = part(pretrain.KINDS, lambda: None)
+    pretrain: Any = part(PRETRAININGS, lambda: None)
     init_from: str = ""
     init_moments: bool = False
     profile: str = ""
@@ -215,7 +173,6 @@ def renamed(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-_NOT_NEGATIVE = ("learning_rate", "weight_decay", "clip")  # of every optimizer
 _DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|%)?\s*", re.I)
 
 
@@ -269,89 +226,38 @@ def check(config: Config) -> None:
     Raises:
         InputError: with the setting's name, its value and what is accepted.
     """
-    optimizers = ("optimizer", *(("pretrain.optimizer",) if config.pretrain is not None else ()))
-    for name, least in (
-        ("batch_size", 1),
-        ("micro_batches", 1),
-        ("log_every", 1),
-        ("seed", 0),
-        ("watchdog_minutes", 0),
-        ("evaluation.patience", 0),
-        ("evaluation.batch_size", 1),
-        ("checkpoint.keep", 1),
-        ("checkpoint.minutes", 0),
-        ("data.prepare.shift", 0),
-        ("data.resident_mib", 0),
-        ("data.threads", 1),
-        *((f"{one}.{name}", 0) for one in optimizers for name in _NOT_NEGATIVE),
-    ):
-        value = get(config, name)
-        if not value >= least:
-            raise InputError(f"config.{name}={value}: must be at least {least}")
+    kinds.rebuild(config)  # each group of settings checks itself
+    try:
+        for name, least in (("batch_size", 1), ("micro_batches", 1), ("log_every", 1), ("seed", 0)):
+            check_least(name, getattr(config, name), least)
+        check_least("watchdog_minutes", config.watchdog_minutes, 0)
+        check_choice("parallel", config.parallel, ("pjit", "pmap"))
+        check_choice("compute", config.compute, ("float32", "bfloat16"))
+    except ValueError as error:
+        raise InputError(f"config.{error}") from None
     if config.init_moments and not config.init_from:
         raise InputError("config.init_moments=True: needs config.init_from, a run that has them")
     if config.seed >= 2**32:
         raise InputError(f"config.seed={config.seed}: must be below 2^32 = {2**32}")
-    for name, accepted in (
-        ("data.feed", ("auto", "resident", "streaming")),
-        ("parallel", ("pjit", "pmap")),
-        ("compute", ("float32", "bfloat16")),
-        ("data.prepare.binarise", ("none", "threshold", "sampled")),
-        ("data.prepare.centre", ("none", "mean", "standardise")),
-    ):
-        if get(config, name) not in accepted:
-            raise InputError(f"config.{name}={get(config, name)}: must be {' or '.join(accepted)}")
     if config.batch_size % config.micro_batches:
         raise InputError(
             f"config.batch_size={config.batch_size} does not divide into"
             f" config.micro_batches={config.micro_batches} equal pieces"
         )
-    for axis in ("data", "fsdp", "tensor"):
-        size = getattr(config.mesh, axis)
-        if size != -1 and size < 1:
-            raise InputError(f"config.mesh.{axis}={size}: must be -1 (the rest) or at least 1")
-    for rule in config.mesh.rules:
-        _check_rule(rule)
     if config.parallel == "pmap" and (config.mesh.fsdp != 1 or config.mesh.tensor != 1):
         raise InputError(
             f"config.parallel=pmap with config.mesh.fsdp={config.mesh.fsdp} and"
             f" config.mesh.tensor={config.mesh.tensor}: pmap divides rows alone; both must be 1"
         )
-    prepare = config.data.prepare
-    if prepare.binarise != "none" and not prepare.scale:
-        raise InputError(
-            f"config.data.prepare.binarise={prepare.binarise} needs config.data.prepare.scale=True"
-        )
-    if prepare.binarise == "sampled" and prepare.centre != "none":
-        raise InputError(
-            f"config.data.prepare.centre={prepare.centre} with binarise=sampled: what is drawn anew"
-            " each time has no fixed mean to subtract; one of them must be none"
-        )
     profile_window(config)
     check_trackers(config.trackers)
+    prepare = config.data.prepare
     try:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
     if config.pretrain is not None:
         config.pretrain.check(config)
-        steps_of(
-            "pretrain.duration", config.pretrain.duration, config.batch_size, config.batch_size
-        )
-
-
-def _check_rule(rule: str) -> None:
-    pattern, _, axes = rule.partition("=")
-    wrong = [axis for axis in axes.split() if axis not in ("data", "fsdp", "tensor", "-")]
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"config.mesh.rules: {rule!r}: {error} in {pattern!r}") from None
-    if not axes.split() or wrong:
-        raise InputError(
-            f"config.mesh.rules: {rule!r}: must be PATTERN=AXIS ..., each axis data, fsdp, tensor"
-            f" or -{f'; there is no {wrong[0]!r}' if wrong else ''}"
-        )
 
 
 def get(config: Any, name: str) -> Any:

@@ -5,14 +5,13 @@ registered by import, and reading a file imports nothing and runs nothing from i
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from aejax.errors import InputError
+from aejax.errors import InputError, near
 from aejax.registry import Kinds, distribution
 
 # What stands beside a part's own fields.
@@ -54,9 +53,9 @@ def _as_json(field: dataclasses.Field, value: Any) -> Any:
     """The value of one field as plain JSON values."""
     if (kinds := kinds_of(field)) is not None:
         inner = to_dict(value) if dataclasses.is_dataclass(value) else {}
-        outside = value is not None and type(value) not in kinds.values()
-        origin = {"distribution": distribution(type(value))} if outside else {}
-        return {"kind": kinds.name(value), **origin, **inner}
+        name = kinds.name(value)
+        origin = {} if name in kinds else {"distribution": distribution(type(value))}
+        return {"kind": name, **origin, **inner}
     if dataclasses.is_dataclass(value):
         return to_dict(value)
     return list(value) if isinstance(value, tuple) else value
@@ -171,12 +170,6 @@ def _default(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
-
-
-def near(name: str, known: typing.Iterable[str]) -> str:
-    """'; did you mean X?' for a close name among `known`, else ''."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _plain(setting: str, kind: Any, value: Any) -> Any:

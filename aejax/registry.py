@@ -20,14 +20,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from aejax.errors import InputError
+from aejax.errors import InputError, near
 
 # Classes from outside that the user has named in this process, by their spelling.
 _NAMED: dict[str, type] = {}
 
 
-class Kinds(dict[str, Any]):
-    """A table of kinds: {name: dataclass, or None for no part at all}.
+class Kinds(Mapping[str, Any]):
+    """A table of kinds: {name: dataclass, MODULE:CLASS of one, or None for no part at all}.
+
+    A class that is written as MODULE:CLASS is imported when it is asked for.
 
     Attributes:
         group: of entry points that give more of them.
@@ -35,17 +37,29 @@ class Kinds(dict[str, Any]):
     """
 
     def __init__(self, group: str, base: type, kinds: dict[str, Any]):
-        super().__init__(kinds)
-        self.group, self.base = group, base
+        self.group, self.base, self._kinds = group, base, kinds
+
+    def __getitem__(self, name: str) -> Any:
+        kind = self._kinds[name]
+        if not isinstance(kind, str):
+            return kind
+        module, _, attribute = kind.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
     def name(self, value: Any) -> str:
         """The name of the kind that `value` is."""
         cls = None if value is None else type(value)
-        for name, kind in self.items():
-            if kind is cls:
+        spelled = None if cls is None else spelling(cls)
+        for name, kind in self._kinds.items():
+            if kind is cls or kind == spelled:
                 return name
-        assert cls is not None
-        spelled = spelling(cls)
+        assert cls is not None and spelled is not None
         return next((one.name for one in self._plugins() if one.value == spelled), spelled)
 
     def find(self, setting: str, name: str) -> Any:
@@ -74,9 +88,6 @@ class Kinds(dict[str, Any]):
                     return self.checked(setting, one.load())
                 except (ImportError, AttributeError) as error:
                     raise InputError(f"{setting}={name}: the plugin {one.value}: {error}") from None
-        # `kinds` says what is near.
-        from aejax.kinds import near
-
         known = [*self, *(one.name for one in self._plugins())]
         hint = near(name, known) or ", or a class of your own as PACKAGE:CLASS"
         raise InputError(f"{setting}={name}: must be one of {', '.join(known)}{hint}")

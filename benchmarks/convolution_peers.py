@@ -32,7 +32,7 @@ import numpy as np
 from absl import app, flags
 
 from aejax.models.batch import Batch
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 from aejax.training.setup import Setup, setup
 from benchmarks.dispatch import Dispatch, flat, mean_loss
 from benchmarks.peers.processes import Failed, Process

@@ -30,7 +30,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Convolutional, Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 from aejax.training.setup import setup
 from benchmarks.dispatch import timed
 from benchmarks.machine import machine

@@ -19,7 +19,7 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
 from aejax.models.penalties import Contractive
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 
 
 def get_config() -> Config:

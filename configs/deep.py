@@ -24,7 +24,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.training.optimizer import AdamW, Cosine
+from aejax.optimizer import AdamW, Cosine
 
 
 def get_config() -> Config:

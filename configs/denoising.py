@@ -18,7 +18,7 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 
 
 def get_config() -> Config:

@@ -20,7 +20,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 
 
 def get_config() -> Config:

@@ -15,8 +15,8 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Transformer
 from aejax.models.corruption import Hidden
 from aejax.models.likelihood import Bernoulli
+from aejax.optimizer import Adam
 from aejax.search import Replacement, Search, SupernetSearch
-from aejax.training.optimizer import Adam
 
 
 def get_config() -> Search:

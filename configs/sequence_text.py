@@ -16,7 +16,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical
-from aejax.training.optimizer import Adam, Cosine
+from aejax.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:

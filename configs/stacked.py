@@ -26,8 +26,8 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
+from aejax.optimizer import Adam, Cosine
 from aejax.pretrain import Greedy
-from aejax.training.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:

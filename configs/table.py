@@ -22,7 +22,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adam, Cosine
+from aejax.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:

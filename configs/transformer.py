@@ -10,7 +10,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Transformer
 from aejax.models.likelihood import Bernoulli
-from aejax.training.optimizer import Adam, Cosine
+from aejax.optimizer import Adam, Cosine
 
 
 def get_config() -> Config:

@@ -40,11 +40,11 @@ def main(argv: list[str]) -> None:
     program.use_parts(given.parts)
     _check_out(given.out, given.overwrite)
 
-    from aejax import folder
     from aejax.evaluate.encode import encode
     from aejax.evaluate.rows import choose_rows, rescaled
     from aejax.evaluate.symbols import are_symbols
-    from aejax.loading import load
+    from aejax.runs import folder
+    from aejax.runs.loading import load
 
     rows = choose_rows(folder.read(given.workdir), given.source, given.split, given.folder)
     step = int(given.step) if given.step.isdecimal() else given.step

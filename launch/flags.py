@@ -19,9 +19,10 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from aejax import folder, kinds, registry
+from aejax import kinds, registry
 from aejax.config import RENAMED, Config, check, put
 from aejax.errors import InputError
+from aejax.runs import folder
 from launch import helping, program
 
 DEFAULT_PRESET = "dense"

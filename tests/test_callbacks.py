@@ -9,7 +9,7 @@ import pytest
 import aejax
 from aejax.callbacks import Callback, LivePlot, StopWhen, as_callbacks
 from aejax.config import Checkpoint, Evaluation
-from aejax.training import manifests
+from aejax.runs import manifests
 from aejax.training.loop import NotFinite
 from tests.training.runs import FailsAt, small, train
 

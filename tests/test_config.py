@@ -9,14 +9,14 @@ import pytest
 
 import configs
 from aejax import kinds
-from aejax.config import Config, Prepare, check, profile_window, put, steps_of
+from aejax.config import Config, Prepare, check, get, profile_window, put, steps_of
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse
 from aejax.models.coders import Dense
 from aejax.models.interfaces import Trainable
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
+from aejax.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
@@ -116,9 +116,11 @@ def test_a_number_below_its_least_is_refused(name, least):
     config = Config()
     put(config, name, least)
     check(config)
-    for value in (least - 1, float("nan")):
-        put(config, name, value)
-        assert message(check, config) == f"config.{name}={value}: must be at least {least}"
+    below = type(get(config, name))(least - 1)
+    put(config, name, below)
+    assert message(check, config) == f"config.{name}={below}: must be at least {least}"
+    put(config, name, float("nan"))
+    assert message(check, config).startswith(f"config.{name}=nan: must be a ")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax import folder
 from aejax.data.sources import open_source
 from aejax.evaluate import evaluation
-from aejax.training import manifests
+from aejax.runs import folder, manifests
 from tests.training.runs import train
 
 OLD = Path(__file__).parent / "old_runs"

@@ -30,9 +30,30 @@ class Raw(NamedTuple):
     """
 
     x: Any
-    label: Any
-    length: Any
-    index: jax.Array
+    label: Any = None
+    length: Any = None
+    index: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ResidentRows:
+    """A split on the devices, flat.
+
+    Attributes:
+        x: as stored, [N, elements].
+        label: [N], or None.
+        length: [N], or None.
+    """
+
+    x: Any
+    label: Any = None
+    length: Any = None
+
+    def gather(self, index: jax.Array) -> Raw:
+        """Rows by their numbers; runs inside the step."""
+        x, label, length = (_rows(each, index) for each in (self.x, self.label, self.length))
+        return Raw(x, label, length, index)
 
 
 class Block(NamedTuple):
@@ -48,16 +69,15 @@ class Resident:
     """A split on every device.
 
     Attributes:
-        data: {"x": [N, elements], "label": [N], "length": [N]} on the devices; beside them the
-            run's key ("key") and what an objective knows ("beside").
-        rows: N.
+        data: the rows, on the devices.
+        rows: how many.
         seed: of the run.
         shape: (micro-batches, rows of each); their product is the batch size.
         steps: steps of the run.
         sharding: of the indices [steps, micro-batches, rows].
     """
 
-    data: dict[str, jax.Array]
+    data: ResidentRows | None
     rows: int
     seed: int
     shape: tuple[int, int]
@@ -102,23 +122,14 @@ class Resident:
         self._pool.shutdown(cancel_futures=True)
 
     @staticmethod
-    def gather(data: Any, block: Any, offset: jax.Array) -> Raw:
+    def gather(rows: Any, block: Any, offset: jax.Array) -> Raw:
         """The rows of the step `offset` steps into the block; runs inside the step."""
-        index = jax.lax.dynamic_index_in_dim(block, offset, keepdims=False)
-        return gathered(data, index)
+        return rows.gather(jax.lax.dynamic_index_in_dim(block, offset, keepdims=False))
 
 
-def gathered(data: dict[str, Any], index: jax.Array) -> Raw:
-    """Rows of a resident split by their numbers."""
-    return Raw(
-        *(_rows(data[name], index) if name in data else None for name in ("x", "label", "length")),
-        index=index,
-    )
-
-
-def _rows(array: jax.Array, index: jax.Array) -> jax.Array:
+def _rows(array: jax.Array | None, index: jax.Array) -> jax.Array | None:
     # The order gives valid indices alone: no clamping inside the step.
-    return array.at[index].get(mode="promise_in_bounds")
+    return None if array is None else array.at[index].get(mode="promise_in_bounds")
 
 
 def to_device(array: np.ndarray, sharding: Sharding) -> jax.Array:
@@ -129,23 +140,12 @@ def to_device(array: np.ndarray, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def resident(source: Source, sharding: Sharding) -> dict[str, jax.Array]:
-    """Puts a split on the devices, flat: {"x": [N, elements]}, and label and length, where any."""
+def resident(source: Source, sharding: Sharding) -> ResidentRows:
+    """Puts a split on the devices."""
     rows = source[slice(None)]
-    data = {"x": to_device(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)}
-    for name, values in (("label", rows.label), ("length", rows.length)):
-        if values is not None:
-            data[name] = to_device(np.asarray(values, np.int32), sharding)
-    return data
-
-
-def padded(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts rows 0 .. count - 1 into batches: indices and mask, both [batches, batch_size].
-
-    The last batch is filled up with row 0 and a mask of 0.
-    """
-    batches = -(-count // batch_size)
-    index = np.zeros(batches * batch_size, np.int32)
-    index[:count] = np.arange(count)
-    mask = (np.arange(batches * batch_size) < count).astype(np.float32)
-    return index.reshape(batches, -1), mask.reshape(batches, -1)
+    numbers = (
+        None if each is None else to_device(np.asarray(each, np.int32), sharding)
+        for each in (rows.label, rows.length)
+    )
+    x = to_device(np.asarray(rows.x).reshape(len(rows.x), -1), sharding)
+    return ResidentRows(x, *numbers)

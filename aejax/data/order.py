@@ -36,3 +36,15 @@ def _permutation(seed: int, rows: int, epoch: int) -> np.ndarray:
         _local.stream = np.random.RandomState()
     _local.stream.seed([seed, epoch])
     return _local.stream.permutation(rows).astype(np.int32)
+
+
+def batches(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts rows 0 .. count - 1 into batches: indices and mask, both [batches, batch_size].
+
+    The last batch is filled up with row 0 and a mask of 0.
+    """
+    batches = -(-count // batch_size)
+    index = np.zeros(batches * batch_size, np.int32)
+    index[:count] = np.arange(count)
+    mask = (np.arange(batches * batch_size) < count).astype(np.float32)
+    return index.reshape(batches, -1), mask.reshape(batches, -1)

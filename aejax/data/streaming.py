@@ -49,7 +49,7 @@ class Streaming:
     threads: int = 16
 
     def __post_init__(self):
-        self.data: dict[str, Any] = {}  # no rows lie on the devices for good
+        self.data = None  # no rows lie on the devices for good
         self.elements = math.prod(self.source.spec.shape)
         self.first_row, self.last_row = self._own_rows()
         self._pool = ThreadPoolExecutor(1)
@@ -115,37 +115,35 @@ class Streaming:
         own = (self.capacity, self.shape[0], self.last_row - self.first_row)
         spec = self.source.spec
         x = np.empty((*own, self.elements), spec.dtype)
-        numbers = {name: np.zeros(own, np.int32) for name in ("index", *spec.numbers)}
+        names = ("index", *spec.numbers)
+        arrays = Raw(x, **{name: np.zeros(own, np.int32) for name in names})
         for i in range(last - first):
-            number, rows = next(self._reader)
+            index, rows = next(self._reader)
             x[i] = rows.x.reshape(*own[1:], self.elements)
-            for name, values in {"index": number, **rows._asdict()}.items():
-                if name in numbers:
-                    numbers[name][i] = values.reshape(own[1:])
+            for name in names:
+                values = index if name == "index" else getattr(rows, name)
+                getattr(arrays, name)[i] = values.reshape(own[1:])
         x[last - first :] = 0  # the end of the run: no step looks at these
-        arrays = {"x": x, **numbers}
-        return Block(first, last, {name: self._send(array) for name, array in arrays.items()})
+        return Block(first, last, jax.tree.map(self._send, arrays))
 
     def _send(self, array: np.ndarray) -> jax.Array:
         shape = (*array.shape[:2], self.shape[1], *array.shape[3:])
         return jax.make_array_from_process_local_data(self.sharding, array, shape)
 
-    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+    def abstract(self) -> Raw:
         """Shapes, types and places of a block's arrays."""
         rows = (self.capacity, *self.shape)
         spec = self.source.spec
         number = jax.ShapeDtypeStruct(rows, np.int32, sharding=self.sharding)
         x = jax.ShapeDtypeStruct((*rows, self.elements), spec.dtype, sharding=self.sharding)
-        return {"x": x} | dict.fromkeys(("index", *spec.numbers), number)
+        return Raw(x, **dict.fromkeys(("index", *spec.numbers), number))
 
     @staticmethod
-    def gather(data: Any, block: Any, offset: jax.Array) -> Raw:
+    def gather(rows: Any, block: Raw, offset: jax.Array) -> Raw:
         """The rows of the step `offset` steps into the block; runs inside the step."""
-        rows = {
-            name: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False)
-            for name, array in block.items()
-        }
-        return Raw(rows["x"], rows.get("label"), rows.get("length"), rows["index"])
+        return jax.tree.map(
+            lambda array: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False), block
+        )
 
     def close(self) -> None:
         """Ends the threads; what was read ahead is dropped."""

@@ -13,7 +13,7 @@ from aejax.errors import InputError
 from aejax.evaluate.result import need
 from aejax.evaluate.rows import real_elements, stream
 from aejax.evaluate.symbols import are_symbols
-from aejax.loading import Model
+from aejax.runs.loading import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +66,23 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         with archive.open("reconstruction.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
-            for piece in stream(model, source, run):
+            for batch in stream(model, source, run):
                 z, made = (
-                    np.array(piece.values[name], np.float32) for name in ("z", "reconstruction")
+                    np.array(batch.values[name], np.float32) for name in ("z", "reconstruction")
                 )
-                real = real_elements(piece.rows)
+                real = real_elements(batch.rows)
                 finite = np.isfinite(made.reshape(real.shape)) | (real == 0)
                 lost = ~(finite.all(axis=1) & np.isfinite(z.reshape(len(z), -1)).all(axis=1))
                 z[lost] = made[lost] = np.nan
                 member.write(np.ascontiguousarray(made, "<f4").tobytes())
-                x, made = (piece.values[name].astype(np.float64) for name in ("x", "made"))
+                x, made = (batch.values[name].astype(np.float64) for name in ("x", "made"))
                 error = x != made if are_symbols(model) else np.square(x - made)
                 error = np.average(error.reshape(real.shape), axis=1, weights=real)
                 kept["error"].append(np.where(lost, np.nan, error))
                 kept["z"].append(z)
                 for name in source.spec.numbers:
-                    kept[name].append(getattr(piece.rows, name))
-        arrays = {name: np.concatenate(pieces) for name, pieces in kept.items() if pieces}
+                    kept[name].append(getattr(batch.rows, name))
+        arrays = {name: np.concatenate(batches) for name, batches in kept.items() if batches}
         lost = np.flatnonzero(np.isnan(arrays["error"]))
         if len(lost) == len(source):
             raise InputError(f"none of the {len(source)} rows gave a finite code")

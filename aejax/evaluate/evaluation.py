@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax import files, folder, kinds
+from aejax import files, kinds
 from aejax.cluster import Stopped, never
 from aejax.data import outliers
 from aejax.data.sources.base import Source
@@ -18,9 +18,9 @@ from aejax.errors import InputError
 from aejax.evaluate import TAKES, TASKS, report
 from aejax.evaluate.result import Result, shown
 from aejax.evaluate.rows import Chosen, choose_rows, rescaled
-from aejax.loading import Model, choose, load
-from aejax.training import manifests
-from aejax.training.start import is_finished
+from aejax.runs import folder, manifests
+from aejax.runs.loading import Model, choose, load
+from aejax.runs.progress import Progress
 
 FORMAT = 1
 # Every autoencoder can do these.
@@ -38,7 +38,7 @@ class Loaded:
 
     model: Model
     identity: str
-    progress: dict[str, Any]
+    progress: Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
         manifest = manifests.read(workdir, step)
         text = json.dumps(manifest, sort_keys=True)
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Loaded(load(workdir, step, say), identity, manifest["progress"])
+        return Loaded(load(workdir, step, say), identity, Progress.of(manifest["progress"]))
     except Exception:
         # Which error it is depends on the file that vanished first; that it is gone is what counts.
         if step in manifests.steps(workdir):
@@ -225,10 +225,10 @@ def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
 def _is_last(workdir: str, step: int) -> bool:
     """Whether the run has ended with this step."""
     try:
-        progress = manifests.read(workdir, step)["progress"]
+        progress = manifests.progress(workdir, step)
     except manifests.DamagedError:
         return False
-    return progress["total"] is not None and is_finished(progress, progress["total"])
+    return progress.total is not None and progress.is_finished(progress.total)
 
 
 def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str
     records = _kept(_evaluations(job.workdir), _record(job, loaded, results))
     data = {"format": FORMAT, "evaluations": records}
     files.write(folder.path(job.workdir, RECORD), json.dumps(data, indent=1) + "\n")
-    about = report.About(job.workdir, model, loaded.progress["total"], _commands(job, model.step))
+    about = report.About(job.workdir, model, loaded.progress.total, _commands(job, model.step))
     files.write(folder.path(job.workdir, REPORT), report.page(about, records, results))
     say(_line(records[-1], results))
     return records[-1]

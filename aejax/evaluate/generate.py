@@ -16,8 +16,8 @@ from aejax.errors import InputError
 from aejax.evaluate import plots
 from aejax.evaluate.result import Figure, Number, Result, need
 from aejax.evaluate.rows import stream
-from aejax.loading import Model
 from aejax.models.bottlenecks import Plain, Variational
+from aejax.runs.loading import Model
 
 _SIDE, _PAIRS, _STEPS = 10, 8, 10
 _PIXELS = 960
@@ -81,7 +81,7 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
             len(x), -1
         )
 
-    values = [piece.values for piece in stream(model, source, encode)]
+    values = [batch.values for batch in stream(model, source, encode)]
     z, x = (np.concatenate(parts) for parts in zip(*values, strict=True))
     return z.astype(np.float64), x
 

@@ -11,7 +11,7 @@ from aejax.evaluate import plots, principal
 from aejax.evaluate.principal import Components
 from aejax.evaluate.result import Figure, Number, Result, need
 from aejax.evaluate.rows import stream
-from aejax.loading import Model
+from aejax.runs.loading import Model
 
 CODES = "codes.npz"
 # A unit whose values differ by less than this part of its largest is constant: rounding differs.
@@ -60,10 +60,10 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray | None]
     def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
         return module.encode(preparation(raw), mask)
 
-    pieces = [(piece.values, piece.rows.label) for piece in stream(model, source, encode)]
+    batches = [(batch.values, batch.rows.label) for batch in stream(model, source, encode)]
     # Of a masked model a code is tokens: as one vector, [rows, tokens * width].
-    z = np.concatenate([codes.reshape(len(codes), -1) for codes, _ in pieces])
-    labels = [label for _, label in pieces if label is not None]
+    z = np.concatenate([codes.reshape(len(codes), -1) for codes, _ in batches])
+    labels = [label for _, label in batches if label is not None]
     return z, np.concatenate(labels) if labels else None
 
 

@@ -20,13 +20,13 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
 from aejax.evaluate.result import Number, Result
-from aejax.evaluate.rows import piece_size, stream
-from aejax.loading import Model
+from aejax.evaluate.rows import batch_rows, stream
 from aejax.models import Autoencoder
 from aejax.models.batch import spread
 from aejax.models.bottlenecks import Variational
 from aejax.models.bottlenecks.variational import divergence
 from aejax.models.likelihood import Bernoulli
+from aejax.runs.loading import Model
 
 SAMPLES = 5000
 # A unit whose mean's variance over rows is above this is active (Burda et al. 2016, section 5.2).
@@ -72,17 +72,17 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
             " config=variational or config.model.bottleneck=variational"
         )
-    pieces = [
-        piece.values for piece in stream(model, source, _measure(model, source, samples), True)
+    batches = [
+        batch.values for batch in stream(model, source, _measure(model, source, samples), True)
     ]
-    values = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+    values = {name: np.concatenate([p[name] for p in batches]) for name in batches[0]}
     return Result(_numbers(values, samples), notes=_notes(model, settings, len(source)))
 
 
 def _measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
     """(module, raw, mask, row numbers) -> {name: [rows, ...]}."""
     prepare, seed = _preparation(model), model.run.config.seed
-    each = piece_size(source) * math.prod(source.spec.shape)
+    each = batch_rows(source) * math.prod(source.spec.shape)
     block = max(1, min(samples, _NUMBERS_AT_A_TIME // each))
     blocks = -(-samples // block)
 

@@ -15,11 +15,11 @@ from aejax.errors import InputError
 from aejax.evaluate import principal
 from aejax.evaluate.principal import Components
 from aejax.evaluate.result import Number, Result
-from aejax.loading import Model
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
+from aejax.runs.loading import Model
 
 _ROWS_AT_A_TIME = 5000
 

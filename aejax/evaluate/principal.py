@@ -12,7 +12,7 @@ from aejax import kinds
 from aejax.config import Data
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
-from aejax.folder import Run
+from aejax.runs.folder import Run
 
 # A covariance of 4096 elements takes half a minute to take apart; more are left out.
 MAX_ELEMENTS = 4096

@@ -17,7 +17,7 @@ from aejax.errors import InputError
 from aejax.evaluate.classifier import STEPS, Classifier, Rows
 from aejax.evaluate.result import Number, Result, need
 from aejax.evaluate.rows import real_elements, stream
-from aejax.loading import Model
+from aejax.runs.loading import Model
 
 # L2 is 10^(place / 2). The walk starts at 10^-3, in decades, and halves them at the end.
 _START, _LEAST, _MOST = -6, -12, 4
@@ -94,10 +94,10 @@ def _arrays(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray, np.nd
         x = preparation(raw)
         return module.encode(x, mask).reshape(len(x), -1), x.reshape(len(x), -1)
 
-    pieces = list(stream(model, source, encode))
-    z, x = (np.concatenate([piece.values[i] for piece in pieces]) for i in range(2))
-    x *= np.concatenate([real_elements(piece.rows) for piece in pieces])
-    labels = [piece.rows.label for piece in pieces if piece.rows.label is not None]
+    batches = list(stream(model, source, encode))
+    z, x = (np.concatenate([batch.values[i] for batch in batches]) for i in range(2))
+    x *= np.concatenate([real_elements(batch.rows) for batch in batches])
+    labels = [batch.rows.label for batch in batches if batch.rows.label is not None]
     return z.astype(np.float32), x.astype(np.float32), np.concatenate(labels)
 
 

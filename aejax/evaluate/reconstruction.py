@@ -14,10 +14,10 @@ from aejax.errors import InputError
 from aejax.evaluate import plots, principal, symbols
 from aejax.evaluate.principal import Components
 from aejax.evaluate.result import Figure, Number, Result, need
-from aejax.evaluate.rows import Piece, piece_size, real_elements, stream
+from aejax.evaluate.rows import EvaluatedRows, batch_rows, real_elements, stream
 from aejax.evaluate.similarity import FULL_WINDOW, ssim, window
-from aejax.loading import Model
 from aejax.models.likelihood import Bernoulli
+from aejax.runs.loading import Model
 
 # Where a model gives no logits its means are kept this far from 0 and 1, as Keras does.
 _CLIP, _SMALL = 1e-7, "1e-7"
@@ -80,11 +80,11 @@ def task(model: Model, source: Source) -> Result:
     scales = _scales(model, source)
     baseline, why_not = _baseline(model, source)
     sums: dict[str, float] = {}
-    first: Piece | None = None
-    for piece in stream(model, source, _compared(model, scales.logits)):
-        first = first or piece
-        real = real_elements(piece.rows)
-        for name, values in measures(piece.values, scales, baseline, real).items():
+    first: EvaluatedRows | None = None
+    for batch in stream(model, source, _compared(model, scales.logits)):
+        first = first or batch
+        real = real_elements(batch.rows)
+        for name, values in measures(batch.values, scales, baseline, real).items():
             sums[name] = sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
     assert first is not None
     elements, outside = sums.pop("elements"), round(sums.pop("outside", 0.0))
@@ -136,7 +136,7 @@ def _scales(model: Model, source: Source) -> Scales:
 
 def _range(source: Source) -> float:
     """The largest value less the least of all rows; 1 where nothing varies."""
-    low, high, size = math.inf, -math.inf, piece_size(source)
+    low, high, size = math.inf, -math.inf, batch_rows(source)
     for start in range(0, len(source), size):
         x = source[slice(start, start + size)].real_values
         low, high = min(low, float(x.min())), max(high, float(x.max()))
@@ -290,7 +290,7 @@ def _notes(scales: Scales, source: Source, outside: int) -> list[str]:
     return notes
 
 
-def _figure(first: Piece, scales: Scales) -> Figure:
+def _figure(first: EvaluatedRows, scales: Scales) -> Figure:
     """The first images of the split above their reconstructions."""
     height, width, _ = scales.shape
     count = min(len(first.rows.x), max(1, min(_PICTURES, _PICTURES_WIDTH // width)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from aejax import kinds
 from aejax.evaluate.result import Figure, Result, shown
-from aejax.loading import Model
+from aejax.runs.loading import Model
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #22272e; background: #fff;

@@ -15,10 +15,10 @@ from aejax.data.sources import inherited, open_splits
 from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
-from aejax.folder import Run
-from aejax.loading import Model
 from aejax.models.batch import real_elements as mask_of
 from aejax.pictures import is_image
+from aejax.runs.folder import Run
+from aejax.runs.loading import Model
 
 _ROWS_AT_A_TIME = 1000
 # Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
@@ -40,7 +40,7 @@ class Chosen:
     split: str
 
 
-class Piece(NamedTuple):
+class EvaluatedRows(NamedTuple):
     """Some rows and what a function of them gave; every leaf [rows, ...], in the source's order."""
 
     first: int
@@ -121,14 +121,14 @@ def rescaled(model: Model, spec: Spec) -> Model:
 
 def stream(
     model: Model, source: Source, function: Callable[..., Any], numbered: bool = False
-) -> Iterator[Piece]:
-    """Runs a function of (live module, raw rows, mask) over a whole source, in pieces.
+) -> Iterator[EvaluatedRows]:
+    """Runs a function of (live module, raw rows, mask) over a whole source, in batches.
 
     The mask is bool [rows, length] where rows come with a length each, [rows, *shape] where values
     may be missing, else None.
 
-    The last piece is filled up with copies of its first row, and cut again: every row counts
-    once, and one program is compiled. Matrices are multiplied in full float32 on every backend.
+    Every row counts once, and one program is compiled. Matrices are multiplied in full float32 on
+    every backend.
 
     Args:
         model: `rescaled` to the source.
@@ -138,7 +138,7 @@ def stream(
             depend on the row alone.
     """
     graph, state = nnx.split(model.module)
-    padded, size = source.spec.padded, piece_size(source)
+    padded, size = source.spec.padded, batch_rows(source)
 
     def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
         mask = mask_of(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
@@ -148,14 +148,11 @@ def stream(
     run = functools.partial(jax.jit(call), state)
     for first in range(0, len(source), size):
         rows = source[slice(first, first + size)]
-        count = len(rows.x)
         given = [rows.x] if rows.length is None else [rows.x, rows.length]
-        given = [np.concatenate([each, np.repeat(each[:1], size - count, 0)]) for each in given]
-        given += [np.arange(first, first + size, dtype=np.int32)] * numbered
+        given += [np.arange(first, first + len(rows.x), dtype=np.int32)] * numbered
         with jax.default_matmul_precision("highest"):
-            values = model.batched_apply(run, *given)
-        values = jax.tree.map(lambda leaf, n=count: leaf[:n], values)
-        yield Piece(first, rows, values)
+            values = model.batched_apply(run, *given, size=size)
+        yield EvaluatedRows(first, rows, values)
 
 
 def real_elements(rows: Rows) -> np.ndarray:
@@ -163,7 +160,7 @@ def real_elements(rows: Rows) -> np.ndarray:
     return rows.real.reshape(len(rows.x), -1).astype(np.float64)
 
 
-def piece_size(source: Source) -> int:
+def batch_rows(source: Source) -> int:
     """How many rows are read and computed at a time."""
     elements = int(np.prod(source.spec.shape))
     return max(1, min(_ROWS_AT_A_TIME, len(source), _NUMBERS_AT_A_TIME // elements))

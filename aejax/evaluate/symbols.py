@@ -7,9 +7,9 @@ import numpy as np
 
 from aejax.data.sources.base import Source
 from aejax.evaluate.result import Number, Result
-from aejax.evaluate.rows import Piece, real_elements, stream
-from aejax.loading import Model
+from aejax.evaluate.rows import EvaluatedRows, real_elements, stream
 from aejax.models.likelihood import Categorical
+from aejax.runs.loading import Model
 
 _SHOWN = 5
 
@@ -26,15 +26,15 @@ def result(model: Model, source: Source) -> Result:
     Sums are taken in float64. The decoder runs freely: it is given the code and nothing else.
     """
     sums: dict[str, float] = {}
-    first: Piece | None = None
-    for piece in stream(model, source, _compared(model)):
-        first = first or piece
-        right = piece.values["made"] == piece.rows.x.reshape(len(piece.rows.x), -1)
-        real = real_elements(piece.rows)
+    first: EvaluatedRows | None = None
+    for batch in stream(model, source, _compared(model)):
+        first = first or batch
+        right = batch.values["made"] == batch.rows.x.reshape(len(batch.rows.x), -1)
+        real = real_elements(batch.rows)
         found = {
             "accuracy": right * real,
             "whole_rows": np.all(right | (real == 0), axis=1),
-            "nll": piece.values["nll"] * real,
+            "nll": batch.values["nll"] * real,
             "symbols": real,
         }
         for name, values in found.items():
@@ -65,7 +65,7 @@ def _compared(model: Model):
     return compare
 
 
-def _notes(model: Model, first: Piece) -> list[str]:
+def _notes(model: Model, first: EvaluatedRows) -> list[str]:
     notes = ["No squared error and no PCA: symbols have no order and no distance."]
     if getattr(model.module.settings.coder, "teacher_forcing", 0):
         notes.append(

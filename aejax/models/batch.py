@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+Tree = Any  # nested dictionaries of arrays
+
 
 class Batch(NamedTuple):
     """Prepared examples.
@@ -36,6 +38,13 @@ class PerRow(nnx.Variable):
     state must be a function of parameters and of `Context.mean`, so that it is the same in every
     part of a batch.
     """
+
+
+def split(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """A module's graph definition, parameters and other state, as plain dictionaries."""
+    graph, params, rows, other = nnx.split(module, nnx.Param, PerRow, ...)
+    pure = nnx.to_pure_dict
+    return graph, pure(params), {"rows": pure(rows), "other": pure(other)}
 
 
 def real_steps(length: jax.Array, size: int) -> jax.Array:

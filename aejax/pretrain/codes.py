@@ -8,7 +8,7 @@ from flax import nnx
 
 from aejax.data.fingerprint import combined, fingerprint
 from aejax.data.sources.base import Rows, Source, Spec
-from aejax.loading import Model
+from aejax.runs.loading import Model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,26 +13,24 @@ With a corruption in each stage it is a stacked denoising autoencoder (Vincent e
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from aejax import optimizer
+from aejax.config import Config, Pretraining, steps_of
 from aejax.errors import InputError
 from aejax.kinds import part
 from aejax.models import Autoencoder, Batch, corruption
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli, Gaussian
-from aejax.training import optimizer
-from aejax.training.optimizer import Adam
-
-if TYPE_CHECKING:
-    from aejax.config import Config
+from aejax.optimizer import Adam
 
 
-class Stages:
+class Stages(Pretraining):
     """What is trained before a run, in stages. Required: `stages` and `unrolled`.
 
     Attributes:
@@ -41,15 +39,16 @@ class Stages:
 
     duration: str
 
-    def check(self, config: "Config") -> None:
+    def check(self, config: Config) -> None:
         """Raises InputError where it does not suit a run."""
+        steps_of("pretrain.duration", self.duration, config.batch_size, config.batch_size)
 
-    def stages(self, config: "Config") -> "list[Config]":
+    def stages(self, config: Config) -> list[Config]:
         """The settings of each stage's own run; from the second on its rows are codes."""
         raise NotImplementedError
 
     def unrolled(
-        self, config: "Config", shape: tuple[int, ...], modules: Sequence[Any]
+        self, config: Config, shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:
         """The run's module with what the stages' modules have learned; others are abstract.
 
@@ -60,11 +59,11 @@ class Stages:
         """
         raise NotImplementedError
 
-    def train_stages(self, *arguments: Any) -> Any:
-        """As `aejax.pretrain.run.train_stages`, which is imported where it is needed."""
+    def initial_params(self, run_setup: Any, workdir: str, options: dict[str, Any]) -> Any:
+        """Trains the stages, or goes on with them; see `aejax.pretrain.run.train_stages`."""
         from aejax.pretrain.run import train_stages
 
-        return train_stages(*arguments)
+        return train_stages(run_setup, workdir, options)
 
 
 @dataclasses.dataclass
@@ -83,7 +82,8 @@ class Greedy(Stages):
     corruption: Any = part(corruption.KINDS, lambda: None)
     tied: bool = False
 
-    def check(self, config: "Config") -> None:
+    def check(self, config: Config) -> None:
+        super().check(config)
         model = config.model
         if config.init_from:
             raise InputError(
@@ -97,12 +97,12 @@ class Greedy(Stages):
                 " layers (coder.hidden)"
             )
 
-    def stages(self, config: "Config") -> "list[Config]":
+    def stages(self, config: Config) -> list[Config]:
         coder = config.model.coder
         count = len(coder.hidden) + 1
         return [self._stage(config, k, last=k == count - 1) for k in range(count)]
 
-    def _stage(self, config: "Config", k: int, last: bool) -> "Config":
+    def _stage(self, config: Config, k: int, last: bool) -> Config:
         deep, coder = config.model, config.model.coder
         hidden, data = coder.activation, config.data
         if k:
@@ -129,7 +129,7 @@ class Greedy(Stages):
         )
 
     def unrolled(
-        self, config: "Config", shape: tuple[int, ...], modules: Sequence[Any]
+        self, config: Config, shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:
         """The deep model with the parameters of the trained stages."""
         row: Any = jax.ShapeDtypeStruct((1, *shape), np.float32)

@@ -15,29 +15,29 @@ from typing import Any
 
 import numpy as np
 
-from aejax import cluster, folder, loading
+from aejax import cluster
 from aejax.config import Config
 from aejax.data.sources import ARRAYS
+from aejax.models.batch import split
 from aejax.pretrain.codes import Codes, local
 from aejax.pretrain.greedy import in_interval
-from aejax.training import sharding
+from aejax.runs import arrays, folder, loading
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
 from aejax.training.start import InitialParams
-from aejax.training.state import split
 from aejax.training.trainer import Trainer
 
 
 def train_stages(
-    run_setup: Setup, workdir: str, accept_changed_data: bool, options: dict[str, Any]
+    run_setup: Setup, workdir: str, options: dict[str, Any]
 ) -> InitialParams | Outcome:
     """Trains the stages before a run, or goes on with them.
 
     Args:
         run_setup: of the run.
         workdir: its folder, which this process holds the lock of.
-        accept_changed_data: as `Trainer` takes it.
-        options: of `Trainer.fit`, for each stage; "started" counts for the first one.
+        options: "accept_changed_data" of `Trainer`; the others of `Trainer.fit`, for each stage.
+            "started" counts for the first one.
 
     Returns:
         What makes the run's first parameters, or how a stage was stopped.
@@ -45,6 +45,7 @@ def train_stages(
     Raises:
         InputError: a stage's folder holds other settings.
     """
+    accept_changed_data = options.pop("accept_changed_data")
     settings = _settings(run_setup.config, workdir)
     for place, stage in settings:
         folder.read_to_resume(place, stage)
@@ -82,7 +83,7 @@ def _unrolled(run_setup: Setup, modules: list[Any]) -> dict[str, np.ndarray]:
     """The run's parameters by name, as far as the stages give them."""
     config = run_setup.config
     module = config.pretrain.unrolled(config, run_setup.train.spec.shape, modules)
-    params = sharding.flatten(split(module)[1])
+    params = arrays.flatten(split(module)[1])
     return {name: leaf for name, leaf in params.items() if isinstance(leaf, np.ndarray)}
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from aejax.data.order import batches
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
 from aejax.search import space as spaces
@@ -55,13 +56,8 @@ class Judge:
             weights = spaces.chosen(self.space, list(choices))
             size = min(_AT_A_TIME, len(self.rows))
             total = 0.0
-            for start in range(0, len(self.rows), size):
-                rows = self.rows[start : start + size]
-                fill = size - len(rows)
-                real = np.arange(size) < len(rows)
-                rows = np.concatenate([rows, np.repeat(rows[:1], fill, axis=0)])
-                index = np.arange(start, start + size, dtype=np.int32)
-                total += float(self._loss(weights, rows, index, real.astype(np.float32)))
+            for index, real in zip(*batches(len(self.rows), size), strict=True):
+                total += float(self._loss(weights, self.rows[index], index, real))
             self.known[key] = total / len(self.rows)
         return self.known[key]
 

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import cluster, files, tracking
+from aejax import cluster, files
 from aejax.config import Config
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Source
 from aejax.models import Autoencoder
+from aejax.runs import tracking
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout

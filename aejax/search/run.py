@@ -32,11 +32,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import cluster, files, folder, kinds, loading
+from aejax import cluster, files, kinds
 from aejax.config import renamed
 from aejax.errors import InputError
+from aejax.mesh import Devices
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
+from aejax.runs import checkpoint, folder, loading
 from aejax.search import choosing, comparing, distilling, equal, imitation, latency, trials
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
@@ -46,7 +48,6 @@ from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
 from aejax.search.supernet import Pairs, Supernet
-from aejax.training import checkpoint, sharding
 from aejax.training.setup import setup
 from aejax.training.state import split
 
@@ -65,7 +66,7 @@ def search(
     stop: Callable[[], bool] = cluster.never,
     quiet: bool = False,
     download: bool = False,
-    devices: sharding.Devices | None = None,
+    devices: Devices | None = None,
 ) -> dict[str, Any] | None:
     """Searches, or goes on searching, in this folder.
 

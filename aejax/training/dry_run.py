@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.config import Config
-from aejax.training import checkpoint
+from aejax.runs import checkpoint
 from aejax.training.setup import Setup, setup
 
 
@@ -59,8 +59,8 @@ def _compiled(made: Setup) -> list[str]:
 
 def compile_step(made: Setup) -> Any:
     """One update, compiled by itself; the data set is described, not loaded."""
-    data, block = made.feed_shapes()
+    constants, block = made.abstract_inputs()
     offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=made.replicated)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, made.state)
     step = jax.jit(made.step.__call__, donate_argnums=0, out_shardings=shardings)
-    return step.lower(made.state, data, block, offset).compile()
+    return step.lower(made.state, constants, block, offset).compile()

@@ -13,16 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import cluster, folder
+from aejax import cluster
 from aejax.cluster import Stopped
 from aejax.data.feed import to_device
 from aejax.data.outliers import describe
-from aejax.tracking import Ledger, Tracker
-from aejax.training import checkpoint, manifests
+from aejax.runs import checkpoint, folder, manifests
+from aejax.runs.progress import Progress
+from aejax.runs.tracking import Ledger, Tracker
 from aejax.training.outcome import Outcome
 from aejax.training.profile import Trace
 from aejax.training.setup import Setup
-from aejax.training.start import InitialParams, fresh_progress, parts, start
+from aejax.training.start import InitialParams, parts, start
 from aejax.training.state import TrainState
 from aejax.training.validation import Validation
 from aejax.training.watchdog import Watchdog
@@ -49,7 +50,7 @@ class Loop:
             workdir, self.config.checkpoint.keep, tracker.say, tracker.saved
         )
         self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
-        self.progress: dict[str, Any] = fresh_progress()
+        self.progress = Progress()
         # Made beside the first steps, and waited for where they are needed.
         self.validation: Future[Validation]
         self.finite = (
@@ -73,7 +74,7 @@ class Loop:
 
     def run(
         self,
-        resume_point: tuple[int, dict] | None,
+        resume_point: Progress | None,
         initial_params: InitialParams | None,
     ) -> Outcome:
         """Trains from the folder's checkpoint, or from these parameters, to the end."""
@@ -95,15 +96,15 @@ class Loop:
         return Outcome(
             status,
             self.step,
-            progress["metrics"],
-            progress["best"],
+            progress.metrics,
+            progress.best,
             self.ledger.summary(),
             self.workdir,
         )
 
     def begin(
         self,
-        resume_point: tuple[int, dict] | None,
+        resume_point: Progress | None,
         initial_params: InitialParams | None,
     ) -> None:
         """Makes or restores the state, sends the data over and compiles, side by side."""
@@ -118,14 +119,14 @@ class Loop:
         pool.submit(checkpoint.library)
         begun = cluster.interruptible(self.interrupt, begun.result)
         self.state, self.progress = begun.state, begun.progress
-        self.step = self.row_step = self.progress["step"]
+        self.step = self.row_step = self.progress.step
         if begun.restored:
-            self.saved, self.evaluated = self.step, self.progress["evaluated"]
+            self.saved, self.evaluated = self.step, self.progress.evaluated
             say(f"going on at step {self.step} of {run_setup.total}")
-            before = self.progress["total"]
+            before = self.progress.total
             if before != run_setup.total:
                 say(f"the run is now {run_setup.total} steps long, not {before}: schedules follow")
-        self.progress["total"] = run_setup.total
+        self.progress.total = run_setup.total
         self.dispatch_steps = cluster.interruptible(self.interrupt, steps.result)
         if cluster.is_main():  # from here on the run is known to start
             folder.write(self.workdir, run_setup.run())
@@ -150,7 +151,7 @@ class Loop:
             self.evaluate_and_save_if_due()
             if self.stopping:
                 raise Stopped
-            if self.step >= self.setup.total or self.progress["stopped_early"]:
+            if self.step >= self.setup.total or self.progress.stopped_early:
                 return "done"
             self.dispatch()
 
@@ -170,14 +171,14 @@ class Loop:
         """Evaluates and saves, where this step asks for it."""
         self.saver.poll()
         every = self.setup.every
-        if self.step > self.progress["evaluated"] and (
+        if self.step > self.progress.evaluated and (
             self.step == self.setup.total or _is_multiple(self.step, every["evaluation"])
         ):
             self.sync()
             self.evaluate()
         if (
             _is_multiple(self.step, every["checkpoint"])
-            or self.progress["best"] == {**(self.progress["best"] or {}), "step": self.step}
+            or self.progress.best == {**(self.progress.best or {}), "step": self.step}
             or self.clock_says_save
         ):
             self.sync()
@@ -198,18 +199,18 @@ class Loop:
                 self.number(np.int32(n)),
                 self.number(np.bool_(self.step % self.config.log_every == 0)),
             )
-            window = self.launcher.submit(self.launch, block.arrays, *numbers)
+            report = self.launcher.submit(self.launch, block.arrays, *numbers)
             if jax.process_count() > 1:  # all of them start their programs in the same order
-                window.result()
-            before, self.pending = self.pending, (self.step, self.step + n, window)
+                report.result()
+            before, self.pending = self.pending, (self.step, self.step + n, report)
             self.step += n
             if before is not None:
                 self.process_window(*before)
 
     def launch(self, block: Any, *numbers: jax.Array) -> Any:
         """Runs in a thread: a GPU's loop of a traced length blocks the host while it runs."""
-        self.state, window = self.dispatch_steps(self.state, self.feed.data, block, *numbers)
-        return window
+        self.state, report = self.dispatch_steps(self.state, block, *numbers)
+        return report
 
     def boundary(self) -> int:
         """The next step at which something is due."""
@@ -228,13 +229,13 @@ class Loop:
 
     def process_window(self, first: int, last: int, launched: Future[Any]) -> None:
         """Waits for a dispatch; checks its losses; writes a row where its window ends."""
-        window = jax.device_get(launched.result())
-        self.finite = bool(window["finite"])
+        report = jax.device_get(launched.result())
+        self.finite, window = bool(report.finite), report.window
         now = cluster.clock()
         self.seconds_a_step = (now - self.seen_at) / (last - first)
         self.seen_at = now
-        steps = int(window["steps"])
-        means = {name: float(value) / steps for name, value in window["sums"].items()}
+        steps = int(window.steps)
+        means = {name: float(value) / steps for name, value in window.sums.items()}
         if not all(math.isfinite(value) for value in means.values()):
             raise NotFinite(self.not_finite(f"the loss in steps {first + 1} to {last}", means))
         rate = self.config.batch_size / max(self.seconds_a_step, 1e-9)
@@ -245,7 +246,7 @@ class Loop:
                     "step": last,
                     "split": "train",
                     **means,
-                    "learning_rate": float(window["learning_rate"]),
+                    "learning_rate": float(window.learning_rate),
                     "examples_per_second": round(share, 1),
                     "seconds": round(self.ledger.total(), 3),
                 }
@@ -269,19 +270,19 @@ class Loop:
         rows = None
         if not all(map(math.isfinite, metrics.values())):
             rows = validation.not_finite_rows(params, self.state.model_state)
-        progress["evaluated"] = self.step
-        progress["metrics"] = {name: each for name, each in metrics.items() if math.isfinite(each)}
-        if math.isfinite(value) and (progress["best"] is None or value < progress["best"]["value"]):
-            progress["best"], progress["stale"] = {"step": self.step, "value": value}, 0
+        progress.evaluated = self.step
+        progress.metrics = {name: each for name, each in metrics.items() if math.isfinite(each)}
+        if math.isfinite(value) and (progress.best is None or value < progress.best["value"]):
+            progress.best, progress.stale = {"step": self.step, "value": value}, 0
         else:
-            progress["stale"] += 1
+            progress.stale += 1
         patience = self.config.evaluation.patience
-        progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
+        progress.stopped_early = bool(patience) and progress.stale >= patience
         if cluster.is_main():
             seconds = round(self.ledger.total(), 3)
             self.tracker.row({"step": self.step, "split": "test", **metrics, "seconds": seconds})
             if image is not None:
-                last = self.step == self.setup.total or progress["stopped_early"]
+                last = self.step == self.setup.total or progress.stopped_early
                 self.tracker.picture("reconstruction", image, self.step, last)
             shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
             self.tracker.say(f"step {self.step}  test: {shown}")
@@ -291,26 +292,26 @@ class Loop:
                     f"the evaluation at step {self.step} is not finite because of the test split's"
                     f" {where}; the parameters are, and the training goes on"
                 )
-            if progress["stopped_early"]:
+            if progress.stopped_early:
                 metric = self.config.evaluation.metric
                 self.tracker.say(f"{patience} evaluations without a better {metric}: stopping")
 
     def save(self) -> None:
         """Starts to save this step; where it stands, notes an evaluation made since."""
         there = self.saved == self.step
-        if there and self.evaluated == self.progress["evaluated"]:
+        if there and self.evaluated == self.progress.evaluated:
             return
         with self.ledger.counting("checkpoints"):
             if not self.finite:
                 raise NotFinite(self.not_finite(f"the parameters at step {self.step}", {}))
-            self.progress["step"] = self.step
-            self.progress["ledger"] = self.ledger.to_dict()
+            self.progress.step = self.step
+            self.progress.ledger = self.ledger.to_dict()
             if there:
                 self.saver.update_progress(self.step, self.progress)
             else:
                 self.saver.save(self.step, parts(self.state), self.progress)
             self.saved, self.saved_at = self.step, cluster.clock()
-            self.evaluated = self.progress["evaluated"]
+            self.evaluated = self.progress.evaluated
 
     def not_finite(self, what: str, values: dict[str, float]) -> str:
         """The message of a run whose numbers went wrong."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.tracking import read_history
+from aejax.runs.tracking import read_history
 
 
 @dataclasses.dataclass

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from aejax import folder
+from aejax.runs import folder
 
 
 @dataclasses.dataclass

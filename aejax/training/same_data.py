@@ -4,12 +4,12 @@ import dataclasses
 
 import jax
 
-from aejax import folder
 from aejax.config import Config, get
 from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.models.batch import Batch
+from aejax.runs import folder
 from aejax.training.state import ModelFns
 
 

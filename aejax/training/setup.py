@@ -11,20 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import folder
 from aejax.config import Config, check, profile_window, steps_of
 from aejax.data import feed, prepare
 from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_several
-from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.base import Source
 from aejax.data.sources.places import place
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
+from aejax.mesh import Devices, make_mesh, replicated, with_sharding
+from aejax.mesh import rows as mesh_rows
 from aejax.models.batch import Batch
+from aejax.runs import folder
+from aejax.runs.loading import abstract_batch
 from aejax.training import same_data, sharding
 from aejax.training.state import ModelFns, TrainState, program
-from aejax.training.step import Step, dispatch, term_names
+from aejax.training.step import Constants, Step, dispatch, term_names
 from aejax.training.validation import EvalFns, Validation
 
 Feed = feed.Resident | Streaming
@@ -79,12 +82,12 @@ class Setup:
 
     @functools.cached_property
     def replicated(self) -> jax.sharding.Sharding:
-        return sharding.replicated(self.mesh)
+        return replicated(self.mesh)
 
     @functools.cached_property
     def block_sharding(self) -> jax.sharding.NamedSharding:
         """Of a feed's blocks, [steps, micro-batches, rows, ...]: rows are dealt out."""
-        return sharding.rows(self.mesh, axis=2)
+        return mesh_rows(self.mesh, axis=2)
 
     def open_feed(self) -> Feed:
         """Puts the training split on the devices, or prepares to read it as it is needed."""
@@ -95,31 +98,29 @@ class Setup:
         else:
             data, rows = feed.resident(self.train, self.replicated), len(self.train)
             opened = feed.Resident(data, rows, seed, shape, steps, self.block_sharding)
-        key = np.asarray(jax.random.key_data(jax.random.key(seed)))
-        opened.data["key"] = feed.to_device(key, self.replicated)
-        if self.loss_inputs is not None:
-            put = functools.partial(feed.to_device, sharding=self.replicated)
-            opened.data["loss_inputs"] = jax.tree.map(put, self.loss_inputs)
         return opened
 
-    def feed_shapes(self) -> tuple[Any, Any]:
-        """What the feed gives to a step, described: the data set, and a block of steps."""
-        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-        data: dict[str, Any] = {"key": sharding.with_sharding(key, self.replicated)}
-        if self.loss_inputs is not None:
-            data["loss_inputs"] = sharding.with_sharding(self.loss_inputs, self.replicated)
+    def constants(self, source: Feed) -> Constants:
+        """What every step is given, on the devices."""
+        key = np.asarray(jax.random.key_data(jax.random.key(self.config.seed)))
+        put = functools.partial(feed.to_device, sharding=self.replicated)
+        return Constants(source.data, put(key), jax.tree.map(put, self.loss_inputs))
+
+    def abstract_inputs(self) -> tuple[Constants, Any]:
+        """What a step is given, described: its constants, and a block of the feed."""
+        whole = functools.partial(with_sharding, shardings=self.replicated)
+        key = whole(jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))))
+        loss_inputs = jax.tree.map(whole, self.loss_inputs)
         if is_streaming(self.config, self.train):
-            return data, self.open_feed().abstract()
-        spec, whole, rows = self.train.spec, self.replicated, len(self.train)
-        data |= {
-            "x": jax.ShapeDtypeStruct((rows, math.prod(spec.shape)), spec.dtype, sharding=whole)
-        }
-        number = jax.ShapeDtypeStruct((rows,), np.int32, sharding=whole)
-        data |= dict.fromkeys(spec.numbers, number)
+            return Constants(None, key, loss_inputs), self.open_feed().abstract()
+        spec, rows = self.train.spec, len(self.train)
+        x = jax.ShapeDtypeStruct((rows, math.prod(spec.shape)), spec.dtype)
+        number = jax.ShapeDtypeStruct((rows,), np.int32)
+        resident = whole(feed.ResidentRows(x, **dict.fromkeys(spec.numbers, number)))
         described = feed.Resident(
-            {}, rows, self.config.seed, self.step.shape, self.total, self.block_sharding
+            None, rows, self.config.seed, self.step.shape, self.total, self.block_sharding
         )
-        return data, described.abstract()
+        return Constants(resident, key, loss_inputs), described.abstract()
 
     def init(self) -> TrainState:
         """A fresh state, made where it lies."""
@@ -141,14 +142,20 @@ class Setup:
             is_streaming(self.config, self.test),
         )
 
-    def compile(self, source: Feed) -> Callable:
-        """Compiles the dispatch of many steps for this feed."""
+    def lower(self, source: Feed, constants: Constants) -> jax.stages.Lowered:
+        """Lowers the dispatch of many steps for this feed."""
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.replicated)
         flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         outputs = (shardings, self.replicated)
         run = jax.jit(self.dispatch, donate_argnums=0, out_shardings=outputs)
-        return run.lower(self.state, source.data, source.abstract(), number, number, flag).compile()
+        return run.lower(self.state, constants, source.abstract(), number, number, flag)
+
+    def compile(self, source: Feed) -> Callable:
+        """Compiles that dispatch: (state, block, first, n, fresh) -> (state, report)."""
+        constants = self.constants(source)
+        compiled = self.lower(source, constants).compile()
+        return lambda state, *block_and_numbers: compiled(state, constants, *block_and_numbers)
 
 
 def setup(
@@ -156,7 +163,7 @@ def setup(
     sources: tuple[Source, Source] | None = None,
     workdir: str | None = None,
     download: bool = False,
-    devices: sharding.Devices | None = None,
+    devices: Devices | None = None,
     objective: Any = None,
     accept_changed_data: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -181,7 +188,7 @@ def setup(
     """
     check(config)
     old = None if workdir is None else folder.read_to_resume(workdir, config)
-    mesh = sharding.mesh(config, devices or jax.devices())
+    mesh = make_mesh(config.mesh, devices or jax.devices(), config.batch_size, config.micro_batches)
     base = (old.base if old else "") or os.getcwd()
     train, test, base = (*sources, base) if sources else open_sources(config, base, download)
     same_data.check_alike(config, train, test)
@@ -226,7 +233,7 @@ def setup(
         same_data.check_unlabelled(config, built, batch)
     own = config.model.sharding_rules
     shardings = sharding.of_state(built.abstract, mesh, config.mesh.rules, own)
-    state = sharding.with_sharding(built.abstract, shardings)
+    state = with_sharding(built.abstract, shardings)
     shape = (config.micro_batches, config.batch_size // config.micro_batches)
     step = Step(
         program=built,
@@ -300,16 +307,6 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
     source, where, base = place(data.source, data.folder, (base, os.getcwd()))
     train, test = open_several(source, (data.train, data.test), where, download)
     return train, test, base
-
-
-def abstract_batch(config: Config, spec: Spec) -> Batch:
-    """One global batch of such rows, shapes and types alone."""
-    rows = config.batch_size
-    x: Any = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
-    number: Any = jax.ShapeDtypeStruct((rows,), np.int32)
-    real = spec.shape if spec.missing else spec.shape[:1] if spec.padded else None
-    mask: Any = None if real is None else jax.ShapeDtypeStruct((rows, *real), np.bool_)
-    return Batch(x, mask, number if spec.labelled else None, number)
 
 
 def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import cluster, folder
+from aejax import cluster, optimizer
 from aejax.data.feed import to_device
 from aejax.errors import InputError
 from aejax.models.interfaces import Trainable
-from aejax.training import checkpoint, manifests, optimizer
+from aejax.runs import checkpoint, folder, manifests
+from aejax.runs.arrays import Arrays, flatten, unflatten
+from aejax.runs.progress import Progress
 from aejax.training.setup import Setup
 from aejax.training.state import TrainState
 
@@ -32,29 +34,8 @@ class Start:
     """
 
     state: TrainState
-    progress: dict[str, Any]
+    progress: Progress
     restored: bool
-
-
-def fresh_progress() -> dict[str, Any]:
-    """Of a run that has not begun."""
-    return {
-        "step": 0,
-        "evaluated": 0,
-        "best": None,
-        "stale": 0,
-        "stopped_early": False,
-        "metrics": {},
-        "ledger": None,
-        "total": None,
-    }
-
-
-def is_finished(progress: dict[str, Any], total: int) -> bool:
-    """Whether all steps are made and evaluated, or none are to be made by early stopping."""
-    # One that was stopped in its last evaluation has that left to do.
-    made = progress["step"] > total or progress["step"] == total == progress["evaluated"]
-    return made or progress["stopped_early"]
 
 
 def parts(state: TrainState) -> dict[str, Any]:
@@ -67,15 +48,15 @@ def parts(state: TrainState) -> dict[str, Any]:
     }
 
 
-def newest(workdir: str, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
-    """The newest good step of a folder and its progress.
+def newest(workdir: str, say: Callable[[str], None]) -> Progress | None:
+    """The progress of the newest good checkpoint of a folder; None where it holds none.
 
     Raises:
         InputError: checkpoints stand there, and none of them is whole.
     """
     step = manifests.newest_good(workdir, say)
     if step is not None:
-        return step, manifests.read(workdir, step)["progress"]
+        return manifests.progress(workdir, step)
     if bad := sorted({*manifests.steps(workdir), *manifests.lost(workdir)}):
         raise InputError(
             f"--workdir={workdir}: all {len(bad)} checkpoints are damaged or have lost their"
@@ -88,24 +69,24 @@ def newest(workdir: str, say: Callable[[str], None]) -> tuple[int, dict[str, Any
 def start(
     setup: Setup,
     workdir: str,
-    resume_point: tuple[int, dict] | None,
+    resume_point: Progress | None,
     initial_params: InitialParams | None,
     say: Callable,
 ) -> Start:
     """Makes the first state, in the order of this file's docstring."""
     if resume_point is not None:
-        step, progress = resume_point
+        step = resume_point.step
         if cluster.is_main():
             manifests.set_aside(workdir, step, say)
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
-        return Start(state, {**fresh_progress(), **progress}, True)
+        return Start(state, resume_point, True)
     state = setup.init()
     if initial_params is not None:
-        return Start(_with_params(state, initial_params()), fresh_progress(), False)
+        return Start(_with_params(state, initial_params()), Progress(), False)
     if setup.config.init_from:
         state = _initialised(setup, state, setup.config.init_from, say)
-    return Start(state, fresh_progress(), False)
+    return Start(state, Progress(), False)
 
 
 def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) -> TrainState:
@@ -118,7 +99,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     if step is None:
         raise InputError(f"config.init_from={source}: holds no checkpoint that is whole")
     stored = manifests.shapes(source, step, "params")
-    fresh = checkpoint.flatten(state.params)
+    fresh = flatten(state.params)
     transferable = _is_transferable(setup.config.model, source, say)
     kept = {
         name
@@ -135,7 +116,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     begun = _starting_at(state, fresh | read)
     if not setup.config.init_moments:
         return begun
-    arrays = checkpoint.flatten({"opt_state": begun.opt_state})
+    arrays = flatten({"opt_state": begun.opt_state})
     names = _moments(arrays, manifests.shapes(source, step, "rest"), kept)
     if not names:
         own = optimizer.KINDS.name(setup.config.optimizer)
@@ -145,7 +126,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
         )
     say(f"moments from there: {len(names)} arrays of {len(arrays)}")
     moments = _read(setup, source, step, "rest", {name: arrays[name] for name in names})
-    whole = checkpoint.unflatten({"opt_state": begun.opt_state}, arrays | moments)
+    whole = unflatten({"opt_state": begun.opt_state}, arrays | moments)
     return dataclasses.replace(begun, **whole)
 
 
@@ -174,7 +155,7 @@ def _alike(one: Any, other: Any) -> bool:
     return one is not None and (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
-def _moments(arrays: checkpoint.Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]:
+def _moments(arrays: Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]:
     """Arrays of an optimizer's state, opt_state/PART/MOMENT/PARAMETER, to be taken from another.
 
     Those of kept parameters, and opt_state/PART/count where any of this part are: without the count
@@ -186,9 +167,7 @@ def _moments(arrays: checkpoint.Arrays, stored: dict[str, Any], kept: set[str]) 
     return taken | {name for part in parts if (name := f"{part}/count") in names}
 
 
-def _read(
-    setup: Setup, source: str, step: int, part: str, wanted: checkpoint.Arrays
-) -> checkpoint.Arrays:
+def _read(setup: Setup, source: str, step: int, part: str, wanted: Arrays) -> Arrays:
     """These arrays of another run's checkpoint, laid out as they are here."""
     target = {
         name: jax.ShapeDtypeStruct(
@@ -204,7 +183,7 @@ def _read(
 
 def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState:
     """The state with these parameters, by name; others stay as they are."""
-    arrays = checkpoint.flatten(state.params)
+    arrays = flatten(state.params)
     for name, array in params.items():
         if name not in arrays or arrays[name].shape != array.shape:
             raise ValueError(
@@ -215,8 +194,8 @@ def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState
     return _starting_at(state, arrays)
 
 
-def _starting_at(state: TrainState, arrays: checkpoint.Arrays) -> TrainState:
-    params = checkpoint.unflatten(state.params, arrays)
+def _starting_at(state: TrainState, arrays: Arrays) -> TrainState:
+    params = unflatten(state.params, arrays)
     # The average starts at the parameters; copied, because a donated buffer cannot serve two.
     ema = jax.tree.map(lambda leaf: leaf.copy(), params) if state.ema else {}
     return dataclasses.replace(state, params=params, ema=ema)

@@ -9,12 +9,28 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from aejax.models.batch import Batch, PerRow
+from aejax import optimizer as optimizers
+from aejax.models.batch import Batch, split
 from aejax.models.interfaces import Trainable, Update
-from aejax.training import optimizer as optimizers
-from aejax.training.optimizer import Optimizer
+from aejax.optimizer import Optimizer
 
 Tree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Sums over the steps since the last log row; a save in mid-window loses nothing.
+
+    Attributes:
+        steps: int32 [].
+        sums: {term: float32 []}.
+        learning_rate: of the last step, float32 [].
+    """
+
+    steps: jax.Array
+    sums: dict[str, jax.Array]
+    learning_rate: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -28,8 +44,7 @@ class TrainState:
         ema: their exponential moving average, or {} where there is none.
         model_state: what else a model keeps: {"rows": entries of `PerRow`, "other": the rest}.
         opt_state: optax's state.
-        window: {"steps": int32 [], "sums": {term: float32 []}, "learning_rate": float32 []}: sums
-            over the steps since the last log row, so that a save in mid-window loses nothing.
+        window: sums over the steps since the last log row.
     """
 
     step: jax.Array
@@ -37,7 +52,7 @@ class TrainState:
     ema: Tree
     model_state: Tree
     opt_state: Tree
-    window: Tree
+    window: Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +78,6 @@ class ModelFns:
     def merge(self, params: Tree, model_state: Tree) -> Any:
         """The live module with these parameters."""
         return nnx.merge(self.graph, params, model_state["rows"], model_state["other"])
-
-
-def split(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """A module's graph definition, parameters and other state, as plain dictionaries."""
-    graph, params, rows, other = nnx.split(module, nnx.Param, PerRow, ...)
-    pure = nnx.to_pure_dict
-    return graph, pure(params), {"rows": pure(rows), "other": pure(other)}
 
 
 def program(
@@ -106,11 +114,11 @@ def program(
             ema=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
             model_state=model_state,
             opt_state=transformation.init(params),
-            window={
-                "steps": jnp.zeros((), jnp.int32),
-                "sums": {name: jnp.zeros((), jnp.float32) for name in names},
-                "learning_rate": jnp.zeros((), jnp.float32),
-            },
+            window=Window(
+                steps=jnp.zeros((), jnp.int32),
+                sums={name: jnp.zeros((), jnp.float32) for name in names},
+                learning_rate=jnp.zeros((), jnp.float32),
+            ),
         )
 
     abstract = jax.eval_shape(init, jax.random.key(0))

@@ -16,11 +16,11 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from aejax.data.feed import Raw
-from aejax.models.batch import Batch, Context, real_elements
+from aejax.data.feed import Raw, ResidentRows
+from aejax.models.batch import Batch, Context, real_elements, split
 from aejax.models.interfaces import Update
 from aejax.training import sharding
-from aejax.training.state import ModelFns, TrainState, Tree, split
+from aejax.training.state import ModelFns, TrainState, Tree, Window
 
 # (params, model_state, micro_batch, means) -> loss, (terms, model_state, local means). `means` are
 # the values that Context.mean returns, call by call; None: those of the micro-batch itself.
@@ -38,6 +38,36 @@ class MicroBatch:
     raw: Raw
     keys: jax.Array
     step: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """What every step is given and none changes.
+
+    Attributes:
+        rows: of a resident split; None of a streaming one.
+        key: key data of the run's seed (closed over, each seed would have a program of its own).
+        loss_inputs: arrays of the loss's context, or None.
+    """
+
+    rows: ResidentRows | None
+    key: jax.Array
+    loss_inputs: Tree = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a dispatch tells of its steps.
+
+    Attributes:
+        window: sums since the last log row.
+        finite: whether every real number of the state is, bool [].
+    """
+
+    window: Window
+    finite: jax.Array
 
 
 def _same(tree: Tree) -> Tree:
@@ -185,7 +215,7 @@ class Step:
 
     Attributes:
         program: the model and its optimizer.
-        gather: (data, block, offset) -> Raw [micro-batches, rows, ...], from the feed's arrays.
+        gather: (resident rows, block, offset) -> Raw [micro-batches, rows, ...].
         prepare: (raw [rows, ...], keys [rows]) -> x [rows, ...].
         shape: (micro-batches, rows of each).
         ema: decay of the average of the parameters, 0 for none.
@@ -206,13 +236,15 @@ class Step:
     mesh: jax.sharding.Mesh | None = None
     shardings: TrainState | None = None
 
-    def __call__(self, state: TrainState, data: Any, block: Any, offset: jax.Array) -> TrainState:
+    def __call__(
+        self, state: TrainState, constants: Constants, block: Any, offset: jax.Array
+    ) -> TrainState:
         """Makes one update with the rows `offset` steps into the block."""
         rows = jnp.arange(self.shape[0] * self.shape[1], dtype=jnp.uint32)
-        key = jax.random.wrap_key_data(data["key"])
+        key = jax.random.wrap_key_data(constants.key)
         keys = row_keys(key, state.step, rows).reshape(self.shape)
         steps = jnp.broadcast_to(state.step, self.shape[:1])
-        micro_batches = MicroBatch(self.gather(data, block, offset), keys, steps)
+        micro_batches = MicroBatch(self.gather(constants.rows, block, offset), keys, steps)
         model_state = {
             **state.model_state,
             "rows": jax.tree.map(
@@ -220,7 +252,7 @@ class Step:
             ),
         }
         grads, loss, terms, model_state = self._gradient(
-            state.params, model_state, micro_batches, data.get("loss_inputs")
+            state.params, model_state, micro_batches, constants.loss_inputs
         )
         model_state["rows"] = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model_state["rows"]
@@ -235,11 +267,11 @@ class Step:
         if self.ema:
             ema = optax.incremental_update(params, ema, 1 - self.ema)
         sums = {"loss": loss, **terms}
-        window = {
-            "steps": state.window["steps"] + 1,
-            "sums": {name: state.window["sums"][name] + sums[name] for name in sums},
-            "learning_rate": self.program.learning_rate(state.step),
-        }
+        window = Window(
+            state.window.steps + 1,
+            {name: state.window.sums[name] + sums[name] for name in sums},
+            jnp.asarray(self.program.learning_rate(state.step), jnp.float32),
+        )
         new = TrainState(state.step + 1, params, ema, model_state, opt_state, window)
         if self.shardings is None:
             return new
@@ -301,25 +333,21 @@ def term_names(
 
 
 def dispatch(step: Step) -> Callable:
-    """(state, data, block, first, n, fresh) -> (state, window): n steps in one program.
-
-    `data` holds the feed's arrays, under "key" the key data of the run's seed (a constant would
-    make a program of each seed), and under "loss_inputs" the arrays of the loss's context, if any.
+    """(state, constants, block, first, n, fresh) -> (state, Report): n steps in one program.
 
     `first` is the step that the block begins with. `n` is traced: one compilation serves every
     number of steps, and the bits do not depend on how a run is cut. `fresh` empties the window
-    first. The window comes back on its own as well, to be read while the state goes on, donated,
-    into the next dispatch, and with it "finite": bool [], whether every real number of the state
-    is.
+    first. The report is apart from the state, so that it can be read while the state goes on,
+    donated, into the next dispatch.
     """
 
-    def run(state: TrainState, data, block, first, n, fresh):
+    def run(state: TrainState, constants: Constants, block, first, n, fresh):
         kept = jax.tree.map(lambda leaf: jnp.where(fresh, 0, leaf), state.window)
         state = dataclasses.replace(state, window=kept)
         state = jax.lax.fori_loop(
-            0, n, lambda _, state: step(state, data, block, state.step - first), state
+            0, n, lambda _, state: step(state, constants, block, state.step - first), state
         )
-        return state, {**state.window, "finite": _finite(state)}
+        return state, Report(state.window, _finite(state))
 
     return run
 

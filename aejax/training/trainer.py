@@ -9,18 +9,20 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from aejax import cluster, folder
+from aejax import cluster
 from aejax.callbacks import TRACKERS, Callback, as_callbacks
 from aejax.config import Config
 from aejax.data.sources import ARRAYS, checks
 from aejax.data.sources.base import Arrays, Source, Spec
 from aejax.errors import InputError
-from aejax.tracking import Ledger, Tracker, cut_metrics
-from aejax.training import manifests, sharding
+from aejax.mesh import Devices
+from aejax.runs import folder, manifests
+from aejax.runs.progress import Progress
+from aejax.runs.tracking import Ledger, Tracker, cut_metrics
 from aejax.training.loop import Loop
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
-from aejax.training.start import InitialParams, fresh_progress, is_finished, newest
+from aejax.training.start import InitialParams, newest
 
 Say = Callable[[str], None]
 
@@ -41,7 +43,7 @@ class Trainer:
         train: Any = None,
         test: Any = None,
         *,
-        devices: sharding.Devices | None = None,
+        devices: Devices | None = None,
         download: bool = False,
         accept_changed_data: bool = False,
     ):
@@ -150,12 +152,11 @@ class Trainer:
             return Outcome("stopped", 0, {}, None, ledger.summary(), self.folder)
         config = run_setup.config
         if resume_point is not None:
-            progress = resume_point[1]
-            if _is_complete(progress, run_setup.total, config.evaluation.patience):
+            if _is_complete(resume_point, run_setup.total, config.evaluation.patience):
                 for line in lines if not quiet else ():
                     print(line, file=sys.stderr)
-                summary = Ledger.of(progress["ledger"]).summary()
-                step, metrics, best = (progress[name] for name in ("step", "metrics", "best"))
+                summary = Ledger.of(resume_point.ledger or Ledger().to_dict()).summary()
+                step, metrics, best = resume_point.step, resume_point.metrics, resume_point.best
                 return Outcome("complete", step, metrics, best, summary, self.folder)
         elif config.init_from and not manifests.steps(config.init_from):
             raise InputError(
@@ -163,19 +164,20 @@ class Trainer:
             )
         with folder.locked(self.folder) if cluster.is_main() else contextlib.nullcontext():
             if config.pretrain is not None and resume_point is None and initial_params is None:
+                accept = self._accept_changed_data
                 options = {"stop": stop, "quiet": quiet, "started": started}
-                trained = config.pretrain.train_stages(
-                    run_setup, self.folder, self._accept_changed_data, options
+                trained = config.pretrain.initial_params(
+                    run_setup, self.folder, {**options, "accept_changed_data": accept}
                 )
                 if isinstance(trained, Outcome):  # a stage was stopped
                     return trained
                 initial_params, ledger = trained, Ledger()
             if cluster.is_main():
                 manifests.remove_incomplete(self.folder)
-                step, progress = resume_point or (0, fresh_progress())
-                lost_at = cut_metrics(self.folder, step, progress["evaluated"])
-                if resume_point is not None:
-                    ledger.add(progress["ledger"], lost_at)
+                progress = resume_point or Progress()
+                lost_at = cut_metrics(self.folder, progress.step, progress.evaluated)
+                if progress.ledger is not None:
+                    ledger.add(progress.ledger, lost_at)
             # It opens metrics.jsonl, which must have been cut back before.
             tracker = _tracker(self.folder, run_setup, resume_point, callbacks, quiet, label)
             loop = Loop(run_setup, self.folder, tracker, ledger, stop)
@@ -193,7 +195,7 @@ class Trainer:
 def _tracker(
     folder: str,
     run_setup: Setup,
-    resume_point: tuple[int, dict] | None,
+    resume_point: Progress | None,
     callbacks: list[Callback],
     quiet: bool,
     label: str,
@@ -202,7 +204,7 @@ def _tracker(
     return Tracker(
         folder,
         run_setup.total,
-        resume_point[0] if resume_point else 0,
+        resume_point.step if resume_point else 0,
         [TRACKERS[name][0]() for name in run_setup.config.trackers] if main else [],
         callbacks,
         quiet,
@@ -211,10 +213,10 @@ def _tracker(
     )
 
 
-def _is_complete(progress: dict[str, Any], total: int, patience: int) -> bool:
+def _is_complete(progress: Progress, total: int, patience: int) -> bool:
     # Patience may have changed since: what it says now counts.
-    progress["stopped_early"] = bool(patience) and progress["stale"] >= patience
-    return is_finished(progress, total)
+    progress.stopped_early = bool(patience) and progress.stale >= patience
+    return progress.is_finished(total)
 
 
 def _as_source(name: str, rows: Any) -> Source:

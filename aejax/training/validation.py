@@ -12,12 +12,12 @@ import numpy as np
 
 from aejax import pictures
 from aejax.cluster import Stopped, never
-from aejax.data import feed
+from aejax.data import feed, order
 from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
+from aejax.mesh import replicated, rows
 from aejax.models.batch import Batch, real_elements, real_rows, spread
-from aejax.training import sharding
 from aejax.training.state import ModelFns, TrainState, Tree
 
 _PICTURES = 10
@@ -69,9 +69,9 @@ class Validation:
         """
         share = mesh.shape["data"] * mesh.shape["fsdp"]
         batch_size = -(-min(batch_size, len(source)) // share) * share
-        self._source, self._rows = source, sharding.rows(mesh)
-        self._index, self._mask = feed.padded(len(source), batch_size)
-        whole = sharding.replicated(mesh)
+        self._source, self._rows = source, rows(mesh)
+        self._index, self._mask = order.batches(len(source), batch_size)
+        whole = replicated(mesh)
         self._data = None if streaming else feed.resident(source, whole)
         batches = zip(self._index, self._mask, strict=True)
         self._sent = [] if streaming else [self._send(*batch) for batch in batches]
@@ -174,7 +174,7 @@ class Validation:
 
 def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
     if data is not None:
-        raw = feed.gathered(data, raw.index)
+        raw = data.gather(raw.index)
     x = preparation(raw.x)
     real = real_elements(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
     if real is not None:

@@ -30,7 +30,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
-from aejax.training.optimizer import Adadelta, Adam
+from aejax.optimizer import Adadelta, Adam
 from aejax.training.setup import setup
 from aejax.training.trainer import Trainer
 from benchmarks.peers import worker

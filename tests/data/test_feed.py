@@ -102,14 +102,14 @@ def test_all_blocks_have_one_size(small_blocks, shape, steps, capacity):
 
 def test_rows_without_labels_stay_so():
     resident = opened(label=None)
-    assert resident.data.keys() == {"x"}
+    assert resident.data.label is None and resident.data.length is None
     assert rows_of(resident, 2).label is None
 
 
 def test_the_split_lies_on_the_devices_as_stored():
     data = feed.resident(Arrays(X, LABEL, 255.0), WHOLE)
-    assert data["x"].dtype == np.uint8 and np.array_equal(data["x"], X.reshape(37, -1))
-    assert data["label"].dtype == np.int32 and np.array_equal(data["label"], LABEL)
+    assert data.x.dtype == np.uint8 and np.array_equal(data.x, X.reshape(37, -1))
+    assert data.label.dtype == np.int32 and np.array_equal(data.label, LABEL)
 
 
 def test_rows_that_are_dealt_out_over_devices_are_the_same_rows(small_blocks):
@@ -122,19 +122,6 @@ def test_rows_that_are_dealt_out_over_devices_are_the_same_rows(small_blocks):
     take = jax.jit(resident.gather)
     raw = jax.device_get(take(resident.data, block.arrays, jnp.int32(2)))
     assert_right(raw, 6)
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size"), [(10, 4), (8, 4), (1, 4), (4, 4), (5, 1), (360, 1000)]
-)
-def test_padded_batches_hold_every_row_once_and_mark_what_fills(count, batch_size):
-    index, mask = feed.padded(count, batch_size)
-    batches = -(-count // batch_size)
-    assert index.shape == mask.shape == (batches, batch_size)
-    assert index.dtype == np.int32 and mask.dtype == np.float32
-    assert index[mask == 1].tolist() == list(range(count))
-    assert not index[mask == 0].any() and set(np.unique(mask)) <= {0.0, 1.0}
-    assert mask.any(axis=1).all()  # no batch of nothing
 
 
 @pytest.mark.parametrize(
@@ -179,7 +166,7 @@ def test_any_byte_order_layout_and_width_gives_the_same_rows(layout):
     x = np.random.RandomState(0).randint(-9, 100, (20, 3, 4)).astype(np.float32)
     source = Arrays(layout(x), None, None)
     assert source.spec == Arrays(x, None, None).spec
-    assert np.array_equal(feed.resident(source, WHOLE)["x"], x.reshape(20, -1))
+    assert np.array_equal(feed.resident(source, WHOLE).x, x.reshape(20, -1))
     index = np.array([3, 19, 0])
     assert np.array_equal(source[index].x, x[index]) and source[index].x.dtype == np.float32
 
@@ -188,4 +175,4 @@ def test_a_memory_map_stays_one(tmp_path):
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert Arrays(mapped, None, 255.0).x is mapped
-    assert np.array_equal(feed.resident(Arrays(mapped, None, 255.0), WHOLE)["x"], X.reshape(37, -1))
+    assert np.array_equal(feed.resident(Arrays(mapped, None, 255.0), WHOLE).x, X.reshape(37, -1))

@@ -88,3 +88,16 @@ def test_the_order_is_this_one_for_ever():
         (order.examples(2**32 - 1, 60_000, 59_000, 180_500), "ad409cc947e6f0c374ef8ad7a93b4f31"),
     ):
         assert hashlib.sha256(found.astype("<i4").tobytes()).hexdigest().startswith(digest)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size"), [(10, 4), (8, 4), (1, 4), (4, 4), (5, 1), (360, 1000)]
+)
+def test_padded_batches_hold_every_row_once_and_mark_what_fills(count, batch_size):
+    index, mask = order.batches(count, batch_size)
+    number = -(-count // batch_size)
+    assert index.shape == mask.shape == (number, batch_size)
+    assert index.dtype == np.int32 and mask.dtype == np.float32
+    assert index[mask == 1].tolist() == list(range(count))
+    assert not index[mask == 0].any() and set(np.unique(mask)) <= {0.0, 1.0}
+    assert mask.any(axis=1).all()  # no batch of nothing

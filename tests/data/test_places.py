@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from aejax import folder
 from aejax.data.sources.places import Place, parts, place
 from aejax.errors import InputError
 from aejax.evaluate.rows import choose_rows
+from aejax.runs import folder
 from aejax.training.setup import setup
 from configs.dense import get_config
 

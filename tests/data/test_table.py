@@ -15,7 +15,7 @@ from aejax.data.sources import open_source, open_splits
 from aejax.data.sources.base import Column, Spec
 from aejax.data.sources.splits import select
 from aejax.errors import InputError
-from aejax.folder import Run, read, write
+from aejax.runs.folder import Run, read, write
 
 CSV = """height,colour,flag,kind,weight
 1.5,red,true,b,10

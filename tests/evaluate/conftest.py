@@ -13,12 +13,12 @@ from aejax.config import Config, Data, Prepare
 from aejax.data.prepare import Preparation, statistics
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Source
-from aejax.folder import Run
-from aejax.loading import Model
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Bernoulli
+from aejax.runs.folder import Run
+from aejax.runs.loading import Model
 from aejax.training.setup import abstract_batch
 from configs.dense import get_config
 from tests.training.runs import train

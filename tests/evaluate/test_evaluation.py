@@ -20,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluate import evaluation
 from aejax.evaluate.result import Number, Result, shown
 from aejax.evaluate.rows import Chosen
-from aejax.training import manifests
+from aejax.runs import manifests
 
 
 def ignore(line: str) -> None:

@@ -6,7 +6,7 @@ from scipy.linalg import subspace_angles
 
 from aejax.errors import InputError
 from aejax.evaluate import TASKS
-from aejax.loading import load
+from aejax.runs.loading import load
 from configs import dense, linear
 from tests.training.runs import train
 

@@ -174,7 +174,7 @@ def test_large_rows_are_read_few_at_a_time(make, monkeypatch):
             return found
 
     made = make(**GREY)
-    assert rows.piece_size(made.test) == 1000
+    assert rows.batch_rows(made.test) == 1000
     monkeypatch.setattr(rows, "_NUMBERS_AT_A_TIME", 64 * 200)
     close(reconstruction.task(made.model, Counted(made.test)), {"ssim_window": 7})
     assert max(reads) == 200 and sum(reads) == 1003

@@ -7,8 +7,8 @@ from PIL import Image
 from aejax.data.sources.base import Spec
 from aejax.evaluate import report
 from aejax.evaluate.result import Figure, Number, Result
-from aejax.folder import Run
-from aejax.loading import Model
+from aejax.runs.folder import Run
+from aejax.runs.loading import Model
 from configs import dense
 from tests.browser import assert_readable, needs_chromium
 

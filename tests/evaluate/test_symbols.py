@@ -16,7 +16,7 @@ from aejax.evaluate.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 from tests.training.runs import train
 
 TEXT = b"the quick brown fox jumps over the lazy dog; " * 60

@@ -15,7 +15,7 @@ from aejax.data.sources.base import Arrays, Spec, names
 from aejax.errors import InputError
 from aejax.evaluate import rows
 from aejax.evaluate.encode import encode
-from aejax.folder import Run
+from aejax.runs.folder import Run
 from configs.dense import get_config
 from tests.training.runs import train
 

@@ -12,14 +12,15 @@ from absl import flags
 from ml_collections import config_flags
 
 import configs
-from aejax import folder, kinds
+from aejax import kinds
 from aejax.config import Config, put
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import KSparse, Plain
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
+from aejax.optimizer import Adadelta, Adam, AdamW, Cosine, Sgd, StepDecay
+from aejax.runs import folder
 from configs import dense, linear
 from launch import flags as launch_flags
 

@@ -10,7 +10,7 @@ import pytest
 from aejax import kinds
 from aejax.config import Config, put
 from aejax.models.bottlenecks import KSparse
-from aejax.training.optimizer import Adadelta
+from aejax.optimizer import Adadelta
 from configs import dense
 from launch import flags, helping
 

@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 from scipy import special
 
-from aejax import loading
 from aejax.config import put
 from aejax.data.sources.base import Arrays
 from aejax.models import Batch
+from aejax.runs import loading
 from aejax.search import distilling
 from aejax.search import space as spaces
 from aejax.search.space import Layout
@@ -100,7 +100,7 @@ def test_the_parents_numbers_are_an_argument_and_no_part_of_the_program(pair):
     for objective in (None, distilling.Distilled(model, distilling.Teacher(pair[0]), 0.5)):
         run = setup(toys.config(model), (source, source), objective=objective)
         number, flag = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), bool)
-        arguments = (run.state, *run.feed_shapes(), number, number, flag)
+        arguments = (run.state, *run.abstract_inputs(), number, number, flag)
         longest.append(written(jax.jit(dispatch(run.step)).lower(*arguments).as_text()))
     assert longest[0] == longest[1]
 

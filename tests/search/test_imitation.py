@@ -6,10 +6,10 @@ import numpy as np
 from flax import nnx
 
 from aejax.models import Batch
+from aejax.runs import arrays
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.imitation import Imitation
-from aejax.training import checkpoint
 from aejax.training.state import split
 from tests.search import toys
 
@@ -29,7 +29,7 @@ def test_only_candidates_that_are_not_the_parents_learn():
         module = nnx.merge(graph, params, rest["rows"], rest["other"])
         return module.loss(BATCH, toys.context(6))[0]
 
-    found = checkpoint.flatten(jax.jit(jax.grad(loss))(params))
+    found = arrays.flatten(jax.jit(jax.grad(loss))(params))
     own = dict(
         zip(
             ((stack, str(number)) for stack, number, _ in toys.SPACE.searched),
@@ -46,11 +46,11 @@ def test_only_candidates_that_are_not_the_parents_learn():
 
 def test_the_loss_beside_it_is_the_parents():
     module = library()
-    parameters = {name: np.asarray(x) for name, x in checkpoint.flatten(split(module)[1]).items()}
+    parameters = {name: np.asarray(x) for name, x in arrays.flatten(split(module)[1]).items()}
     parent = spaces.with_layout(toys.autoencoder(), toys.PARENT).init(nnx.Rngs(1), BATCH)
     graph, params, rest = split(parent)
     given = imitation.grafted(parameters, toys.SPACE, toys.PARENT)
-    new = checkpoint.unflatten(params, given)
+    new = arrays.unflatten(params, given)
     parent = nnx.merge(graph, new, rest["rows"], rest["other"])
     np.testing.assert_allclose(module.loss(BATCH)[1]["nll"], parent.loss(BATCH)[0], rtol=1e-6)
     back = imitation.insert_params(given, toys.SPACE, toys.PARENT)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from aejax.runs import manifests
 from aejax.search import Search
 from aejax.search.job import Job
-from aejax.training import manifests
 from aejax.training.loop import NotFinite
 from aejax.training.setup import setup
 from aejax.training.trainer import Trainer

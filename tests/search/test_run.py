@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import files, folder, loading
+from aejax import files
 from aejax.errors import InputError
+from aejax.runs import folder, loading
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.choosing import Judge
 from aejax.search.job import Job

@@ -15,10 +15,10 @@ from aejax.models import Batch
 from aejax.models.batch import evaluation
 from aejax.models.bottlenecks import Plain
 from aejax.models.penalties import Activity
+from aejax.runs import arrays
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.supernet import Architecture, Pairs
-from aejax.training import checkpoint
 from aejax.training.state import split
 from tests.search import toys
 from tests.training.processes import rows
@@ -29,7 +29,7 @@ PAIRS = np.stack([toys.rows(COUNT), toys.rows(COUNT, 1)], axis=1)
 
 
 def by_name(tree) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf) for name, leaf in checkpoint.flatten(tree).items()}
+    return {name: np.asarray(leaf) for name, leaf in arrays.flatten(tree).items()}
 
 
 def test_one_candidate_alone_is_the_layout_with_that_block():
@@ -42,8 +42,8 @@ def test_one_candidate_alone_is_the_layout_with_that_block():
         graph, params, rest = split(plain)
         given = imitation.grafted(parameters, toys.SPACE, layout)
         given = {name: leaf for name, leaf in given.items() if "architecture" not in name}
-        assert given.keys() == checkpoint.flatten(params).keys()
-        plain = nnx.merge(graph, checkpoint.unflatten(params, given), rest["rows"], rest["other"])
+        assert given.keys() == arrays.flatten(params).keys()
+        plain = nnx.merge(graph, arrays.unflatten(params, given), rest["rows"], rest["other"])
         batch = Batch(jnp.asarray(PAIRS[:, 0]), index=jnp.arange(COUNT))
         mixed = spaces.mixed(module.model, spaces.chosen(toys.SPACE, choices))
         np.testing.assert_allclose(mixed.loss(batch)[0], plain.loss(batch)[0], rtol=1e-6)

@@ -12,9 +12,9 @@ from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Transformer
 from aejax.models.corruption import Half
 from aejax.models.likelihood import Categorical
+from aejax.optimizer import Adam
 from aejax.search.space import Layout, Space
 from aejax.search.supernet import Supernet
-from aejax.training.optimizer import Adam
 from aejax.training.step import row_keys
 
 SPACE = Space(("afi", "wf"), ("fi",))

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from aejax import folder
-from aejax.training import checkpoint, manifests, sharding
+from aejax import mesh
+from aejax.runs import checkpoint, folder, manifests
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("seconds", "examples_per_second")
@@ -50,7 +50,7 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
     out = {}
     for part in parts:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = sharding.with_sharding(manifests.shapes(str(workdir), step, part), one)
+        shapes = mesh.with_sharding(manifests.shapes(str(workdir), step, part), one)
         read = checkpoint.load(str(workdir), step, {part: shapes})[part]
         out.update({f"{part}/{name}": np.asarray(array) for name, array in read.items()})
     return out

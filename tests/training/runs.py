@@ -14,7 +14,7 @@ from aejax.models import Autoencoder
 from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
 from aejax.models.interfaces import Penalty
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 from aejax.training.outcome import Outcome
 from aejax.training.setup import setup
 from aejax.training.state import TrainState
@@ -105,8 +105,8 @@ def terms(
         block = feed.at(step)
         numbers = np.int32(block.first), np.int32(1), np.bool_(True)
         placed = [jax.device_put(number, made.replicated) for number in numbers]
-        state, window = dispatch(state, feed.data, block.arrays, *placed)
-        found.append({name: float(value) for name, value in window["sums"].items()})
+        state, report = dispatch(state, block.arrays, *placed)
+        found.append({name: float(value) for name, value in report.window.sums.items()})
     feed.close()
     return found, begun
 

@@ -9,8 +9,8 @@ import pytest
 from aejax.config import Config, Data, Prepare
 from aejax.data import order
 from aejax.data.sources.base import Arrays
-from aejax.training import checkpoint
-from aejax.training.optimizer import Adam, Sgd
+from aejax.optimizer import Adam, Sgd
+from aejax.runs import arrays
 from aejax.training.setup import setup
 from tests.training import toys
 from tests.training.runs import train
@@ -68,15 +68,15 @@ def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
             jax.device_put(value, made.replicated)
             for value in (np.int32(block.first), np.int32(1), np.bool_(True))
         ]
-        state, window = dispatch(state, feed.data, block.arrays, *numbers)
+        state, report = dispatch(state, block.arrays, *numbers)
         after = host(state.params)
         gradient = {name: before[name] - after[name] for name in before}
-        out.append((before, gradient, jax.device_get(window["sums"]), host(state.model_state)))
+        out.append((before, gradient, jax.device_get(report.window.sums), host(state.model_state)))
     return out
 
 
 def host(tree) -> dict[str, np.ndarray]:
-    return {name: np.asarray(array, np.float64) for name, array in checkpoint.flatten(tree).items()}
+    return {name: np.asarray(array, np.float64) for name, array in arrays.flatten(tree).items()}
 
 
 def rows_of(step: int) -> np.ndarray:

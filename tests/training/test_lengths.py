@@ -17,7 +17,7 @@ from aejax.evaluate.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Categorical, Gaussian
-from aejax.training import checkpoint
+from aejax.runs import checkpoint
 from aejax.training.setup import setup
 
 from .runs import small, train

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import folder
 from aejax.config import Checkpoint, Data, Evaluation, Mesh
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.training import checkpoint, loop, manifests
+from aejax.optimizer import Adam, Sgd
+from aejax.runs import arrays, checkpoint, folder, manifests
+from aejax.training import loop
 from aejax.training.loop import NotFinite
-from aejax.training.optimizer import Adam, Sgd
 from aejax.training.setup import Setup, setup
 from aejax.training.start import start
 from aejax.training.validation import Validation
@@ -138,7 +138,8 @@ def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, mon
 
 def test_the_state_is_donated():
     made = setup(small())
-    compiled = made.compile(made.open_feed())
+    feed = made.open_feed()
+    compiled = made.lower(feed, made.constants(feed)).compile()
     shard = [leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(made.state)]
     size = sum(4 * int(np.prod(shape)) for shape in shard)
     # The learning rate alone is written anew in each step, so that its old place is not needed.
@@ -213,7 +214,7 @@ def test_validation_is_exact_for_any_batch_size(batch_size):
     state = made.init()
     metrics = made.validation()(state.params, state.model_state)
     x = made.test[slice(None)].x.reshape(len(made.test), -1) / 16.0
-    params = {k: np.asarray(v, np.float64) for k, v in checkpoint.flatten(state.params).items()}
+    params = {k: np.asarray(v, np.float64) for k, v in arrays.flatten(state.params).items()}
     z = np.maximum(x @ params["encoder/layers/0/weight"].T + params["encoder/layers/0/bias"], 0)
     logits = z @ params["decoder/layers/0/kernel"] + params["decoder/layers/0/bias"]
     nll = (np.logaddexp(0, logits) - x * logits).sum(1).mean()
@@ -352,7 +353,7 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     }
     stored = manifests.shapes(str(tmp_path / "old"), 20, "params")
     old = checkpoint.load(str(tmp_path / "old"), 20, {"params": stored})["params"]
-    new = checkpoint.flatten(begun.state.params)
+    new = arrays.flatten(begun.state.params)
     for name in ("encoder/layers/0/bias", "encoder/layers/0/weight"):
         assert np.asarray(new[name]).tobytes() == np.asarray(old[name]).tobytes()
     # And the other way about: what the old run has too many is dropped.

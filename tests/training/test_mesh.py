@@ -9,12 +9,13 @@ from jax.sharding import PartitionSpec
 
 from aejax.config import Config, Mesh
 from aejax.errors import InputError
+from aejax.mesh import make_mesh
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Convolutional, Dense, Transformer
+from aejax.optimizer import Adam
 from aejax.training import sharding
 from aejax.training.dry_run import compile_step
-from aejax.training.optimizer import Adam
 from aejax.training.setup import setup
 from tests.training import toys
 from tests.training.runs import losses, small
@@ -98,7 +99,7 @@ def test_fsdp_stores_its_share_of_parameters_and_moments(shape):
     feed = made.open_feed()
     step = made.compile(feed)
     numbers = [jax.device_put(v, made.replicated) for v in (np.int32(0), np.int32(3), np.bool_(1))]
-    after, _ = step(state, feed.data, feed.at(0).arrays, *numbers)
+    after, _ = step(state, feed.at(0).arrays, *numbers)
     for leaf, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(made.state), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
 
@@ -125,7 +126,8 @@ def test_rules_by_path_win_and_moments_follow():
     ],
 )
 def test_rules_that_cannot_be_are_refused(rules, message):
-    config = wide(batch_size=60, mesh=Mesh(3, 2, 1, rules=rules))
+    config = wide(batch_size=60, mesh=Mesh(3, 2, 1))
+    config.mesh.rules = rules  # as a flag sets it
     with pytest.raises(InputError, match=message):
         setup(config, devices=jax.devices()[:6])
 
@@ -166,7 +168,7 @@ def test_a_coders_own_rules_spare_exchanges_where_they_divide(monkeypatch, coder
 def test_a_coders_own_rules_give_way():
     own = Dense.sharding_rules
     name, shape = "encoder/layers/0/weight", (30, 1024)
-    mesh = sharding.mesh(wide(mesh=Mesh(1, 2, 4)), jax.devices())
+    mesh = make_mesh(Mesh(1, 2, 4), jax.devices(), 64, 1)
     spec = sharding.spec_of
     assert spec(name, (32, 1024), mesh, own=own) == PartitionSpec("tensor", "fsdp")
     # 30 units do not divide over 4 devices: the default.

@@ -17,7 +17,7 @@ from aejax.models import Autoencoder
 from aejax.models.batch import Batch
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Gaussian
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
 from tests.training.runs import train
 
 from .runs import small

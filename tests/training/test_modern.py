@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.training import checkpoint
-from aejax.training.optimizer import Adam
+from aejax.optimizer import Adam
+from aejax.runs import arrays
 from aejax.training.setup import setup
 from tests.training import modern
 from tests.training.runs import train
@@ -80,7 +80,7 @@ def test_a_hook_changes_parameters_and_moments_inside_the_step():
         for first in (0, 2):  # two steps in one program
             numbers = (np.int32(0), np.int32(2), np.bool_(True))
             placed = [jax.device_put(number, run.replicated) for number in numbers]
-            state, _ = dispatch(state, feed.data, feed.at(first).arrays, *placed)
+            state, _ = dispatch(state, feed.at(first).arrays, *placed)
             ends.append((host(state.params), host({"moments": state.opt_state})))
         feed.close()
         found.append(ends)
@@ -107,7 +107,7 @@ def test_trees_of_the_optimizers_own_are_left_alone():
     state = optax.adam(1e-3).init(params)
     update = Update(params, state, {}, jax.random.key(0), np.int32(0))
     changed = update.map_moments(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree)).opt_state
-    names = checkpoint.flatten({"state": changed})
+    names = arrays.flatten({"state": changed})
     assert {name: np.unique(leaf).tolist() for name, leaf in names.items()} == {
         "state/0/count": [0],
         "state/0/mu/a/w": [1],

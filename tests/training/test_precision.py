@@ -10,8 +10,8 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense, Transformer
 from aejax.models.penalties import Contractive
+from aejax.optimizer import Sgd
 from aejax.training.dry_run import compile_step
-from aejax.training.optimizer import Sgd
 from aejax.training.setup import setup
 from aejax.training.sharding import flatten
 from tests.training.runs import small
@@ -52,11 +52,11 @@ def first_update(settings, devices=1):
     feed, state = made.open_feed(), made.init()
     before = {name: np.asarray(leaf) for name, leaf in flatten(state.params).items()}
     numbers = [jax.device_put(v, made.replicated) for v in (np.int32(0), np.int32(1), np.bool_(1))]
-    state, window = made.compile(feed)(state, feed.data, feed.at(0).arrays, *numbers)
+    state, report = made.compile(feed)(state, feed.at(0).arrays, *numbers)
     after = flatten(state.params)
     assert {str(leaf.dtype) for leaf in after.values()} == {"float32"}
     gradient = {name: before[name] - np.asarray(after[name]) for name in before}
-    return gradient, float(window["sums"]["loss"])
+    return gradient, float(report.window.sums["loss"])
 
 
 def difference(one, other) -> float:
@@ -90,8 +90,8 @@ def test_bfloat16_multiplies_in_bfloat16_and_keeps_float32_parameters():
     assert near == pytest.approx(loss, rel=1e-2) and near != loss
     assert 1e-4 < difference(rounded, exact) < 3e-2
     made = setup(config(compute="bfloat16"), devices=jax.devices()[:1])
-    data, block = made.feed_shapes()
-    step = jax.make_jaxpr(made.step.__call__)(made.state, data, block, jnp.int32(0))
+    constants, block = made.abstract_inputs()
+    step = jax.make_jaxpr(made.step.__call__)(made.state, constants, block, jnp.int32(0))
     products = [eqn for eqn in equations(step.jaxpr) if eqn.primitive.name == "dot_general"]
     assert len(products) >= 12
     assert {str(var.aval.dtype) for eqn in products for var in eqn.invars} == {"bfloat16"}
@@ -116,7 +116,7 @@ def test_remat_gives_the_same_gradient_and_computes_twice():
     assert same == pytest.approx(loss, rel=1e-6)
     assert difference(again, plain) < 1e-6
     made = setup(settings, devices=jax.devices()[:1])
-    data, block = made.feed_shapes()
-    step = jax.make_jaxpr(made.step.__call__)(made.state, data, block, jnp.int32(0))
+    constants, block = made.abstract_inputs()
+    step = jax.make_jaxpr(made.step.__call__)(made.state, constants, block, jnp.int32(0))
     names = [eqn.primitive.name for eqn in equations(step.jaxpr)]
     assert any("remat" in name or name == "checkpoint" for name in names)

@@ -10,13 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import folder
 from aejax.data import order
 from aejax.data.feed import Resident
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Rows
 from aejax.data.streaming import Streaming
-from aejax.training import checkpoint, manifests
+from aejax.runs import checkpoint, folder, manifests
 from aejax.training.setup import setup
 from tests.training.processes import rows, run, start
 from tests.training.runs import small, train

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax import folder
 from aejax.config import Config, Evaluation
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
@@ -19,7 +18,7 @@ from aejax.evaluate.rows import choose_rows
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Gaussian
-from aejax.training import checkpoint, manifests
+from aejax.runs import checkpoint, folder, manifests
 from aejax.training.setup import setup
 from aejax.training.trainer import Trainer
 from tests.training.runs import small, train

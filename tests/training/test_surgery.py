@@ -9,8 +9,8 @@ import pytest
 from aejax import InputError
 from aejax.config import check
 from aejax.models.coders import Transformer
-from aejax.training import checkpoint, manifests
-from aejax.training.optimizer import Adadelta
+from aejax.optimizer import Adadelta
+from aejax.runs import arrays, checkpoint, manifests
 from aejax.training.setup import setup
 from aejax.training.start import start
 from aejax.training.state import TrainState
@@ -56,7 +56,7 @@ def test_slots_keep_their_block_with_its_moments_or_begin_anew(parent):
     state, said = begun(parent, "ffai", init_moments=True)
     fates = {line.split()[1]: line.split()[0] for line in said.splitlines()[1:-1]}
     old, rest = stored(parent, "params"), stored(parent, "rest")
-    new = checkpoint.flatten(state.params)
+    new = arrays.flatten(state.params)
     for name, fate in fates.items():
         slot = name.split("/")[3] if name.startswith("encoder/stack/slots") else ""
         # Of slot 0 the norm has the same name and shape, but belongs to another block.
@@ -66,7 +66,7 @@ def test_slots_keep_their_block_with_its_moments_or_begin_anew(parent):
             assert np.asarray(new[name]).tobytes() == old[name].tobytes(), name
     assert fates["encoder/stack/slots/0/norm/scale"] == "replaced"
     assert fates["encoder/stack/slots/2/block/into"] == "kept"
-    moments = checkpoint.flatten({"opt_state": state.opt_state})
+    moments = arrays.flatten({"opt_state": state.opt_state})
     for name, array in moments.items():
         parameter = "/".join(name.split("/")[3:])
         if fates.get(parameter) == "kept" or name == "opt_state/0/count":
@@ -95,12 +95,10 @@ def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     feed = made.open_feed()
     run, block = made.compile(feed), feed.at(STEPS)
     at = (np.int32(block.first), np.int32(1), np.bool_(True))
-    state, _ = run(
-        state, feed.data, block.arrays, *(jax.device_put(n, made.replicated) for n in at)
-    )
+    state, _ = run(state, block.arrays, *(jax.device_put(n, made.replicated) for n in at))
     own = manifests.shapes(str(tmp_path / "longer"), STEPS + 1, "params")
     read = checkpoint.load(str(tmp_path / "longer"), STEPS + 1, {"params": own})["params"]
-    for name, array in checkpoint.flatten(state.params).items():
+    for name, array in arrays.flatten(state.params).items():
         assert np.asarray(array).tobytes() == np.asarray(read[name]).tobytes(), name
 
 

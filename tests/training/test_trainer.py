@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax import folder
 from aejax.models.bottlenecks import KSparse, Variational
-from aejax.training import manifests
+from aejax.runs import folder, manifests
 from tests.training.runs import small, train
 
 ROWS = np.random.RandomState(0).rand(40, 6).astype(np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.training import optimizer
-from aejax.training.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, StepDecay, build
+from aejax import optimizer
+from aejax.optimizer import Adadelta, Adam, AdamW, Constant, Cosine, Sgd, StepDecay, build
 
 STEPS = 8
 RANDOM = np.random.RandomState(0)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import configs
-from aejax import files, folder, kinds
+from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, get, put
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.interfaces import Trainable
-from aejax.training.optimizer import Adadelta
+from aejax.optimizer import Adadelta
+from aejax.runs import folder
 
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
@@ -157,8 +158,11 @@ def test_a_model_that_no_table_lists_can_be_given(tmp_path):
     config = Config(model=Mine(4))
     folder.write(str(tmp_path), run_of(config))
     text = message(folder.read, str(tmp_path))
-    assert "config.model=tests.test_folder:Mine: is not part of aejax" in text
-    assert "accepted: parts=[Mine] in Python, --parts=tests.test_folder:Mine for a program" in text
+    assert "config.model=tests.runs.test_folder:Mine: is not part of aejax" in text
+    assert (
+        "accepted: parts=[Mine] in Python, --parts=tests.runs.test_folder:Mine for a program"
+        in text
+    )
     assert folder.read(str(tmp_path), model=Mine(4)).config == config
 
 
@@ -237,7 +241,7 @@ def test_a_model_that_no_table_lists_is_compared_too(tmp_path):
     text = message(folder.read_to_resume, str(tmp_path), Config(model=Mine(5)))
     assert "(config.model.size: 4 -> 5)" in text
     text = message(folder.read_to_resume, str(tmp_path), Config(model=Other(4)))
-    assert "(config.model: 'tests.test_folder:Mine' -> 'tests.test_folder:Other')" in text
+    assert "(config.model: 'tests.runs.test_folder:Mine' -> 'tests.runs.test_folder:Other')" in text
 
 
 def test_a_setting_that_was_not_stored_had_its_default():

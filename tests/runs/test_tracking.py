@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from aejax import tracking
 from aejax.callbacks import TensorBoard
 from aejax.config import Config
-from aejax.tracking import CATEGORIES, Ledger, Tracker, cut_metrics
+from aejax.runs import tracking
+from aejax.runs.tracking import CATEGORIES, Ledger, Tracker, cut_metrics
 
 
 def line(step: int, seconds: float | None = None, split: str = "train") -> str:

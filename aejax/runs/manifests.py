@@ -8,6 +8,7 @@ step without a manifest and without this mark has lost its manifest: it is named
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,8 +20,10 @@ from typing import Any
 
 import jax
 
-from aejax import files, folder
+from aejax import files
 from aejax.errors import InputError
+from aejax.runs import folder
+from aejax.runs.progress import Progress
 
 FORMAT = 1
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax's own name for it
@@ -72,6 +75,11 @@ def read(workdir: str, step: int) -> dict[str, Any]:
     if data["format"] != FORMAT:
         raise InputError(f"{name}: format {data['format']}; this version reads format {FORMAT}")
     return data
+
+
+def progress(workdir: str, step: int) -> Progress:
+    """How far the run had come at a step, by its manifest."""
+    return dataclasses.replace(Progress.of(read(workdir, step)["progress"]), step=step)
 
 
 def verify(workdir: str, step: int) -> dict[str, Any]:
@@ -226,8 +234,3 @@ def _file_digest(path: str) -> str:
 
 def _digest(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def describe(array: Any) -> list[Any]:
-    """An array's shape and type, as a manifest has them."""
-    return [list(array.shape), str(array.dtype)]

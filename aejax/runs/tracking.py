@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax import files, folder, kinds, pictures
+from aejax import files, kinds, pictures
 from aejax.callbacks import Callback, Start
+from aejax.runs import folder
 
 _SECONDS_BETWEEN_LINES = 10.0
 _PICTURE_PIXELS = 200  # at least half of this high

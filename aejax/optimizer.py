@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+from aejax.errors import check_least
 from aejax.kinds import part
 from aejax.registry import Kinds
 
@@ -108,6 +109,8 @@ class Optimizer:
     ema: float = 0.0
 
     def __post_init__(self):
+        for name in ("learning_rate", "weight_decay", "clip"):
+            check_least(name, getattr(self, name), 0)
         _check_share("warmup", self.warmup)
         _check_share("ema", self.ema)
 

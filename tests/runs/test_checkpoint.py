@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import folder
 from aejax.errors import InputError
-from aejax.training import checkpoint, manifests
-from aejax.training.checkpoint import Saver
-from aejax.training.manifests import DamagedError
+from aejax.runs import checkpoint, folder, manifests
+from aejax.runs.checkpoint import Saver
+from aejax.runs.manifests import DamagedError
+from aejax.runs.progress import Progress
 from tests.training.processes import assert_same_bits, run
 from tests.training.runs import small, train
 
@@ -196,7 +196,7 @@ def test_what_is_saved_is_the_state_at_the_call_though_buffers_are_donated_after
     bump = jax.jit(lambda tree: jax.tree.map(lambda a: a + 1, tree), donate_argnums=0)
     tree = {"w": jnp.zeros((300, 300)), "n": jnp.zeros((), jnp.int32)}
     for step in range(5):
-        saver.save(step, {"params": tree}, {"best": None})
+        saver.save(step, {"params": tree}, Progress())
         for _ in range(20):
             tree = bump(tree)
     saver.wait()
@@ -243,7 +243,7 @@ def test_saves_that_fail_are_cleaned_up_and_the_third_in_a_row_ends_the_run(
     said: list[str] = []
     saver = Saver(str(tmp_path), keep=9, say=said.append)
     tree = {"params": {"w": jnp.zeros(3)}}
-    saver.save(1, tree, {})
+    saver.save(1, tree, Progress())
     saver.wait()
     begin = checkpoint._begin
 
@@ -257,7 +257,7 @@ def test_saves_that_fail_are_cleaned_up_and_the_third_in_a_row_ends_the_run(
         return Full()
 
     def attempt(step: int) -> None:
-        saver.save(step, tree, {})
+        saver.save(step, tree, Progress())
         saver.wait_and_report()
         saver.poll()
 
@@ -287,7 +287,7 @@ def test_runs_side_by_side_save_whole_checkpoints(tmp_path, monkeypatch, at_most
         saver = Saver(workdir, keep=1, say=print)
         for step in range(1, 6):
             begin.wait(60)
-            saver.save(step, {"params": {"w": jnp.full(100, 10.0 * number + step)}}, {})
+            saver.save(step, {"params": {"w": jnp.full(100, 10.0 * number + step)}}, Progress())
             saver.wait()
         manifests.verify(workdir, 5)
         read = checkpoint.load(

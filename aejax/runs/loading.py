@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aejax import folder, kinds, models, registry
+from aejax import kinds, models, registry
+from aejax.config import Config
+from aejax.data.order import batches
 from aejax.data.prepare import Preparation
-from aejax.data.sources.base import Rows
+from aejax.data.sources.base import Rows, Spec
 from aejax.errors import InputError
+from aejax.mesh import all_rows, replicated_over, with_sharding
 from aejax.models import bottlenecks
-from aejax.models.batch import real_elements, real_steps, spread
-from aejax.training import checkpoint, manifests, sharding
-from aejax.training.setup import abstract_batch
-from aejax.training.state import split
+from aejax.models.batch import Batch, real_elements, real_steps, split, spread
+from aejax.runs import checkpoint, folder, manifests
 
 _ROWS_AT_A_TIME = 1000
 
@@ -124,25 +125,25 @@ class Model:
         """Raw rows -> x [rows, *shape], float32, as the model sees them in evaluation."""
         return self._over("prepare", *self._checked(raw))
 
-    def batched_apply(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
+    def batched_apply(self, function: Callable[..., Any], *rows: np.ndarray, size: int = 0) -> Any:
         """Applies a jitted function of rows, in batches over all of this process's devices.
 
         Args:
             function: arrays [n, ...] -> tree of [n, ...]; called with one n only.
-            rows: arrays [rows, ...]; the last batch is filled up with its first row, and cut after.
+            rows: arrays [rows, ...].
+            size: rows of a batch, rounded up to what the devices divide; 0 for all, up to 1000. The
+                last batch is filled up, and cut again.
         """
         devices, count = jax.local_devices(), len(rows[0])
-        size = min(_ROWS_AT_A_TIME, max(count, 1))
-        size = -(-size // len(devices)) * len(devices)
-        placed = sharding.all_rows(devices)
+        size = -(-(size or min(_ROWS_AT_A_TIME, max(count, 1))) // len(devices)) * len(devices)
+        placed = all_rows(devices)
         out = []
-        for start in range(0, count, size):
-            batch = [each[start : start + size] for each in rows]
-            real = len(batch[0])
-            full = [
-                np.concatenate([each, np.repeat(each[:1], size - real, axis=0)]) for each in batch
-            ]
-            values = jax.device_get(function(*jax.device_put(full, placed)))
+        for index, mask in zip(*batches(count, size), strict=True):
+            real = int(mask.sum())
+            # All but the last are slices, which copy nothing.
+            chosen = index if real < len(index) else slice(index[0], index[0] + real)
+            values = function(*jax.device_put([each[chosen] for each in rows], placed))
+            values = jax.device_get(values)
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
@@ -251,13 +252,23 @@ def load(
     batch = abstract_batch(run.config, run.spec)
     module = nnx.eval_shape(lambda: run.config.model.init(nnx.Rngs(0), batch))
     graph, params, model_state = split(module)
-    whole = sharding.replicated_over(jax.devices())
+    whole = replicated_over(jax.devices())
     target = {part: params, "model_state": model_state}
-    target = sharding.with_sharding(target, whole)
+    target = with_sharding(target, whole)
     read = checkpoint.load(workdir, number, target)
     preparation = Preparation(run.config.data.prepare, run.spec, run.statistics)
     module = nnx.merge(graph, read[part], read["model_state"]["rows"], read["model_state"]["other"])
     return Model(run, number, part == "ema", module, preparation)
+
+
+def abstract_batch(config: Config, spec: Spec) -> Batch:
+    """One global batch of such rows, shapes and types alone."""
+    rows = config.batch_size
+    x: Any = jax.ShapeDtypeStruct((rows, *spec.shape), np.float32)
+    number: Any = jax.ShapeDtypeStruct((rows,), np.int32)
+    real = spec.shape if spec.missing else spec.shape[:1] if spec.padded else None
+    mask: Any = None if real is None else jax.ShapeDtypeStruct((rows, *real), np.bool_)
+    return Batch(x, mask, number if spec.labelled else None, number)
 
 
 def choose(workdir: str, step: int | str, say: Callable[[str], None]) -> int:
@@ -274,7 +285,7 @@ def choose(workdir: str, step: int | str, say: Callable[[str], None]) -> int:
         return found
     if step == "best":
         newest = choose(workdir, "latest", say)
-        best = manifests.read(workdir, newest)["progress"]["best"]
+        best = manifests.progress(workdir, newest).best
         if best is None:
             raise InputError(f"--step=best: {workdir} has not been evaluated yet; try latest")
         step = best["step"]

@@ -1,7 +1,6 @@
 """Checkpoints: the only file that calls Orbax; what stands on the disk is `manifests`'s."""
 
 import dataclasses
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -11,8 +10,9 @@ import jax
 
 from aejax.cluster import is_main
 from aejax.errors import InputError
-from aejax.training import manifests
-from aejax.training.sharding import flatten
+from aejax.runs import manifests
+from aejax.runs.arrays import Arrays, describe, flatten, unflatten
+from aejax.runs.progress import Progress
 
 # Saves that may fail one after the other before the run ends: a full disk may be emptied meanwhile.
 _TRIES = 3
@@ -26,7 +26,6 @@ _COPIED_BYTES = 2**26
 # Orbax tells what it does apart by one number of the process, and a load beside a save has broken
 # the save: runs side by side take turns.
 _TURN = threading.Lock()
-Arrays = dict[str, jax.Array]
 
 
 def library() -> Any:
@@ -34,12 +33,6 @@ def library() -> Any:
     from orbax.checkpoint import v1
 
     return v1
-
-
-def unflatten(tree: Any, arrays: Arrays) -> Any:
-    """The tree with each leaf replaced by the array of its name."""
-    names = list(flatten(tree))
-    return jax.tree.unflatten(jax.tree.structure(tree), [arrays[name] for name in names])
 
 
 def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +54,7 @@ def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         problems = [
             f"{part}/{name}: {_shape(have.get(name))} stored, {_shape(one)} wanted"
             for name, array in arrays.items()
-            if have.get(name) != (one := manifests.describe(array))
+            if have.get(name) != (one := describe(array))
         ]
         problems += [f"{part}/{name}: stored, not wanted" for name in have.keys() - arrays.keys()]
         if problems:
@@ -109,12 +102,14 @@ class Saver:
     _failed: int = 0  # saves in a row
     _reason: str = ""  # of the last of them
 
-    def save(self, step: int, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+    def save(self, step: int, parts: dict[str, Any], progress: Progress) -> None:
         """Starts to save {"params": tree, ...}; returns once the arrays may be donated.
 
         Waits for the save before it. The manifest, with `progress`, is written after the commit.
         """
         self.wait_and_report()
+        saved = progress.to_dict()  # the run goes on changing it
+        best = None if progress.best is None else progress.best["step"]
         root = manifests.step_folder(self.workdir, step)
         self._step = step
         if is_main():
@@ -131,7 +126,7 @@ class Saver:
                 return
         arrays = {part: flatten(tree) for part, tree in parts.items()}
         described = {
-            part: {name: manifests.describe(array) for name, array in tree.items()}
+            part: {name: describe(array) for name, array in tree.items()}
             for part, tree in arrays.items()
         }
         joined = _joined(arrays)
@@ -144,14 +139,12 @@ class Saver:
         else:
             # Several processes must all begin at the same place among their programs.
             begun = _begin(root, joined)
-        progress = json.loads(json.dumps(progress))
-        best = (progress.get("best") or {}).get("step")
 
         def finish():
             try:
                 _commit(_begin(root, joined) if begun is None else begun)
                 if is_main():
-                    manifests.write(self.workdir, step, described, progress)
+                    manifests.write(self.workdir, step, described, saved)
                     manifests.prune(self.workdir, self.keep, best)
             except BaseException as error:  # noqa: BLE001 - told at the next poll
                 self._error = error
@@ -161,14 +154,12 @@ class Saver:
         self._thread = threading.Thread(target=finish)
         self._thread.start()
 
-    def update_progress(self, step: int, progress: dict[str, Any]) -> None:
+    def update_progress(self, step: int, progress: Progress) -> None:
         """Replaces what a step that stands says of the run's progress; its arrays stay."""
         self.wait_and_report()
         if is_main() and step in manifests.steps(self.workdir):
             data = manifests.read(self.workdir, step)
-            manifests.update_progress(
-                self.workdir, step, {**data, "progress": json.loads(json.dumps(progress))}
-            )
+            manifests.update_progress(self.workdir, step, {**data, "progress": progress.to_dict()})
 
     def poll(self) -> None:
         """Says so if a save has failed meanwhile; the run goes on, and tries again when due.

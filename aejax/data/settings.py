@@ -1,0 +1,76 @@
+"""Settings of the data: where rows come from, and what is made of them."""
+
+import dataclasses
+
+from aejax.errors import check_choice, check_least
+
+
+@dataclasses.dataclass
+class Prepare:
+    """What becomes of raw rows on the device: augment, scale, binarise, centre, in this order.
+
+    Statistics come from the training split and are written to the run's config.json.
+
+    Attributes:
+        scale: bring values to [0, 1]: bytes over 255, real numbers by the training minimum and
+            maximum (other rows may lie a little outside).
+        binarise: none; threshold (above one half); sampled (drawn anew at each use in training
+            with the grey value as probability; threshold in evaluation, but for the task
+            likelihood, which draws once a row).
+        centre: none; mean (subtract each element's training mean); standardise (and divide by its
+            standard deviation, where it has one); of a table its columns of numbers alone.
+        shift: augment in training: move each image by up to this many pixels either way.
+        flip: augment in training: mirror each image left to right, every second time.
+    """
+
+    scale: bool = True
+    binarise: str = "none"
+    centre: str = "none"
+    shift: int = 0
+    flip: bool = False
+
+    def __post_init__(self):
+        check_least("shift", self.shift, 0)
+        check_choice("binarise", self.binarise, ("none", "threshold", "sampled"))
+        check_choice("centre", self.centre, ("none", "mean", "standardise"))
+        if self.binarise != "none" and not self.scale:
+            raise ValueError(f"binarise={self.binarise}: needs config.data.prepare.scale=True")
+        if self.binarise == "sampled" and self.centre != "none":
+            raise ValueError(
+                f"centre={self.centre} with binarise=sampled: what is drawn anew each time has no"
+                " fixed mean to subtract; one of them must be none"
+            )
+
+
+@dataclasses.dataclass
+class Data:
+    """Where examples come from.
+
+    Attributes:
+        source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | table:FILE |
+            text:FILE | planted:KIND | tfds:NAME, with options behind the path, as
+            images:FOLDER?size=64. A relative path goes from where the run was started first, or
+            else from here.
+        train: split that trains, by name and slice: train, train[:90%], train[:50000].
+        test: split that is evaluated: test, train[90%:].
+        folder: TFDS's data folder; "" for its default.
+        feed: resident keeps the whole split on every device; streaming reads rows ahead while
+            steps run; auto is resident up to resident_mib.
+        resident_mib: largest split, in MiB as stored, that auto keeps on every device.
+        threads: that read ahead for the streaming feed; more where rows are slow to read or decode.
+        prepare: what becomes of the raw rows.
+    """
+
+    source: str = "digits"
+    train: str = "train"
+    test: str = "test"
+    folder: str = ""
+    feed: str = "auto"
+    resident_mib: int = 1024
+    threads: int = 16
+    prepare: Prepare = dataclasses.field(default_factory=Prepare)
+
+    def __post_init__(self):
+        check_choice("feed", self.feed, ("auto", "resident", "streaming"))
+        check_least("resident_mib", self.resident_mib, 0)
+        check_least("threads", self.threads, 1)
