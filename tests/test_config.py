@@ -116,7 +116,7 @@ def test_a_number_below_its_least_is_refused(name, least):
     config = Config()
     put(config, name, least)
     check(config)
-    below = type(get(config, name))(least - 1)
+    below = type(get(Config(), name))(least - 1)
     put(config, name, below)
     assert message(check, config) == f"config.{name}={below}: must be at least {least}"
     put(config, name, float("nan"))
