@@ -60,13 +60,13 @@ def main(argv: list[str]) -> int:
     from aejax.evaluate import evaluation
 
     rows = (given.source, given.split, given.folder)
-    job = evaluation.job(given.workdir, given.tasks, *rows, given.samples, given.train)
+    asked = evaluation.check_request(given.workdir, given.tasks, *rows, given.samples, given.train)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
-        evaluation.evaluate(job, step, _say)
+        evaluation.evaluate(asked, step, _say)
     else:
         try:
-            count = evaluation.follow(job, _say, stop=stop)
+            count = evaluation.follow(asked, _say, stop=stop)
         except Stopped:
             return STOPPED
         _say(f"the run is complete; {count} checkpoints were evaluated")

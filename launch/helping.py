@@ -1,7 +1,6 @@
 """What --help says: the settings that most people want first, and all of them with --help=all."""
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,14 +73,12 @@ def _field_docs(settings: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    """Reads the "Attributes:" section of a docstring."""
-    _, _, section = inspect.cleandoc(doc).partition("Attributes:\n")
-    out: dict[str, str] = {}
-    last = ""
-    for line in section.splitlines():
-        if line.startswith("    ") and not line.startswith("     "):
-            last, _, text = line.strip().partition(": ")
-            out[last] = text
-        elif line.strip() and last:
-            out[last] += " " + line.strip()
-    return out
+    """{name: text} of the "Attributes:" section of a docstring."""
+    import docstring_parser
+
+    parsed = docstring_parser.parse(doc, docstring_parser.DocstringStyle.GOOGLE)
+    return {
+        each.arg_name: " ".join((each.description or "").split())
+        for each in parsed.params
+        if each.args[0] == "attribute"
+    }

@@ -42,8 +42,8 @@ class Classifier(NamedTuple):
         return float(np.mean(self.predict(x) != label))
 
 
-class Rows:
-    """Rows to fit, on the device, with what makes all directions of the loss about as steep.
+class Problem:
+    """Rows and labels on the device, in coordinates in which the loss is about as steep everywhere.
 
     For even probabilities the loss's second derivative is S / classes + L2, S = x'x / rows. The
     weights are W = P V with P = (S / classes + L2)^(-1/2), and L-BFGS (Liu and Nocedal 1989) looks

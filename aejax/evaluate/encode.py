@@ -56,9 +56,9 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
     def run(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
         x = preparation(raw)
         z = module.encode(x, mask)
-        made = module.decode(z, mask)
-        measured = {"x": preparation.measured(x), "made": preparation.measured(made)}
-        return {"z": z, "reconstruction": preparation.inverse(made), **measured}
+        decoded = module.decode(z, mask)
+        measured = {"x": preparation.measured(x), "decoded": preparation.measured(decoded)}
+        return {"z": z, "reconstruction": preparation.inverse(decoded), **measured}
 
     kept: dict[str, list[np.ndarray]] = {"z": [], "error": [], "label": [], "length": []}
     shape = (len(source), *source.spec.shape)
@@ -67,16 +67,16 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for batch in stream(model, source, run):
-                z, made = (
+                z, decoded = (
                     np.array(batch.values[name], np.float32) for name in ("z", "reconstruction")
                 )
                 real = real_elements(batch.rows)
-                finite = np.isfinite(made.reshape(real.shape)) | (real == 0)
+                finite = np.isfinite(decoded.reshape(real.shape)) | (real == 0)
                 lost = ~(finite.all(axis=1) & np.isfinite(z.reshape(len(z), -1)).all(axis=1))
-                z[lost] = made[lost] = np.nan
-                member.write(np.ascontiguousarray(made, "<f4").tobytes())
-                x, made = (batch.values[name].astype(np.float64) for name in ("x", "made"))
-                error = x != made if are_symbols(model) else np.square(x - made)
+                z[lost] = decoded[lost] = np.nan
+                member.write(np.ascontiguousarray(decoded, "<f4").tobytes())
+                x, decoded = (batch.values[name].astype(np.float64) for name in ("x", "decoded"))
+                error = x != decoded if are_symbols(model) else np.square(x - decoded)
                 error = np.average(error.reshape(real.shape), axis=1, weights=real)
                 kept["error"].append(np.where(lost, np.nan, error))
                 kept["z"].append(z)

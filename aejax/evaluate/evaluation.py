@@ -42,7 +42,7 @@ class Loaded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Request:
     """What to evaluate, checked.
 
     Attributes:
@@ -60,7 +60,7 @@ class Job:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def job(
+def check_request(
     workdir: str,
     tasks: Sequence[str] = DEFAULT,
     source: str = "",
@@ -68,7 +68,7 @@ def job(
     data_folder: str = "",
     samples: int | None = None,
     train: str = "",
-) -> Job:
+) -> Request:
     """Checks all that can be wrong before anything is computed.
 
     Args:
@@ -101,7 +101,7 @@ def job(
     options = {name: str(value) for name, value in given.items() if value}
     if "probe" in tasks:
         settings["train"] = _training_rows(run, rows, source, data_folder, train)
-    return Job(workdir, tuple(dict.fromkeys(tasks)), rows, options, settings)
+    return Request(workdir, tuple(dict.fromkeys(tasks)), rows, options, settings)
 
 
 def _training_rows(
@@ -138,12 +138,12 @@ def _settings(tasks: Sequence[str], **given: Any) -> dict[str, Any]:
 
 
 def evaluate(
-    job: Job, step: int | str = "latest", say: Callable[[str], None] = print
+    request: Request, step: int | str = "latest", say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Evaluates one checkpoint and writes what came out.
 
     Args:
-        job: what `job` checked.
+        request: what `check_request` gave.
         step: a number, "latest" or "best".
         say: prints a line.
 
@@ -154,15 +154,15 @@ def evaluate(
         InputError: no such step, a damaged one, or one that was pruned while it was read.
     """
     for _ in range(_TRIES):
-        number = choose(job.workdir, step, say)
-        loaded = _read(job.workdir, number, say)
+        number = choose(request.workdir, step, say)
+        loaded = _read(request.workdir, number, say)
         if loaded is not None:
-            return _evaluated(job, loaded, say)
+            return _evaluated(request, loaded, say)
     raise InputError(f"--step={step}: was pruned while it was read; try again, or try latest")
 
 
 def follow(
-    job: Job,
+    request: Request,
     say: Callable[[str], None] = print,
     wait: Callable[[], None] = lambda: time.sleep(_SECONDS_BETWEEN_LOOKS),
     stop: Callable[[], bool] = never,
@@ -170,7 +170,7 @@ def follow(
     """Evaluates each checkpoint once, those that stand first, until the run is complete.
 
     Args:
-        job: what `job` checked.
+        request: what `check_request` gave.
         say: prints a line.
         wait: called where there is nothing new.
         stop: asked between checkpoints and between waits.
@@ -184,7 +184,7 @@ def follow(
     seen: set[int] = set()
     count = 0
     while True:
-        there = manifests.steps(job.workdir)
+        there = manifests.steps(request.workdir)
         for step in there:
             if stop():
                 raise Stopped
@@ -192,15 +192,15 @@ def follow(
                 continue
             seen.add(step)
             try:
-                loaded = _read(job.workdir, step, say)
+                loaded = _read(request.workdir, step, say)
             except manifests.DamagedError as error:
                 say(f"step {step}: skipped; {error}")
                 continue
             if loaded is not None:
-                _evaluated(job, loaded, say)
+                _evaluated(request, loaded, say)
                 count += 1
-        if manifests.steps(job.workdir) == there:
-            if there and _is_last(job.workdir, there[-1]):
+        if manifests.steps(request.workdir) == there:
+            if there and _is_last(request.workdir, there[-1]):
                 return count
             if stop():
                 raise Stopped
@@ -231,37 +231,39 @@ def _is_last(workdir: str, step: int) -> bool:
     return progress.total is not None and progress.is_finished(progress.total)
 
 
-def _evaluated(job: Job, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
+def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
     """Runs the tasks and writes their results."""
-    model = rescaled(loaded.model, job.rows.source.spec)
-    results = _results(job, model, say)
+    model = rescaled(loaded.model, request.rows.source.spec)
+    results = _results(request, model, say)
     for result in results.values():
         for figure in result.figures:
-            files.write(folder.path(job.workdir, "figures", f"{figure.name}.png"), figure.png)
+            files.write(folder.path(request.workdir, "figures", f"{figure.name}.png"), figure.png)
         for name, arrays in result.files.items():
-            files.write_arrays(folder.path(job.workdir, name), arrays)
-    records = _kept(_evaluations(job.workdir), _record(job, loaded, results))
+            files.write_arrays(folder.path(request.workdir, name), arrays)
+    records = _kept(_evaluations(request.workdir), _record(request, loaded, results))
     data = {"format": FORMAT, "evaluations": records}
-    files.write(folder.path(job.workdir, RECORD), json.dumps(data, indent=1) + "\n")
-    about = report.About(job.workdir, model, loaded.progress.total, _commands(job, model.step))
-    files.write(folder.path(job.workdir, REPORT), report.page(about, records, results))
+    files.write(folder.path(request.workdir, RECORD), json.dumps(data, indent=1) + "\n")
+    about = report.About(
+        request.workdir, model, loaded.progress.total, _commands(request, model.step)
+    )
+    files.write(folder.path(request.workdir, REPORT), report.page(about, records, results))
     say(_line(records[-1], results))
     return records[-1]
 
 
-def _results(job: Job, model: Model, say: Callable[[str], None]) -> dict[str, Result]:
+def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict[str, Result]:
     """What each task gives; rows that leave numbers that are not finite are named.
 
     Raises:
         InputError: such rows, where a task fails on them.
     """
-    rows = job.rows
+    rows = request.rows
     given = {
-        name: {key: job.settings[key] for key in TAKES.get(name, ()) if key in job.settings}
-        for name in job.tasks
+        name: {key: request.settings[key] for key in TAKES.get(name, ()) if key in request.settings}
+        for name in request.tasks
     }
     try:
-        results = {name: TASKS[name](model, rows.source, **given[name]) for name in job.tasks}
+        results = {name: TASKS[name](model, rows.source, **given[name]) for name in request.tasks}
     except InputError:
         raise
     except Exception:  # NumPy, SciPy and scikit-learn each raise their own for such numbers
@@ -278,13 +280,13 @@ def _results(job: Job, model: Model, say: Callable[[str], None]) -> dict[str, Re
     return results
 
 
-def _record(job: Job, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:
+def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:
     return {
         "step": loaded.model.step,
         "parameters": "ema" if loaded.model.averaged else "params",
-        "source": job.rows.name,
-        "split": job.rows.split,
-        "rows": len(job.rows.source),
+        "source": request.rows.name,
+        "split": request.rows.split,
+        "rows": len(request.rows.source),
         "checkpoint": loaded.identity,
         "tasks": {name: result.values() for name, result in results.items()},
         "notes": {name: result.notes for name, result in results.items()},
@@ -346,11 +348,11 @@ def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
     return f"step {record['step']} ({record['parameters']}): {'  '.join(parts)}"
 
 
-def _commands(job: Job, step: int) -> dict[str, str]:
+def _commands(request: Request, step: int) -> dict[str, str]:
     """{what it does: the command}, as they are typed from where this one was typed."""
-    workdir = f"--workdir={job.workdir}"
-    flags = [workdir, f"--step={step}", f"--tasks={','.join(job.tasks)}"]
-    flags += [f"--{name}={value}" for name, value in job.options.items()]
+    workdir = f"--workdir={request.workdir}"
+    flags = [workdir, f"--step={step}", f"--tasks={','.join(request.tasks)}"]
+    flags += [f"--{name}={value}" for name, value in request.options.items()]
     own = [workdir, f"--step={step}", "--source=images:FOLDER", "--out=codes.npz"]
     return {
         "This report": shlex.join(["python", "-m", "launch.evaluate", *flags]),

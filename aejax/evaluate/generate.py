@@ -46,11 +46,11 @@ def task(model: Model, source: Source) -> Result:
     if drawn is None:
         notes.append(f"No samples: {whence}")
     else:
-        made = model.decode(drawn.reshape(-1, *model.code_shape))
-        numbers = _distances(made.reshape(len(made), -1), x)
+        decoded = model.decode(drawn.reshape(-1, *model.code_shape))
+        numbers = _distances(decoded.reshape(len(decoded), -1), x)
         notes.append(f"Codes are drawn from {whence}.")
         if image:
-            grid = made.reshape(_SIDE, _SIDE, *source.spec.shape) / peak
+            grid = decoded.reshape(_SIDE, _SIDE, *source.spec.shape) / peak
             caption = f"What the decoder makes of codes drawn from {whence}."
             figures.append(Figure("samples", _png(grid), caption))
     pairs = min(_PAIRS, len(z) // 2)
@@ -58,8 +58,8 @@ def task(model: Model, source: Source) -> Result:
         path = spherical if isinstance(bottleneck, Variational) else linear
         steps = np.linspace(0, 1, _STEPS)
         between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], steps)
-        made = model.decode(between.reshape(-1, *model.code_shape))
-        grid = made.reshape(pairs, _STEPS, *source.spec.shape) / peak
+        decoded = model.decode(between.reshape(-1, *model.code_shape))
+        grid = decoded.reshape(pairs, _STEPS, *source.spec.shape) / peak
         ways = {linear: "straight lines", spherical: "arcs of a circle (spherical interpolation)"}
         caption = (
             f"The first {2 * pairs} rows in pairs, reconstructed at the left and right ends, and"
@@ -139,12 +139,12 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
     return np.where(sine > _PARALLEL, arc, linear(first, last, steps))
 
 
-def _distances(made: np.ndarray, x: np.ndarray) -> dict[str, Number]:
+def _distances(decoded: np.ndarray, x: np.ndarray) -> dict[str, Number]:
     """How far what was made lies from the nearest row, and rows from each other."""
-    count = min(len(made), len(x) - 1)
+    count = min(len(decoded), len(x) - 1)
     out = {
         "to_rows": Number(
-            float(_nearest(made, x, False).mean()),
+            float(_nearest(decoded, x, False).mean()),
             "",
             "root mean squared difference of a sample and the nearest evaluated row",
             main=True,

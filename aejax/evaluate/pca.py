@@ -53,8 +53,8 @@ def task(model: Model, source: Source) -> Result:
         raise InputError(
             f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"
         )
-    place = model.run.place()
-    train = open_source(place.source, model.run.config.data.train, folder=place.folder)
+    location = model.run.location()
+    train = open_source(location.source, model.run.config.data.train, folder=location.folder)
     components = principal.fit((x for x in _pieces(model, train)), code)
     angle = _largest_angle(weights.decoder.T, components.axes)
     numbers = {

@@ -86,8 +86,8 @@ def of_training_split(run: Run, components: int) -> Components:
     Raises:
         InputError: the training split cannot be opened.
     """
-    place = run.place()
-    data = dataclasses.replace(run.config.data, source=place.source, folder=place.folder)
+    location = run.location()
+    data = dataclasses.replace(run.config.data, source=location.source, folder=location.folder)
     key = {"data": kinds.to_dict(data), "statistics": run.statistics}
     return _cached(json.dumps(key), components)
 

@@ -14,7 +14,7 @@ import numpy as np
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
-from aejax.evaluate.classifier import STEPS, Classifier, Rows
+from aejax.evaluate.classifier import STEPS, Classifier, Problem
 from aejax.evaluate.result import Number, Result, need
 from aejax.evaluate.rows import real_elements, stream
 from aejax.runs.loading import Model
@@ -115,7 +115,7 @@ def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.
     order = np.random.RandomState(0).permutation(len(x))
     cut = max(1, len(x) // _VALIDATION)
     held, rest = np.sort(order[:cut]), np.sort(order[cut:])
-    rows, found = Rows(x[rest], label[rest]), dict[int, Classifier]()
+    rows, found = Problem(x[rest], label[rest]), dict[int, Classifier]()
     errors: dict[int, float] = {}
 
     def error(place: int) -> float:
@@ -126,7 +126,7 @@ def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.
         return errors[place]
 
     best, inside = walk(error)
-    final = Rows(x, label).fit(_l2(best), found[best])
+    final = Problem(x, label).fit(_l2(best), found[best])
     return Fit(
         l2=_l2(best),
         errors={_l2(place): value for place, value in errors.items()},

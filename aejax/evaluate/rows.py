@@ -66,7 +66,7 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     setting = "data.source" if own else "--source"
     split = split or (data.test if own else WHOLE)
     if own:
-        name, (found, place, _) = data.source, run.place()
+        name, (found, place, _) = data.source, run.location()
     else:
         name = found = inherited(source, data.source, run.spec)
         place = data.folder

@@ -29,7 +29,7 @@ def result(model: Model, source: Source) -> Result:
     first: EvaluatedRows | None = None
     for batch in stream(model, source, _compared(model)):
         first = first or batch
-        right = batch.values["made"] == batch.rows.x.reshape(len(batch.rows.x), -1)
+        right = batch.values["decoded"] == batch.rows.x.reshape(len(batch.rows.x), -1)
         real = real_elements(batch.rows)
         found = {
             "accuracy": right * real,
@@ -53,14 +53,14 @@ def result(model: Model, source: Source) -> Result:
 
 
 def _compared(model: Model):
-    """(module, raw, mask) -> {"made": likeliest symbols, "nll"}, each [rows, elements]."""
+    """(module, raw, mask) -> {"decoded": likeliest symbols, "nll"}, each [rows, elements]."""
 
     def compare(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
         x, likelihood = model.preparation(raw), module.settings.likelihood
         parameters = module.decoder(module.encode(x, mask), None, mask)
         flat = parameters.reshape(len(x), -1, parameters.shape[-1])
         nll = -likelihood.log_prob(flat, x.reshape(len(x), -1))
-        return {"made": likelihood.mode(flat), "nll": nll}
+        return {"decoded": likelihood.mode(flat), "nll": nll}
 
     return compare
 
@@ -74,10 +74,10 @@ def _notes(model: Model, first: EvaluatedRows) -> list[str]:
         )
     x, length = first.rows.x[:_SHOWN], first.rows.length
     if x.dtype == np.uint8 and x.ndim == 2:
-        made = first.values["made"].astype(np.uint8)
+        decoded = first.values["decoded"].astype(np.uint8)
         ends = [x.shape[1]] * len(x) if length is None else length[: len(x)]
         notes += [
-            f"{_text(row[:end])} became {_text(made[number, :end])}."
+            f"{_text(row[:end])} became {_text(decoded[number, :end])}."
             for number, (row, end) in enumerate(zip(x, ends, strict=True))
         ]
     return notes

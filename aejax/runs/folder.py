@@ -11,7 +11,7 @@ from typing import Any
 from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources.base import Spec
-from aejax.data.sources.places import Place, place
+from aejax.data.sources.places import Location, locate
 from aejax.errors import InputError
 
 FORMAT = 1
@@ -38,14 +38,14 @@ class Run:
     fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
     base: str = ""
 
-    def place(self) -> Place:
+    def location(self) -> Location:
         """Where the run's data lie, seen from where it was started, or else from here.
 
         Raises:
             InputError: in neither place.
         """
         data = self.config.data
-        return place(data.source, data.folder, (self.base, os.getcwd()))
+        return locate(data.source, data.folder, (self.base, os.getcwd()))
 
 
 def path(workdir: str, *names: str) -> str:

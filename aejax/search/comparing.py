@@ -46,9 +46,8 @@ def difference(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Of two rows of losses of the same seeds: two or more."""
     from scipy import stats
 
-    paired = np.asarray(values) - np.asarray(reference)
-    spread = paired.std(ddof=1) / np.sqrt(len(paired))
-    return Difference(float(paired.mean()), float(stats.t.ppf(0.975, len(paired) - 1) * spread))
+    low, high = stats.ttest_rel(values, reference).confidence_interval(0.95)
+    return Difference(float(low + high) / 2, float(high - low) / 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +83,10 @@ def correlation(scores: ArrayLike, losses: np.ndarray) -> Correlation:
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     from scipy import stats
 
-    ranks = stats.rankdata(one), stats.rankdata(other)
-    if min(each.std() for each in ranks) == 0:
+    if min(np.ptp(one), np.ptp(other)) == 0:  # the ranks of equal values say nothing
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    found: Any = stats.spearmanr(one, other)
+    return float(found.statistic)
 
 
 def notes(found: dict[str, Any]) -> list[str]:

@@ -62,7 +62,7 @@ class RowRange:
 
 
 @dataclasses.dataclass
-class Job:
+class SearchFolder:
     """A search that goes on.
 
     Attributes:

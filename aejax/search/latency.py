@@ -145,8 +145,8 @@ def compared(
         )
         for letter in space.letters - {"i"}
     }
-    made = Table(empty, {"i": Latency(0.0, 0.0), **blocks})
-    return made, {layout: seen[layout] for layout in layouts}
+    table = Table(empty, {"i": Latency(0.0, 0.0), **blocks})
+    return table, {layout: seen[layout] for layout in layouts}
 
 
 def _programs(

@@ -1,6 +1,5 @@
 """What a search found, as lines of text and as a page with pictures."""
 
-import html
 import json
 import os
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from aejax import files, kinds
 from aejax.evaluate import plots
-from aejax.evaluate import report as pages
+from aejax.evaluate.report import render
 from aejax.evaluate.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
 from aejax.search import comparing
@@ -96,19 +95,18 @@ def _losses(measured: dict[str, Any]) -> list[str]:
 
 def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:
     """Writes the page; returns its path."""
-    title = f"Search in {os.path.basename(os.path.normpath(workdir))}"
-    body = [f"<h1>{_text(title)}</h1>"]
-    body += [f"<p>{_text(note)}.</p>" for note in notes(found)]
     head, *rows = table(found)
-    body += ["<h2>Layouts</h2>", pages.table(head, rows)]
-    for figure in figures(workdir, settings, found):
-        body.append(pages.picture(figure))
-    shown = json.dumps(kinds.to_dict(settings), indent=1)
-    body.append(
-        f"<h2>Settings</h2><details><summary>All</summary><pre>{_text(shown)}</pre></details>"
+    page = render(
+        "search.html",
+        title=f"Search in {os.path.basename(os.path.normpath(workdir))}",
+        notes=notes(found),
+        head=head,
+        rows=rows,
+        figures=figures(workdir, settings, found),
+        all_settings=json.dumps(kinds.to_dict(settings), indent=1),
     )
     path = os.path.join(workdir, REPORT)
-    files.write(path, pages.document(title, body))
+    files.write(path, page)
     return path
 
 
@@ -165,7 +163,3 @@ def _weights(workdir: str, settings: Search) -> list[Figure]:
     shown = dict(list(series.items())[: plots.MOST_COLOURS])
     png = plots.lines_png(shown, ("step", "weight of attention"))
     return [Figure("weights", png, "The supernet's weight of attention in each slot.")]
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)

@@ -39,11 +39,11 @@ from aejax.mesh import Devices
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
 from aejax.runs import checkpoint, folder, loading
-from aejax.search import choosing, comparing, distilling, equal, imitation, latency, trials
+from aejax.search import choosing, comparing, imitation, latency, retraining
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
-from aejax.search.job import Job, RowRange, SearchStopped
+from aejax.search.job import RowRange, SearchFolder, SearchStopped
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
@@ -85,31 +85,33 @@ def search(
         InputError: bad settings, data or folder, or a parent that has learned too little.
     """
     check_search(settings)
-    made = setup(settings.run, None, None, download, devices)
-    if made.train.spec.padded:
+    run_setup = setup(settings.run, None, None, download, devices)
+    if run_setup.train.spec.padded:
         raise InputError(
             f"config.run.data.source={settings.run.data.source}: rows have a length each; a search"
             " takes whole rows"
         )
-    if made.train.spec.missing:
+    if run_setup.train.spec.missing:
         raise InputError(
             f"config.run.data.source={settings.run.data.source}: values are missing in its rows; a"
             " search takes whole rows"
         )
-    cut = len(made.train) - max(round(settings.holdout_fraction * len(made.train)), 1)
-    judging = RowRange(made.train, cut, len(made.train))
+    cut = len(run_setup.train) - max(round(settings.holdout_fraction * len(run_setup.train)), 1)
+    judging = RowRange(run_setup.train, cut, len(run_setup.train))
     rest = {"stop": stop, "quiet": quiet, "devices": devices}
-    learning = RowRange(made.train, 0, cut)
-    job = Job(settings, workdir, learning, judging, made.test, made.preparation, rest)
+    learning = RowRange(run_setup.train, 0, cut)
+    job = SearchFolder(
+        settings, workdir, learning, judging, run_setup.test, run_setup.preparation, rest
+    )
     with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
-        _claim(job, made.fingerprints)
+        _claim(job, run_setup.fingerprints)
         try:
             return job.load_or_compute(_FOUND, lambda: _found(job))
         except SearchStopped:
             return None
 
 
-def _claim(job: Job, fingerprints: dict[str, str]) -> None:
+def _claim(job: SearchFolder, fingerprints: dict[str, str]) -> None:
     """Writes the settings and the data's fingerprints, or compares them with those that stand."""
     os.makedirs(job.workdir, exist_ok=True)
     mine = {**kinds.to_dict(job.settings), _FINGERPRINTS: fingerprints}
@@ -139,7 +141,7 @@ def _claim(job: Job, fingerprints: dict[str, str]) -> None:
         files.write(job.path(_SETTINGS), json.dumps(mine, indent=1))
 
 
-def _found(job: Job) -> dict[str, Any]:
+def _found(job: SearchFolder) -> dict[str, Any]:
     settings = job.settings
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
@@ -157,7 +159,7 @@ def _found(job: Job) -> dict[str, Any]:
     if settings.trials and settings.method != "none" and len(layouts) == 1:
         job.say("nothing was found: no layouts are tried")
     elif settings.trials:
-        out["trials"] = trials.best(job, comparing.chosen(layouts))
+        out["trials"] = retraining.successive_halving(job, comparing.chosen(layouts))
         layouts["trials"] = _read(out["trials"]["layout"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(job, layouts)
@@ -165,7 +167,9 @@ def _found(job: Job) -> dict[str, Any]:
         out["scores"] = _added(settings.space(), out["replacement"]["scores"], layouts)
     if settings.seeds:
         out["again"] = _again(job, layouts)
-        out["equal"] = {what: equal.arms(job, layouts, what) for what in settings.equal}
+        out["equal"] = {
+            what: retraining.at_equal_cost(job, layouts, what) for what in settings.equal
+        }
     if settings.latency:
         if set(_latencies(job, layouts)) != {str(layout) for layout in layouts.values()}:
             job.forget(_TIMES)
@@ -174,7 +178,7 @@ def _found(job: Job) -> dict[str, Any]:
     return out
 
 
-def _prices(job: Job) -> dict[str, float]:
+def _prices(job: SearchFolder) -> dict[str, float]:
     """Of each letter: 1 for attention, or its latency or parameters as a share of the dearest's."""
     space = job.settings.space()
     if job.settings.price == "attention":
@@ -189,7 +193,7 @@ def _prices(job: Job) -> dict[str, float]:
     return {letter: costs[letter] / dearest for letter in space.letters}
 
 
-def _table(job: Job) -> Table:
+def _table(job: SearchFolder) -> Table:
     settings = job.settings
     batch = job.rows[: settings.run.batch_size]
 
@@ -204,7 +208,7 @@ def _table(job: Job) -> Table:
     return Table(Latency(**kept["empty"]), blocks)
 
 
-def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
+def _supernet(job: SearchFolder, prices: dict[str, float]) -> dict[str, Any]:
     """Trains the supernet and reads a layout off it."""
     settings, space = job.settings, job.settings.space()
     model = Supernet.of(settings, prices)
@@ -229,7 +233,7 @@ def _supernet(job: Job, prices: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _replacement(job: Job, prices: dict[str, float]) -> dict[str, Any]:
+def _replacement(job: SearchFolder, prices: dict[str, float]) -> dict[str, Any]:
     """Trains the parent and the library, scores, and verifies the front."""
     settings, space, parent = job.settings, job.settings.space(), job.settings.parent()
     base = spaces.with_layout(settings.run.model, parent)
@@ -293,7 +297,7 @@ def _with_parameters(module: Any, given: dict[str, np.ndarray]) -> Any:
 
 
 def _tuned(
-    job: Job,
+    job: SearchFolder,
     library: dict[str, np.ndarray],
     scores: list[np.ndarray],
     prices: list[np.ndarray],
@@ -311,8 +315,8 @@ def _tuned(
     objective = None
     # The parent itself goes on as it learned: held against what it is, it would stand still.
     if weight and layout != settings.parent():
-        teacher = distilling.Teacher(parent, config.compute)
-        objective = distilling.Distilled(model, teacher, weight)
+        teacher = imitation.Teacher(parent, config.compute)
+        objective = imitation.Distilled(model, teacher, weight)
     outcome = job.train(name, config, initial_params=lambda: given, objective=objective)
     return {
         "layout": str(layout),
@@ -338,7 +342,7 @@ def _added(
     return out
 
 
-def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
+def _random(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Layout]:
     """Different networks of the blocks that the one found has, in other slots."""
     settings = job.settings
     found = comparing.chosen(layouts)
@@ -348,7 +352,7 @@ def _random(job: Job, layouts: dict[str, Layout]) -> dict[str, Layout]:
     return {f"random {number}": layout for number, layout in enumerate(drawn, 1)}
 
 
-def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
+def _again(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout trained from nothing, each seed; its metrics on the test split, by name."""
     models = {str(layout): job.model(layout) for layout in layouts.values()}
     return {
@@ -357,7 +361,7 @@ def _again(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
     }
 
 
-def _latencies(job: Job, layouts: dict[str, Layout]) -> dict[str, Any]:
+def _latencies(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout timed in place, beside the sum of what its blocks took in the same rounds."""
     settings, space = job.settings, job.settings.space()
     # Of these the sum is what was measured, by construction.

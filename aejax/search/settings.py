@@ -58,13 +58,13 @@ class SupernetSearch:
 
 @dataclasses.dataclass
 class Replacement:
-    """Bercovich et al. 2024 (Puzzle); see imitation.py and distilling.py.
+    """Bercovich et al. 2024 (Puzzle); see imitation.py and imitation.py.
 
     Attributes:
         imitation: duration of the local imitation of the parent's blocks.
         tuning: duration of each candidate layout's training as a whole, from grafted blocks.
         distil: share of the divergence from the parent in the loss of that training; see
-            distilling.py. 0: the data's own loss alone.
+            imitation.py. 0: the data's own loss alone.
     """
 
     imitation: str = "500 steps"
@@ -161,16 +161,16 @@ class Search:
         parent = self.parent()
         encoder, _, decoder = text.partition("|")
         try:
-            made = Layout(expand(encoder), expand(decoder) if decoder else parent.decoder)
+            expanded = Layout(expand(encoder), expand(decoder) if decoder else parent.decoder)
         except ValueError as error:
             raise InputError(f"config.controls={error}") from None
         for stack in spaces.STACKS:
-            has, needs = len(getattr(made, stack)), len(getattr(parent, stack))
+            has, needs = len(getattr(expanded, stack)), len(getattr(parent, stack))
             if has != needs:
                 raise InputError(
                     f"config.controls={text}: the {stack} has {needs} slots, not {has}"
                 )
-        return made
+        return expanded
 
 
 def check_search(settings: Search) -> None:

@@ -17,21 +17,22 @@ def report(config: Config, download: bool = False) -> str:
     Raises:
         InputError: whatever would stop the run itself.
     """
-    made = setup(config, download=download)
+    run_setup = setup(config, download=download)
+    spec = run_setup.train.spec
     lines = [
-        f"{len(made.train)} training rows of {made.train.spec.shape} {made.train.spec.dtype},"
-        f" {len(made.test)} test rows; {made.total} steps of {config.batch_size}",
+        f"{len(run_setup.train)} training rows of {spec.shape} {spec.dtype},"
+        f" {len(run_setup.test)} test rows; {run_setup.total} steps of {config.batch_size}",
         f"devices: {jax.device_count()} x {jax.devices()[0].device_kind}, mesh"
-        f" {dict(made.mesh.shape)}",
+        f" {dict(run_setup.mesh.shape)}",
         "",
         f"{'parameter':<44} {'shape':<20} {'count':>12}  sharding",
     ]
-    params: dict[str, Any] = checkpoint.flatten(made.state.params)
+    params: dict[str, Any] = checkpoint.flatten(run_setup.state.params)
     for name, leaf in params.items():
         count = math.prod(leaf.shape)
         lines.append(f"{name:<44} {str(leaf.shape):<20} {count:>12,}  {_where(leaf.sharding.spec)}")
     total = sum(math.prod(leaf.shape) for leaf in params.values())
-    lines += [f"{'total':<44} {'':<20} {total:>12,}", "", *_compiled(made)]
+    lines += [f"{'total':<44} {'':<20} {total:>12,}", "", *_compiled(run_setup)]
     return "\n".join(lines)
 
 
@@ -39,8 +40,8 @@ def _where(spec: Any) -> str:
     return str(spec) if any(spec) else "on every device"
 
 
-def _compiled(made: Setup) -> list[str]:
-    compiled = compile_step(made)
+def _compiled(run_setup: Setup) -> list[str]:
+    compiled = compile_step(run_setup)
     cost = compiled.cost_analysis()
     lines = ["one compiled step, on each device:"]
     if cost and cost.get("flops", 0) > 0:
@@ -57,10 +58,10 @@ def _compiled(made: Setup) -> list[str]:
     return lines
 
 
-def compile_step(made: Setup) -> Any:
+def compile_step(run_setup: Setup) -> Any:
     """One update, compiled by itself; the data set is described, not loaded."""
-    constants, block = made.abstract_inputs()
-    offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=made.replicated)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, made.state)
-    step = jax.jit(made.step.__call__, donate_argnums=0, out_shardings=shardings)
-    return step.lower(made.state, constants, block, offset).compile()
+    constants, block = run_setup.abstract_inputs()
+    offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=run_setup.replicated)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run_setup.state)
+    step = jax.jit(run_setup.step.__call__, donate_argnums=0, out_shardings=shardings)
+    return step.lower(run_setup.state, constants, block, offset).compile()

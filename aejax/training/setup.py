@@ -17,7 +17,7 @@ from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_several
 from aejax.data.sources.base import Source
-from aejax.data.sources.places import place
+from aejax.data.sources.places import locate
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.mesh import Devices, make_mesh, replicated, with_sharding
@@ -304,7 +304,7 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
         download: whether TFDS may download what is missing.
     """
     data = config.data
-    source, where, base = place(data.source, data.folder, (base, os.getcwd()))
+    source, where, base = locate(data.source, data.folder, (base, os.getcwd()))
     train, test = open_several(source, (data.train, data.test), where, download)
     return train, test, base
 

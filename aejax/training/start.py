@@ -24,7 +24,7 @@ InitialParams = Callable[[], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass
-class Start:
+class InitialState:
     """Where a run starts.
 
     Attributes:
@@ -72,7 +72,7 @@ def start(
     resume_point: Progress | None,
     initial_params: InitialParams | None,
     say: Callable,
-) -> Start:
+) -> InitialState:
     """Makes the first state, in the order of this file's docstring."""
     if resume_point is not None:
         step = resume_point.step
@@ -80,13 +80,13 @@ def start(
             manifests.set_aside(workdir, step, say)
         read = checkpoint.load(workdir, step, parts(setup.state))
         state = TrainState(**read.pop("rest"), **read)
-        return Start(state, resume_point, True)
+        return InitialState(state, resume_point, True)
     state = setup.init()
     if initial_params is not None:
-        return Start(_with_params(state, initial_params()), Progress(), False)
+        return InitialState(_with_params(state, initial_params()), Progress(), False)
     if setup.config.init_from:
         state = _initialised(setup, state, setup.config.init_from, say)
-    return Start(state, Progress(), False)
+    return InitialState(state, Progress(), False)
 
 
 def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) -> TrainState:

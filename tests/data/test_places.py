@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from aejax.data.sources.places import Place, parts, place
+from aejax.data.sources.places import Location, locate, parts
 from aejax.errors import InputError
 from aejax.evaluate.rows import choose_rows
 from aejax.runs import folder
@@ -33,20 +33,20 @@ def test_the_first_folder_that_has_it_counts(two):
     bases = (str(one), str(other))
     text = "images:my pics/ä=#1?size=64"
     with pytest.raises(InputError) as caught:
-        place(text, "", bases)
+        locate(text, "", bases)
     assert f"there is no my pics/ä=#1 in {one} and none in {other}" in str(caught.value)
     (other / "my pics" / "ä=#1").mkdir(parents=True)
-    assert place(text, "", bases) == Place(text, "", str(other))
+    assert locate(text, "", bases) == Location(text, "", str(other))
     (one / "my pics" / "ä=#1").mkdir(parents=True)
     there = f"images:{one}/my pics/ä=#1?size=64"
-    assert place(text, "", bases) == Place(there, "", str(one))
+    assert locate(text, "", bases) == Location(there, "", str(one))
     # where nothing is known of another folder, the source itself says what is missing
-    assert place("npz:gone", "", ("", str(other))).source == "npz:gone"
+    assert locate("npz:gone", "", ("", str(other))).source == "npz:gone"
     for text in ("digits", "planted:copy", f"npz:{one}/gone", "npz:~/gone", "npz:"):
-        assert place(text, "", bases).source == text
+        assert locate(text, "", bases).source == text
     (one / "sets").mkdir()
-    assert place("tfds:a", "sets", bases) == Place("tfds:a", str(one / "sets"), str(one))
-    assert place("tfds:a", "", bases).folder == ""
+    assert locate("tfds:a", "sets", bases) == Location("tfds:a", str(one / "sets"), str(one))
+    assert locate("tfds:a", "", bases).folder == ""
 
 
 def test_a_run_finds_its_data_from_anywhere(two, monkeypatch):

@@ -32,13 +32,13 @@ def records(folder) -> list[dict]:
 
 
 def numbers(folder, step="latest", **options) -> dict:
-    job = evaluation.job(str(folder), ("reconstruction",), **options)
-    return evaluation.evaluate(job, step, ignore)["tasks"]["reconstruction"]
+    request = evaluation.check_request(str(folder), ("reconstruction",), **options)
+    return evaluation.evaluate(request, step, ignore)["tasks"]["reconstruction"]
 
 
 def test_one_checkpoint_and_all_that_is_written(folder):
     lines = []
-    record = evaluation.evaluate(evaluation.job(str(folder)), say=lines.append)
+    record = evaluation.evaluate(evaluation.check_request(str(folder)), say=lines.append)
     assert records(folder) == [record]
     assert (record["step"], record["parameters"], record["rows"]) == (20, "ema", 360)
     assert (record["source"], record["split"]) == ("digits", "test")
@@ -67,11 +67,13 @@ def test_numbers_that_are_not_finite_are_null_in_json(value):
 
 
 def test_results_are_kept_by_step_and_rows(folder):
-    both = evaluation.job(str(folder))
+    both = evaluation.check_request(str(folder))
     evaluation.evaluate(both, 10, ignore)
-    evaluation.evaluate(evaluation.job(str(folder), ("latent",)), 20, ignore)
-    evaluation.evaluate(evaluation.job(str(folder), ("reconstruction",)), "best", ignore)
-    evaluation.evaluate(evaluation.job(str(folder), ("latent",), split="test[:7]"), 20, ignore)
+    evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), 20, ignore)
+    evaluation.evaluate(evaluation.check_request(str(folder), ("reconstruction",)), "best", ignore)
+    evaluation.evaluate(
+        evaluation.check_request(str(folder), ("latent",), split="test[:7]"), 20, ignore
+    )
     found, default = records(folder), set(evaluation.DEFAULT)
     assert [(one["step"], one["split"]) for one in found] == [
         (10, "test"),
@@ -89,7 +91,7 @@ def test_results_are_kept_by_step_and_rows(folder):
 
 def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
     manifest = manifests.read
-    evaluation.evaluate(evaluation.job(str(folder), ("latent",)), say=ignore)
+    evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), say=ignore)
 
     def anew(workdir, step):  # the same step, but for the times in its ledger
         data = manifest(workdir, step)
@@ -97,7 +99,7 @@ def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
         return data
 
     monkeypatch.setattr(manifests, "read", anew)
-    evaluation.evaluate(evaluation.job(str(folder), ("reconstruction",)), say=ignore)
+    evaluation.evaluate(evaluation.check_request(str(folder), ("reconstruction",)), say=ignore)
     (record,) = records(folder)
     assert set(record["tasks"]) == set(record["notes"]) == {"reconstruction"}
 
@@ -123,7 +125,7 @@ def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
     os.makedirs(folder.parent / "a run & <script>alert('1')<")
     shutil.move(folder, folder.parent / name)
     monkeypatch.chdir(folder.parent)
-    record = evaluation.evaluate(evaluation.job(name), say=ignore)
+    record = evaluation.evaluate(evaluation.check_request(name), say=ignore)
     text = (folder.parent / name / "report.html").read_text()
     page = Page(text)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
@@ -177,20 +179,20 @@ def test_what_cannot_be_evaluated_is_refused(folder, monkeypatch, options, words
     np.savez("big.npz", x=np.zeros((9, 5), np.uint8))
     np.savez("float.npz", x=np.zeros((9, 8, 8, 1), np.float32))
     with pytest.raises(InputError) as caught:
-        evaluation.job(str(folder), **options)
+        evaluation.check_request(str(folder), **options)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
-        evaluation.job(str(tmp_path))
+        evaluation.check_request(str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_record_is_refused_before_anything_is_computed(folder):
     (folder / "evaluation.json").write_text('{"format": 1, "evalu')
     with pytest.raises(InputError, match="evaluation.json: damaged"):
-        evaluation.job(str(folder))
+        evaluation.check_request(str(folder))
 
 
 def copied(trained, folder, step: int) -> None:
@@ -215,8 +217,8 @@ def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(fold
             copied(trained, folder, 20)
         assert len(waits) < 5
 
-    job = evaluation.job(str(folder), ("reconstruction",))
-    assert evaluation.follow(job, lines.append, wait) == 2
+    request = evaluation.check_request(str(folder), ("reconstruction",))
+    assert evaluation.follow(request, lines.append, wait) == 2
     assert [line[:8] for line in lines] == ["step 10 ", "step 20 "]
     assert len(waits) == 2
     assert [one["step"] for one in records(folder)] == [10, 20]
@@ -225,9 +227,9 @@ def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(fold
 def test_following_stops_on_request(folder):
     removed(folder, 20)
     lines: list[str] = []
-    job = evaluation.job(str(folder), ("latent",))
+    request = evaluation.check_request(str(folder), ("latent",))
     with pytest.raises(Stopped):
-        evaluation.follow(job, lines.append, stop=lambda: bool(lines))
+        evaluation.follow(request, lines.append, stop=lambda: bool(lines))
     assert [line[:8] for line in lines] == ["step 10 "]
 
 
@@ -241,8 +243,8 @@ def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):
 
     monkeypatch.setattr(manifests, "read", early)
     removed(folder, 20)
-    job = evaluation.job(str(folder), ("latent",))
-    assert evaluation.follow(job, ignore, lambda: copied(trained, folder, 20)) == 2
+    request = evaluation.check_request(str(folder), ("latent",))
+    assert evaluation.follow(request, ignore, lambda: copied(trained, folder, 20)) == 2
 
 
 def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
@@ -255,7 +257,7 @@ def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
         return found
 
     monkeypatch.setattr(manifests, "verify", pruned)
-    assert evaluation.follow(evaluation.job(str(folder), ("latent",)), lines.append) == 1
+    assert evaluation.follow(evaluation.check_request(str(folder), ("latent",)), lines.append) == 1
     assert lines[0] == "step 10: skipped; it was pruned while it was read"
     assert [one["step"] for one in records(folder)] == [20]
 
@@ -270,8 +272,8 @@ def test_latest_is_read_again_where_it_was_pruned(folder, monkeypatch):
         return load(workdir, step, say)
 
     monkeypatch.setattr(evaluation, "load", vanishing)
-    job = evaluation.job(str(folder), ("latent",))
-    assert evaluation.evaluate(job, say=ignore)["step"] == 10
+    request = evaluation.check_request(str(folder), ("latent",))
+    assert evaluation.evaluate(request, say=ignore)["step"] == 10
     assert asked == [20, 10]
 
 
@@ -279,10 +281,10 @@ def test_a_damaged_checkpoint_is_named_and_skipped(folder):
     data = next((folder / "checkpoints" / "000000010").glob("**/d/*"))
     data.write_bytes(b"\0" + data.read_bytes()[1:])
     lines = []
-    assert evaluation.follow(evaluation.job(str(folder), ("latent",)), lines.append) == 1
+    assert evaluation.follow(evaluation.check_request(str(folder), ("latent",)), lines.append) == 1
     assert lines[0].startswith("step 10: skipped;") and str(data) in lines[0]
     with pytest.raises(InputError, match="damaged"):
-        evaluation.evaluate(evaluation.job(str(folder), ("latent",)), 10, ignore)
+        evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), 10, ignore)
 
 
 def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch):
@@ -292,11 +294,11 @@ def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch
     test[3, 2] = 1e25
     made = make(x_train=x, x_test=test)
     lines, rows = [], Chosen(made.test, "npz:rows.npz", "test")
-    job = evaluation.Job("runs/dense", ("task",), rows, {})
+    request = evaluation.Request("runs/dense", ("task",), rows, {})
     named = "npz:rows.npz, split test: row 3, element 2: 1e+25 (the training split lies in 0..1);"
     given = Result({"mse": Number(float("nan"), "", "")})
     monkeypatch.setitem(evaluation.TASKS, "task", lambda model, source: given)
-    assert evaluation._results(job, made.model, lines.append) == {"task": given}
+    assert evaluation._results(request, made.model, lines.append) == {"task": given}
     assert lines == [f"{named} that is why numbers are not finite"]
 
     def fails(model, source):
@@ -304,7 +306,7 @@ def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch
 
     monkeypatch.setitem(evaluation.TASKS, "task", fails)
     with pytest.raises(InputError, match=f"^{re.escape(named)} cannot be evaluated"):
-        evaluation._results(job, made.model, lines.append)
-    whole = dataclasses.replace(job, rows=Chosen(made.train, "npz:rows.npz", "train"))
+        evaluation._results(request, made.model, lines.append)
+    whole = dataclasses.replace(request, rows=Chosen(made.train, "npz:rows.npz", "train"))
     with pytest.raises(np.linalg.LinAlgError):
         evaluation._results(whole, made.model, lines.append)

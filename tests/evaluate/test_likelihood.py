@@ -147,8 +147,11 @@ def test_what_has_no_likelihood_is_refused(make, folder):
     with pytest.raises(InputError, match="--tasks=likelihood: the model's code is Plain; must be"):
         likelihood.task(one.model, one.test)
     with pytest.raises(InputError, match="--samples=0: must be at least 1"):
-        evaluation.job(str(folder), ("likelihood",), samples=0)
+        evaluation.check_request(str(folder), ("likelihood",), samples=0)
     with pytest.raises(InputError, match="--samples=9: is for --tasks=likelihood"):
-        evaluation.job(str(folder), ("latent",), samples=9)
-    job = evaluation.job(str(folder), ("likelihood",), samples=9)
-    assert job.options == {"samples": "9"} and dataclasses.asdict(job)["settings"]["samples"] == 9
+        evaluation.check_request(str(folder), ("latent",), samples=9)
+    request = evaluation.check_request(str(folder), ("likelihood",), samples=9)
+    assert (
+        request.options == {"samples": "9"}
+        and dataclasses.asdict(request)["settings"]["samples"] == 9
+    )

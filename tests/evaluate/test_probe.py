@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from aejax.errors import InputError
 from aejax.evaluate import evaluation, probe
-from aejax.evaluate.classifier import Rows
+from aejax.evaluate.classifier import Problem
 
 RANDOM = np.random.RandomState(0)
 
@@ -24,7 +24,7 @@ def blobs(count: int, spread: float = 1.0, size: int = 12, classes: int = 4):
 def test_the_classifier_is_the_minimum(l2):
     x, label = blobs(600)
     x -= x.mean(axis=0)
-    found = Rows(x, label).fit(l2)
+    found = Problem(x, label).fit(l2)
     exact = LogisticRegression(C=1 / (l2 * len(x)), tol=1e-10, max_iter=100_000)
     exact.fit(x.astype(np.float64), label)
     log_p = exact.predict_log_proba(x.astype(np.float64))
@@ -32,15 +32,15 @@ def test_the_classifier_is_the_minimum(l2):
     assert found.converged and found.loss == pytest.approx(loss, rel=1e-4)
     assert np.mean(found.predict(x) == exact.predict(x)) > 0.995
     assert set(found.classes) == {1, 4, 7, 10}
-    again = Rows(x, label).fit(l2, found)
+    again = Problem(x, label).fit(l2, found)
     assert again.steps <= 5 and again.loss == pytest.approx(found.loss, rel=1e-4)
 
 
 def test_units_that_are_always_the_same_do_no_harm():
     x, label = blobs(300)
     more = np.concatenate([x, np.zeros((300, 2), np.float32)], axis=1)
-    assert Rows(more, label).fit(1e-2).loss == pytest.approx(
-        Rows(x, label).fit(1e-2).loss, rel=1e-4
+    assert Problem(more, label).fit(1e-2).loss == pytest.approx(
+        Problem(x, label).fit(1e-2).loss, rel=1e-4
     )
 
 
@@ -114,14 +114,16 @@ def test_what_cannot_be_probed_is_refused(make, folder):
         probe.task(same.model, same.test, same.train)
     for split, train in (("train", ""), ("all", ""), ("test", "test")):
         with pytest.raises(InputError, match=f"--split={split}: --tasks=probe fits --train="):
-            evaluation.job(str(folder), ("probe",), split=split, train=train)
+            evaluation.check_request(str(folder), ("probe",), split=split, train=train)
     with pytest.raises(InputError, match="--train=test: is for --tasks=probe"):
-        evaluation.job(str(folder), ("latent",), train="test")
+        evaluation.check_request(str(folder), ("latent",), train="test")
 
 
 def test_the_probe_of_a_run_fits_its_training_split(folder):
-    job = evaluation.job(str(folder), ("probe",), train="train[:900]", split="test[:200]")
-    record = evaluation.evaluate(job, say=lambda line: None)
+    request = evaluation.check_request(
+        str(folder), ("probe",), train="train[:900]", split="test[:200]"
+    )
+    record = evaluation.evaluate(request, say=lambda line: None)
     found = record["tasks"]["probe"]
     assert found["train_rows"] == 900 and 0 < found["pixel_error"] < 15
     assert found["error"] < 40 and "--train=train[:900]" in (folder / "report.html").read_text()

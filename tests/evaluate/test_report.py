@@ -53,6 +53,15 @@ def test_the_report_is_read_without_scrolling_sideways(tmp_path):
 
 
 def test_a_table_names_the_column_of_each_cell():
-    text = report.table(["layout", "a<b"], [["ff", "1"], ["fa", "2"]], numbers=1)
+    parts = report._environment().get_template("parts.html").module
+    text = parts.table(["layout", "a<b"], [["ff", "1"], ["fa", "2<3"]], numbers=1)
     assert text.count('<td class="number" data-label="a&lt;b">') == 2
-    assert text.count('<td data-label="layout">') == 2 and "<td data-label" in text
+    assert text.count('<td data-label="layout">') == 2 and "2&lt;3</td>" in text
+
+
+def test_the_report_holds_every_number_note_and_command():
+    text = page()
+    assert all(f"a_number_of_a_long_name_{k}" in text for k in range(12))
+    assert text.count("<figure>") == 2 and "Checkpoints so far" in text
+    assert "A note without a space" in text and "python -m word" in text
+    assert text.startswith("<!doctype html>") and "{{" not in text

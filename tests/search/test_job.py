@@ -9,7 +9,7 @@ import pytest
 
 from aejax.runs import manifests
 from aejax.search import Search
-from aejax.search.job import Job
+from aejax.search.job import SearchFolder
 from aejax.training.loop import NotFinite
 from aejax.training.setup import setup
 from aejax.training.trainer import Trainer
@@ -18,12 +18,12 @@ from tests.training.processes import assert_same_bits
 from tests.training.runs import train
 
 
-def job(workdir, devices: int, **changes) -> Job:
+def job(workdir, devices: int, **changes) -> SearchFolder:
     own = Search(run=toys.config(), encoder_space=("af", "w"), **changes)
-    made = setup(own.run)
+    search = setup(own.run)
     rest = {"stop": lambda: False, "quiet": True, "devices": jax.devices()[:devices]}
-    sources = made.train, made.train, made.test
-    return Job(own, str(workdir), *sources, made.preparation, rest)
+    sources = search.train, search.train, search.test
+    return SearchFolder(own, str(workdir), *sources, search.preparation, rest)
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def two_cores(monkeypatch):
 
 @pytest.mark.slow
 def test_runs_side_by_side_end_with_the_bits_of_runs_one_after_another(tmp_path, two_cores):
-    made = job(tmp_path / "beside", 1, seeds=2)
-    model = made.settings.run.model
-    found = made.retrain({"aw": model})["aw"]
+    search = job(tmp_path / "beside", 1, seeds=2)
+    model = search.settings.run.model
+    found = search.retrain({"aw": model})["aw"]
     for number, seed in enumerate((1000, 1001)):
-        config = made.config(model, made.settings.run.duration, seed)
-        alone, sources = tmp_path / f"aw-{seed}", (made.learning, made.test)
+        config = search.config(model, search.settings.run.duration, seed)
+        alone, sources = tmp_path / f"aw-{seed}", (search.learning, search.test)
         outcome = train(config, alone, sources)
         assert_same_bits(tmp_path / "beside" / "again" / alone.name, alone, 12)
         assert {key: value[number] for key, value in found.items()} == outcome.metrics
@@ -70,9 +70,9 @@ def test_each_model_has_the_losses_of_its_own_seeds(tmp_path, two_cores, monkeyp
         assert sources == (same_programs.train, same_programs.test)
         return SimpleNamespace(metrics={"nll": name})
 
-    monkeypatch.setattr(Job, "train", train)
-    made = job(tmp_path, 1, seeds=3)
-    assert made.retrain({"one": toys.autoencoder(), "two": toys.autoencoder()}) == {
+    monkeypatch.setattr(SearchFolder, "train", train)
+    search = job(tmp_path, 1, seeds=3)
+    assert search.retrain({"one": toys.autoencoder(), "two": toys.autoencoder()}) == {
         name: {"nll": [f"again/{name}-{seed}" for seed in (1000, 1001, 1002)]}
         for name in ("one", "two")
     }
@@ -92,23 +92,23 @@ def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_co
     gpu = job(tmp_path, 1)
     gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
     for made in (job(tmp_path, 2), gpu):
-        ran = made.parallel_map(lambda item: (item, threading.current_thread()), range(3))
+        ran = search.parallel_map(lambda item: (item, threading.current_thread()), range(3))
         assert ran == [(item, threading.current_thread()) for item in range(3)]
 
 
 def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
-    made = job(tmp_path, 1, seeds=1)
-    whole = made.config(made.settings.run.model, "1000000 steps")
+    search = job(tmp_path, 1, seeds=1)
+    whole = search.config(search.settings.run.model, "1000000 steps")
     begun = tmp_path / "whole" / "metrics.jsonl"
 
     def make(item: int) -> None:
         if item != 1:
-            made.train("whole" if item == 0 else f"later-{item}", whole)
+            search.train("whole" if item == 0 else f"later-{item}", whole)
         while not begun.exists() or not begun.read_text():
             time.sleep(0.01)
         raise NotFinite("run 1")
 
     with pytest.raises(NotFinite, match="run 1"):
-        made.parallel_map(make, range(4))
+        search.parallel_map(make, range(4))
     assert manifests.steps(str(tmp_path / "whole"))
     assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]

@@ -16,7 +16,7 @@ from aejax.errors import InputError
 from aejax.runs import folder, loading
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.choosing import Judge
-from aejax.search.job import Job
+from aejax.search.job import SearchFolder
 from aejax.search.run import search
 from aejax.search.space import Layout, Space
 from aejax.training.setup import setup
@@ -125,9 +125,9 @@ def test_what_is_kept(whole):
 def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(whole):
     place, found = whole
     own, made = settings(), setup(settings().run, devices=DEVICES)
-    first = len(made.train) - round(own.holdout_fraction * len(made.train))
-    chosen = made.train[np.arange(first, first + own.judged)].x
-    rows = np.asarray(made.preparation(jnp.asarray(chosen)))
+    first = len(run_setup.train) - round(own.holdout_fraction * len(run_setup.train))
+    chosen = run_setup.train[np.arange(first, first + own.judged)].x
+    rows = np.asarray(run_setup.preparation(jnp.asarray(chosen)))
     for one in found["replacement"]["front"]:
         layout = Layout(*one["layout"].split("|"))
         module = loading.load(os.path.join(place, "front", str(layout).replace("|", "-"))).module
@@ -330,13 +330,13 @@ def test_the_front_learns_from_the_parent(tmp_path, monkeypatch):
     """Every layout but the parent, which goes on as it learned; the folders stay readable."""
     own = settings(method="replacement", seeds=0, margin=0.0)
     own.replacement = Replacement("8 steps", "4 steps", distil=1.0)
-    taught, train = {}, Job.train
+    taught, train = {}, SearchFolder.train
 
     def noted(job, name, *arguments, **options):
         taught[name] = options.get("objective")
         return train(job, name, *arguments, **options)
 
-    monkeypatch.setattr(Job, "train", noted)
+    monkeypatch.setattr(SearchFolder, "train", noted)
     found = search(own, str(tmp_path), quiet=True, devices=DEVICES)
     assert found is not None
     front = {name for name in taught if name.startswith("front/")}

@@ -95,16 +95,16 @@ def terms(
         begun: the state to start from, on the host; None for a fresh one.
         sources, objective: as `setup` takes them.
     """
-    made = setup(config, sources, devices=jax.devices()[:devices], objective=objective)
-    feed = made.open_feed()
+    run_setup = setup(config, sources, devices=jax.devices()[:devices], objective=objective)
+    feed = run_setup.open_feed()
     if begun is None:
-        begun = jax.device_get(made.init())
-    state = jax.tree.map(lambda a, leaf: jax.device_put(a, leaf.sharding), begun, made.state)
-    dispatch, found = made.compile(feed), []
+        begun = jax.device_get(run_setup.init())
+    state = jax.tree.map(lambda a, leaf: jax.device_put(a, leaf.sharding), begun, run_setup.state)
+    dispatch, found = run_setup.compile(feed), []
     for step in range(steps):
         block = feed.at(step)
         numbers = np.int32(block.first), np.int32(1), np.bool_(True)
-        placed = [jax.device_put(number, made.replicated) for number in numbers]
+        placed = [jax.device_put(number, run_setup.replicated) for number in numbers]
         state, report = dispatch(state, block.arrays, *placed)
         found.append({name: float(value) for name, value in report.window.sums.items()})
     feed.close()

@@ -53,19 +53,19 @@ def configuration(model, micro_batches=1, parallel="pjit", optimizer=None) -> Co
 
 def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
     """Plain SGD with rate 1, step by step: (parameters before, gradient, sums, model state)."""
-    made = setup(
+    run_setup = setup(
         configuration(model, micro_batches, parallel),
         (SOURCE, SOURCE),
         devices=jax.devices()[:devices],
     )
-    feed, state = made.open_feed(), made.init()
-    dispatch = made.compile(feed)
+    feed, state = run_setup.open_feed(), run_setup.init()
+    dispatch = run_setup.compile(feed)
     out = []
     for step in range(steps):
         block = feed.at(step)
         before = host(state.params)
         numbers = [
-            jax.device_put(value, made.replicated)
+            jax.device_put(value, run_setup.replicated)
             for value in (np.int32(block.first), np.int32(1), np.bool_(True))
         ]
         state, report = dispatch(state, block.arrays, *numbers)

@@ -68,8 +68,8 @@ def test_restored_arrays_are_bitwise_equal_on_any_number_of_devices(tmp_path):
     train(small(duration="20 steps"), str(tmp_path))
     read = []
     for count in (8, 2, 1):
-        made = setup(small(duration="20 steps"), devices=jax.devices()[:count])
-        state = checkpoint.load(str(tmp_path), 20, {"params": made.state.params})["params"]
+        run_setup = setup(small(duration="20 steps"), devices=jax.devices()[:count])
+        state = checkpoint.load(str(tmp_path), 20, {"params": run_setup.state.params})["params"]
         for leaf in jax.tree.leaves(state):
             assert len(leaf.sharding.device_set) == count
         read.append([np.asarray(leaf) for leaf in jax.tree.leaves(state)])
@@ -137,10 +137,10 @@ def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, mon
 
 
 def test_the_state_is_donated():
-    made = setup(small())
-    feed = made.open_feed()
-    compiled = made.lower(feed, made.constants(feed)).compile()
-    shard = [leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(made.state)]
+    run_setup = setup(small())
+    feed = run_setup.open_feed()
+    compiled = run_setup.lower(feed, run_setup.constants(feed)).compile()
+    shard = [leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(run_setup.state)]
     size = sum(4 * int(np.prod(shape)) for shape in shard)
     # The learning rate alone is written anew in each step, so that its old place is not needed.
     assert compiled.memory_analysis().alias_size_in_bytes >= size - 4
@@ -199,10 +199,10 @@ def test_early_stopping_counts_evaluations_and_stays_stopped(tmp_path):
 def test_evaluation_uses_the_averaged_parameters(tmp_path):
     config = small(optimizer=Adam(learning_rate=1e-2, ema=0.9), duration="50 steps")
     outcome = train(config, str(tmp_path))
-    made = setup(config)
-    names = {"params": made.state.params, "ema": made.state.ema}
+    run_setup = setup(config)
+    names = {"params": run_setup.state.params, "ema": run_setup.state.ema}
     read = checkpoint.load(str(tmp_path), 50, names)
-    validation = made.validation()
+    validation = run_setup.validation()
     empty = {"rows": {}, "other": {}}
     assert validation(read["ema"], empty) == pytest.approx(outcome.metrics, rel=1e-6)
     assert validation(read["params"], empty)["loss"] != pytest.approx(outcome.metrics["loss"])
@@ -210,10 +210,10 @@ def test_evaluation_uses_the_averaged_parameters(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [7, 64, 360, 1000])
 def test_validation_is_exact_for_any_batch_size(batch_size):
-    made = setup(small(evaluation=Evaluation(batch_size=batch_size)))
-    state = made.init()
-    metrics = made.validation()(state.params, state.model_state)
-    x = made.test[slice(None)].x.reshape(len(made.test), -1) / 16.0
+    run_setup = setup(small(evaluation=Evaluation(batch_size=batch_size)))
+    state = run_setup.init()
+    metrics = run_setup.validation()(state.params, state.model_state)
+    x = run_setup.test[slice(None)].x.reshape(len(run_setup.test), -1) / 16.0
     params = {k: np.asarray(v, np.float64) for k, v in arrays.flatten(state.params).items()}
     z = np.maximum(x @ params["encoder/layers/0/weight"].T + params["encoder/layers/0/bias"], 0)
     logits = z @ params["decoder/layers/0/kernel"] + params["decoder/layers/0/bias"]
@@ -229,8 +229,8 @@ def test_rows_whose_own_loss_is_not_finite_are_found(streaming):
     test[[3, 4, 17], 1] = 1e25
     data = Data(feed="streaming" if streaming else "resident")
     config = small(evaluation=Evaluation(batch_size=8), batch_size=8, data=data)
-    made = setup(config, (Arrays(x, None, None), Arrays(test, None, None)))
-    state, validation = made.init(), made.validation()
+    run_setup = setup(config, (Arrays(x, None, None), Arrays(test, None, None)))
+    state, validation = run_setup.init(), run_setup.validation()
     assert not np.isfinite(validation(state.params, state.model_state)["mse"])
     assert validation.not_finite_rows(state.params, state.model_state) == [3, 4, 17]
     assert validation.not_finite_rows(state.params, state.model_state, most=2) == [3, 4]

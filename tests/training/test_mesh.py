@@ -64,12 +64,12 @@ def test_data_parallelism_costs_one_all_reduce(parallel, micro_batches):
 
 
 def test_that_all_reduce_carries_gradients_and_scalars_alone():
-    made = setup(wide())
-    text = compile_step(made).as_text()
+    run_setup = setup(wide())
+    text = compile_step(run_setup).as_text()
     (line,) = [line for line in text.splitlines() if COLLECTIVE.search(line)]
     shapes = re.findall(r"f32\[([\d,]*)\]", line.split(" all-reduce")[0])
     sizes = sorted(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
-    parameters = sorted(leaf.size for leaf in jax.tree.leaves(made.state.params))
+    parameters = sorted(leaf.size for leaf in jax.tree.leaves(run_setup.state.params))
     assert [size for size in sizes if size > 1] == parameters
 
 
@@ -88,19 +88,21 @@ def test_means_over_the_batch_cost_what_is_listed(toy, parallel, count):
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 4, 1)])
 def test_fsdp_stores_its_share_of_parameters_and_moments(shape):
-    made = setup(wide(mesh=Mesh(*shape)))
-    state = made.init()
+    run_setup = setup(wide(mesh=Mesh(*shape)))
+    state = run_setup.init()
     stored = whole = 0
     for leaf in jax.tree.leaves((state.params, state.opt_state)):
         stored += leaf.addressable_shards[0].data.nbytes
         whole += leaf.nbytes
     assert stored / whole <= 1 / shape[1] + 0.05
     # And it stays so: the step gives back what it was given.
-    feed = made.open_feed()
-    step = made.compile(feed)
-    numbers = [jax.device_put(v, made.replicated) for v in (np.int32(0), np.int32(3), np.bool_(1))]
+    feed = run_setup.open_feed()
+    step = run_setup.compile(feed)
+    numbers = [
+        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(3), np.bool_(1))
+    ]
     after, _ = step(state, feed.at(0).arrays, *numbers)
-    for leaf, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(made.state), strict=True):
+    for leaf, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(run_setup.state), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
 
 

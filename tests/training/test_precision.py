@@ -48,11 +48,13 @@ def test_what_a_gpus_kernel_of_attention_cannot_do_is_refused(monkeypatch):
 
 def first_update(settings, devices=1):
     """(gradient by name, loss) of the first step; parameters are float32 before and after."""
-    made = setup(settings, devices=jax.devices()[:devices])
-    feed, state = made.open_feed(), made.init()
+    run_setup = setup(settings, devices=jax.devices()[:devices])
+    feed, state = run_setup.open_feed(), run_setup.init()
     before = {name: np.asarray(leaf) for name, leaf in flatten(state.params).items()}
-    numbers = [jax.device_put(v, made.replicated) for v in (np.int32(0), np.int32(1), np.bool_(1))]
-    state, report = made.compile(feed)(state, feed.at(0).arrays, *numbers)
+    numbers = [
+        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(1), np.bool_(1))
+    ]
+    state, report = run_setup.compile(feed)(state, feed.at(0).arrays, *numbers)
     after = flatten(state.params)
     assert {str(leaf.dtype) for leaf in after.values()} == {"float32"}
     gradient = {name: before[name] - np.asarray(after[name]) for name in before}
@@ -79,8 +81,8 @@ def test_micro_batches_need_less_memory():
     for micro_batches in (1, 8):
         model = Autoencoder(coder=wide, latent_dim=16)
         settings = config(model=model, batch_size=1024, micro_batches=micro_batches)
-        made = setup(settings, devices=jax.devices()[:1])
-        sizes.append(compile_step(made).memory_analysis().temp_size_in_bytes)
+        run_setup = setup(settings, devices=jax.devices()[:1])
+        sizes.append(compile_step(run_setup).memory_analysis().temp_size_in_bytes)
     assert sizes[1] < 0.5 * sizes[0]
 
 
@@ -89,9 +91,9 @@ def test_bfloat16_multiplies_in_bfloat16_and_keeps_float32_parameters():
     rounded, near = first_update(config(compute="bfloat16"))
     assert near == pytest.approx(loss, rel=1e-2) and near != loss
     assert 1e-4 < difference(rounded, exact) < 3e-2
-    made = setup(config(compute="bfloat16"), devices=jax.devices()[:1])
-    constants, block = made.abstract_inputs()
-    step = jax.make_jaxpr(made.step.__call__)(made.state, constants, block, jnp.int32(0))
+    run_setup = setup(config(compute="bfloat16"), devices=jax.devices()[:1])
+    constants, block = run_setup.abstract_inputs()
+    step = jax.make_jaxpr(run_setup.step.__call__)(run_setup.state, constants, block, jnp.int32(0))
     products = [eqn for eqn in equations(step.jaxpr) if eqn.primitive.name == "dot_general"]
     assert len(products) >= 12
     assert {str(var.aval.dtype) for eqn in products for var in eqn.invars} == {"bfloat16"}
@@ -115,8 +117,8 @@ def test_remat_gives_the_same_gradient_and_computes_twice():
     again, same = first_update(settings)
     assert same == pytest.approx(loss, rel=1e-6)
     assert difference(again, plain) < 1e-6
-    made = setup(settings, devices=jax.devices()[:1])
-    constants, block = made.abstract_inputs()
-    step = jax.make_jaxpr(made.step.__call__)(made.state, constants, block, jnp.int32(0))
+    run_setup = setup(settings, devices=jax.devices()[:1])
+    constants, block = run_setup.abstract_inputs()
+    step = jax.make_jaxpr(run_setup.step.__call__)(run_setup.state, constants, block, jnp.int32(0))
     names = [eqn.primitive.name for eqn in equations(step.jaxpr)]
     assert any("remat" in name or name == "checkpoint" for name in names)

@@ -14,19 +14,19 @@ from tests.training.runs import small, train
 def test_seeds_share_one_program():
     programs = []
     for seed in (1, 2):
-        made = setup(small(model=Autoencoder(corruption=Masking()), seed=seed))
-        feed = made.open_feed()
-        lowered = jax.jit(dispatch(made.step)).lower(
-            made.state, feed.data, feed.abstract(), 0, 1, True
+        run_setup = setup(small(model=Autoencoder(corruption=Masking()), seed=seed))
+        feed = run_setup.open_feed()
+        lowered = jax.jit(dispatch(run_setup.step)).lower(
+            run_setup.state, feed.data, feed.abstract(), 0, 1, True
         )
         programs.append(lowered.as_text())
     assert programs[0] == programs[1] and "threefry" in programs[0]
 
 
 def test_what_a_run_is_alike_differs_in_its_seed_alone(tmp_path):
-    made = setup(small())
+    run_setup = setup(small())
     with pytest.raises(ValueError, match="more than its seed"):
-        seeded(made, small(seed=1, batch_size=32))
+        seeded(run_setup, small(seed=1, batch_size=32))
     train(small(seed=1, duration="10 steps"), str(tmp_path), quiet=True)
     with pytest.raises(InputError, match="holds a run with other settings.*config.seed: 1 -> 2"):
-        seeded(made, small(seed=2), str(tmp_path))
+        seeded(run_setup, small(seed=2), str(tmp_path))

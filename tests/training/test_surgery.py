@@ -38,8 +38,8 @@ def begun(parent: str, layout: str, **changes) -> tuple[TrainState, str]:
     config = dataclasses.replace(own_config(), init_from=parent, **changes)
     config.model.coder = dataclasses.replace(config.model.coder, encoder_layout=layout)
     lines: list[str] = []
-    made = setup(config, devices=DEVICES)
-    return start(made, "unused", None, None, lines.append).state, "\n".join(lines)
+    run_setup = setup(config, devices=DEVICES)
+    return start(run_setup, "unused", None, None, lines.append).state, "\n".join(lines)
 
 
 def stored(place: str, part: str) -> dict[str, np.ndarray]:
@@ -90,12 +90,12 @@ def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     longer = dataclasses.replace(own_config(), duration=f"{STEPS + 1} steps")
     train(longer, str(tmp_path / "longer"), quiet=True, devices=DEVICES)
     state, _ = begun(parent, "afwa", init_moments=True)
-    made = setup(longer, devices=DEVICES)
+    run_setup = setup(longer, devices=DEVICES)
     state = dataclasses.replace(state, step=state.step + STEPS)
-    feed = made.open_feed()
-    run, block = made.compile(feed), feed.at(STEPS)
+    feed = run_setup.open_feed()
+    run, block = run_setup.compile(feed), feed.at(STEPS)
     at = (np.int32(block.first), np.int32(1), np.bool_(True))
-    state, _ = run(state, block.arrays, *(jax.device_put(n, made.replicated) for n in at))
+    state, _ = run(state, block.arrays, *(jax.device_put(n, run_setup.replicated) for n in at))
     own = manifests.shapes(str(tmp_path / "longer"), STEPS + 1, "params")
     read = checkpoint.load(str(tmp_path / "longer"), STEPS + 1, {"params": own})["params"]
     for name, array in arrays.flatten(state.params).items():

@@ -11,7 +11,7 @@ from aejax.errors import InputError
 _NO_PATH = ("digits", "planted", "tfds")
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A source, TFDS's data folder, and the folder from which their relative paths go."""
 
     source: str
@@ -26,7 +26,7 @@ def parts(text: str) -> tuple[str, str]:
     return kind, text[len(kind) :].removeprefix(":")
 
 
-def place(text: str, folder: str, bases: Sequence[str], setting: str = "data.source") -> Place:
+def locate(text: str, folder: str, bases: Sequence[str], setting: str = "data.source") -> Location:
     """A source by the first of some folders from which its relative path leads to something.
 
     Args:
@@ -40,7 +40,7 @@ def place(text: str, folder: str, bases: Sequence[str], setting: str = "data.sou
     """
     kind, argument = parts(text)
     relative = folder if kind == "tfds" else "" if kind in _NO_PATH else argument
-    here = Place(text, folder, os.getcwd())
+    here = Location(text, folder, os.getcwd())
     if not relative or os.path.isabs(os.path.expanduser(relative)):
         return here
     bases = [base for base in dict.fromkeys(bases) if base]
@@ -51,8 +51,8 @@ def place(text: str, folder: str, bases: Sequence[str], setting: str = "data.sou
         if base == here.base:
             return here
         if kind == "tfds":
-            return Place(text, there, base)
-        return Place(f"{kind}:{there}", folder, base)
+            return Location(text, there, base)
+        return Location(f"{kind}:{there}", folder, base)
     if len(bases) < 2:
         return here
     path = checks.split_options(relative)[0]

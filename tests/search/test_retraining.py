@@ -3,7 +3,7 @@
 import math
 from types import SimpleNamespace
 
-from aejax.search import trials
+from aejax.search import retraining
 from aejax.search.space import Layout, Space, rearranged
 from aejax.training.loop import NotFinite
 
@@ -67,7 +67,7 @@ def test_the_better_third_goes_on_and_three_seeds_decide():
         return rank[layout] if steps == 50 else -rank[layout]
 
     job = Known(loss, 12)
-    best = trials.best(job, FOUND)  # pyright: ignore[reportArgumentType]
+    best = retraining.successive_halving(job, FOUND)  # pyright: ignore[reportArgumentType]
     first, second, third = best["rounds"]
     assert set(first) == set(rank) and {rank[layout] for layout in second} == {0, 1, 2, 3}
     assert {rank[layout]: loss for layout, loss in third.items()} == {2: -2 / 3, 3: 7 / 3}
@@ -82,6 +82,6 @@ def test_a_layout_that_diverges_is_the_worst_and_ends_nothing():
             raise NotFinite("the loss in steps 1 to 4: not finite")
         return 1.0
 
-    best = trials.best(Known(loss, 3), FOUND)  # pyright: ignore[reportArgumentType]
+    best = retraining.successive_halving(Known(loss, 3), FOUND)  # pyright: ignore[reportArgumentType]
     assert best["rounds"][0][str(FOUND)] == math.inf and best["layout"] != str(FOUND)
     assert len(best["rounds"]) == 1

@@ -14,7 +14,7 @@ from aejax.config import put
 from aejax.data.sources.base import Arrays
 from aejax.models import Batch
 from aejax.runs import loading
-from aejax.search import distilling
+from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.space import Layout
 from aejax.training.setup import setup
@@ -31,12 +31,12 @@ def pair():
     """A parent with random parameters, and a child of another layout that learns from it."""
     parent = toys.scrambled(toys.made(toys.autoencoder(), ROWS))
     model = spaces.with_layout(toys.autoencoder(), Layout("fw", "f"))
-    settings = distilling.Distilled(model, distilling.Teacher(parent), 0.7)
+    settings = imitation.Distilled(model, imitation.Teacher(parent), 0.7)
     child = settings.init(nnx.Rngs(1), Batch(jnp.asarray(ROWS)))
     return parent, toys.scrambled(child)
 
 
-def beside(teacher: distilling.Teacher):
+def beside(teacher: imitation.Teacher):
     """The context of a step whose loss knows this teacher."""
     return dataclasses.replace(toys.context(len(ROWS)), loss_inputs=teacher.parameters)
 
@@ -65,7 +65,7 @@ def test_the_parent_leaves_nothing_out(pair):
         model = toys.autoencoder()
         model.coder.dropout = dropout
         parent = toys.scrambled(toys.made(model, ROWS))
-        teacher = distilling.Teacher(parent)
+        teacher = imitation.Teacher(parent)
         given.append(teacher(teacher.parameters, batch, context).parameters)
         own = parent.forward(batch, context).parameters
         assert np.array_equal(own, given[-1]) == (dropout == 0)
@@ -97,7 +97,7 @@ def test_the_parents_numbers_are_an_argument_and_no_part_of_the_program(pair):
     assert written(jax.jit(lambda x: x + numbers).lower(numbers).as_text()) >= 64
     model, source = toys.autoencoder(), Arrays(toys.rows(64), None, None)
     longest = []
-    for objective in (None, distilling.Distilled(model, distilling.Teacher(pair[0]), 0.5)):
+    for objective in (None, imitation.Distilled(model, imitation.Teacher(pair[0]), 0.5)):
         run = setup(toys.config(model), (source, source), objective=objective)
         number, flag = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), bool)
         arguments = (run.state, *run.abstract_inputs(), number, number, flag)
@@ -116,7 +116,7 @@ def test_a_child_comes_to_give_what_its_parent_gives_on_any_devices(tmp_path):
     """One and eight, in both styles, both feeds, in pieces; the folder is an autoencoder's own."""
     model = toys.autoencoder("f", "f")
     parent = toys.scrambled(toys.made(toys.autoencoder("a", "f"), ROWS))
-    objective = distilling.Distilled(model, distilling.Teacher(parent), 1.0)
+    objective = imitation.Distilled(model, imitation.Teacher(parent), 1.0)
     source = Arrays(toys.rows(64), None, None)
     config = toys.config(model)
     config.duration, config.log_every = "60 steps", 1

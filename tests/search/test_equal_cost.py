@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from aejax.search import comparing, equal, report
+from aejax.search import comparing, report, retraining
 from aejax.search import space as spaces
-from aejax.search.job import Job
+from aejax.search.job import SearchFolder
 from aejax.search.latency import Latency
 from aejax.search.space import Layout
 from aejax.training.setup import setup
@@ -18,15 +18,25 @@ PARENT, FOUND = Layout("afwa", "if"), Layout("ffwa", "if")
 def job(tmp_path, monkeypatch):
     """A search in which nothing is trained."""
     own = settings(equal=("parameters", "latency"), seeds=2)
-    made = setup(own.run, devices=jax.devices()[:1])
+    run_setup = setup(own.run, devices=jax.devices()[:1])
     monkeypatch.setattr(
-        Job, "retrain", lambda job, models: {name: {"nll": [1.0, 1.5]} for name in models}
+        SearchFolder, "retrain", lambda job, models: {name: {"nll": [1.0, 1.5]} for name in models}
     )
-    return Job(own, str(tmp_path), made.train, made.train, made.test, made.preparation, {})
+    return SearchFolder(
+        own,
+        str(tmp_path),
+        run_setup.train,
+        run_setup.train,
+        run_setup.test,
+        run_setup.preparation,
+        {},
+    )
 
 
 def test_at_equal_parameters(job):
-    one = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "parameters")[str(FOUND)]
+    one = retraining.at_equal_cost(job, {"parent": PARENT, "supernet": FOUND}, "parameters")[
+        str(FOUND)
+    ]
     # A hidden unit of its three feed-forward blocks of width 8 has 17 numbers each.
     goal = job.parameters(job.model(PARENT))
     assert abs(one["has"] - goal) <= 3 * 17 / 2 and one["parent_has"] == goal
@@ -44,13 +54,13 @@ def test_at_equal_time_and_never_timed_twice(job, monkeypatch):
         times = [7.0 * each.count("aw") + each.count("f") * (1 + w / 2) for each, w in layouts]
         return [Latency(0.0, time) for time in times]
 
-    monkeypatch.setattr(equal.latency, "of_models", of_models)
+    monkeypatch.setattr(retraining.latency, "of_models", of_models)
     layouts = {"parent": PARENT, "supernet": FOUND, "replacement": FOUND}
-    found = equal.arms(job, layouts, "latency")
+    found = retraining.at_equal_cost(job, layouts, "latency")
     # 3 x 7 + 2 x 5 against 2 x 7 + 3 x (1 + w / 2): w is 28 / 3.
     assert found[str(FOUND)]["feed_forward"] == 9 and timed == [3, 2]
     assert found[str(FOUND)]["parent_has"] == 31.0 and found[str(FOUND)]["has"] == 30.5
-    assert equal.arms(job, layouts, "latency") == found and timed == [3, 2]
+    assert retraining.at_equal_cost(job, layouts, "latency") == found and timed == [3, 2]
 
 
 def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
@@ -60,8 +70,10 @@ def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
         times = [7.0 * a.count("aw") + a.count("f") * max(w - 7, 3) for a, w in layouts]
         return [Latency(0.0, time) for time in times]
 
-    monkeypatch.setattr(equal.latency, "of_models", of_models)
-    one = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "latency")[str(FOUND)]
+    monkeypatch.setattr(retraining.latency, "of_models", of_models)
+    one = retraining.at_equal_cost(job, {"parent": PARENT, "supernet": FOUND}, "latency")[
+        str(FOUND)
+    ]
     # 3 x 7 + 2 x 3 against 2 x 7 + 3 x (w - 7): 11.3. The first guess is 10, which takes 23.
     assert (one["feed_forward"], one["has"], one["parent_has"]) == (11, 26.0, 27.0)
 
@@ -78,16 +90,16 @@ def test_a_time_that_is_no_straight_line_is_met(job, monkeypatch):
     ],
 )
 def test_the_next_guess_of_a_width(shares, width):
-    assert equal._between(shares) == width
+    assert retraining._between(shares) == width
 
 
 def test_a_layout_that_no_width_makes_equal_is_left_out(job):
     bare = Layout("aiwa", "ii")
-    assert equal.arms(job, {"parent": PARENT, "supernet": bare}, "parameters") == {}
+    assert retraining.at_equal_cost(job, {"parent": PARENT, "supernet": bare}, "parameters") == {}
 
 
 def test_arms_are_told(job):
-    arms = equal.arms(job, {"parent": PARENT, "supernet": FOUND}, "parameters")
+    arms = retraining.at_equal_cost(job, {"parent": PARENT, "supernet": FOUND}, "parameters")
     again = {str(each): {"nll": [1.0, 1.4], "parameters": 1} for each in (PARENT, FOUND)}
     layouts = {"parent": str(PARENT), "supernet": str(FOUND)}
     found = {"layouts": layouts, "again": again, "equal": {"parameters": arms}, "margin": 0.1}
