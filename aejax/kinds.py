@@ -176,6 +176,8 @@ def _plain(setting: str, kind: Any, value: Any) -> Any:
     items = typing.get_args(kind) if typing.get_origin(kind) is tuple else None
     if items and isinstance(value, list | tuple):
         return tuple(_plain(setting, items[0], each) for each in value)
+    if not items and not isinstance(kind, type):
+        return value  # of a part from outside, which may have settings of any type
     whole = isinstance(value, int) and not isinstance(value, bool)
     number = whole or (isinstance(value, float) and math.isfinite(value))
     fits = False if items else {int: whole, float: number}.get(kind)

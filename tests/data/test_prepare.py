@@ -248,7 +248,7 @@ def test_augmentation_that_does_not_suit_the_rows_is_refused(settings, shape, sa
 
 def test_augmentation_that_suits_is_accepted():
     check(Prepare(shift=7, flip=True), Spec((8, 8, 1), "uint8", 255.0, False))
-    check(Prepare(binarise="sampled", centre="mean"), Spec((64,), "float32", None, False))
+    check(Prepare(binarise="threshold", centre="mean"), Spec((64,), "float32", None, False))
 
 
 def test_a_value_that_leaves_nothing_of_the_range_is_named():

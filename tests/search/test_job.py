@@ -91,7 +91,7 @@ def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_pat
 def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
     gpu = job(tmp_path, 1)
     gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
-    for made in (job(tmp_path, 2), gpu):
+    for search in (job(tmp_path, 2), gpu):
         ran = search.parallel_map(lambda item: (item, threading.current_thread()), range(3))
         assert ran == [(item, threading.current_thread()) for item in range(3)]
 

@@ -124,7 +124,7 @@ def test_what_is_kept(whole):
 @pytest.mark.slow
 def test_the_fronts_losses_are_those_of_its_checkpoints_on_the_rows_that_choose(whole):
     place, found = whole
-    own, made = settings(), setup(settings().run, devices=DEVICES)
+    own, run_setup = settings(), setup(settings().run, devices=DEVICES)
     first = len(run_setup.train) - round(own.holdout_fraction * len(run_setup.train))
     chosen = run_setup.train[np.arange(first, first + own.judged)].x
     rows = np.asarray(run_setup.preparation(jnp.asarray(chosen)))

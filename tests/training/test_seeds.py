@@ -1,13 +1,11 @@
 """Runs that differ in their seeds alone."""
 
-import jax
 import pytest
 
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.corruption import Masking
 from aejax.training.setup import seeded, setup
-from aejax.training.step import dispatch
 from tests.training.runs import small, train
 
 
@@ -16,10 +14,7 @@ def test_seeds_share_one_program():
     for seed in (1, 2):
         run_setup = setup(small(model=Autoencoder(corruption=Masking()), seed=seed))
         feed = run_setup.open_feed()
-        lowered = jax.jit(dispatch(run_setup.step)).lower(
-            run_setup.state, feed.data, feed.abstract(), 0, 1, True
-        )
-        programs.append(lowered.as_text())
+        programs.append(run_setup.lower(feed, run_setup.constants(feed)).as_text())
     assert programs[0] == programs[1] and "threefry" in programs[0]
 
 
