@@ -18,7 +18,6 @@ the other: `by_round` holds on a machine that does other things too.
 import dataclasses
 import importlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,8 +34,7 @@ from aejax.training.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
 from benchmarks.dispatch import Dispatch, flat, mean_loss
-from benchmarks.machine import machine
-from benchmarks.ratios import ratio, spread
+from benchmarks.turns import machine, ratio, say, spread, take_turns
 
 _PRESETS = flags.DEFINE_list("presets", list(MODELS), f"Which of {', '.join(MODELS)}.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each side is run.", lower_bound=1)
@@ -105,7 +103,7 @@ def measure(name: str) -> dict[str, Any]:
     a, b = (sides[side].first for side in ("aejax", "bare"))
     if not abs(a - b) <= allowed * abs(b):
         raise AssertionError(f"{name}: mean loss of the first {steps} steps {a}, by hand {b}")
-    found, last = _take_turns(sides, steps)
+    found, last = _in_turn(sides, steps)
     for side, value in last.items():
         if not value < sides[side].first:  # nor where it is not a number
             raise AssertionError(f"{name}: {side}'s loss went from {sides[side].first} to {value}")
@@ -135,19 +133,20 @@ def _rows(run: Setup) -> Rows:
     return Rows(spec.shape, maximum, mean, deviation, run.total)
 
 
-def _take_turns(
-    sides: dict[str, Side], steps: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
+def _in_turn(sides: dict[str, Side], steps: int) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds a step in each round, and the mean loss of the last dispatch."""
     times = max(1, round(_ROUND / max([seconds(side.run, 1) for side in sides.values()])))
-    found: dict[str, list[float]] = {side: [] for side in sides}
     last: dict[str, float] = {}
-    for _ in range(_ROUNDS.value):
-        for name, side in sides.items():
-            begin = time.perf_counter()
-            last[name] = side.run(times)
-            found[name].append((time.perf_counter() - begin) / (times * steps))
-    return found, last
+
+    def timed(name: str) -> Callable[[], float]:
+        def run() -> float:
+            since = time.perf_counter()
+            last[name] = sides[name].run(times)
+            return (time.perf_counter() - since) / (times * steps)
+
+        return run
+
+    return take_turns({name: timed(name) for name in sides}, _ROUNDS.value), last
 
 
 def _steps(dispatch: Dispatch) -> int:
@@ -193,7 +192,7 @@ def main(argv: list[str]) -> None:
     for name in _PRESETS.value:
         presets[name] = measure(name)
         found = presets[name]["ratio"]
-        print(f"{name}: {found['best']} ({found['by_round']} by round)", file=sys.stderr)
+        say(f"{name}: {found['best']} ({found['by_round']} by round)")
     result = {
         "benchmark": "presets",
         **machine(),

@@ -26,8 +26,7 @@ from aejax.search.space import with_layout
 from aejax.search.supernet import Pairs, Supernet
 from aejax.training.setup import setup
 from benchmarks.dispatch import timed
-from benchmarks.machine import machine
-from benchmarks.ratios import ratio, spread
+from benchmarks.turns import machine, ratio, spread, take_turns
 
 _CONFIG = flags.DEFINE_string("config", "search_par", "A search of text.")
 _LENGTH = flags.DEFINE_integer("length", 64, "Symbols of a row.", lower_bound=1)
@@ -69,11 +68,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(
             f"--config={_CONFIG.value}: must be a search of text, with as many candidates a slot"
         )
-    each = sides(made)
-    found: dict[str, list[float]] = {name: [] for name in each}
-    for _ in range(_ROUNDS.value):
-        for name, run in each.items():
-            found[name].append(run())
+    found = take_turns(sides(made), _ROUNDS.value)
     parts = [times for name, times in found.items() if name not in ("blocks", "searching")]
     total = [sum(times) for times in zip(*parts, strict=True)]
     ratios = {name: ratio(found[name], total) for name in ("blocks", "searching")}

@@ -6,7 +6,6 @@ long as log); its optimizers in the form that is fastest where this was measured
 Adadelta over all tensors at once). On all cores, or on the GPU where there is one.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -58,57 +57,62 @@ def optimizer(name: str, parameters: list[torch.Tensor]) -> torch.optim.Optimize
     return torch.optim.Adadelta(parameters, lr=1.0, rho=0.95, eps=1e-7, foreach=True)
 
 
-def _linear(kernel: np.ndarray) -> torch.nn.Linear:
-    layer = torch.nn.Linear(*kernel.shape)
+def linear(weight: np.ndarray, bias: np.ndarray) -> torch.nn.Linear:
+    """A layer of a weight [outputs, inputs]."""
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(kernel.T.copy()))
-        layer.bias.zero_()
+        layer.weight.copy_(torch.from_numpy(weight.copy()))
+        layer.bias.copy_(torch.from_numpy(bias.copy()))
     return layer
 
 
-class TorchMemory:
+class TorchDense:
     """The network, its optimizer and its data."""
 
-    def __init__(self, settings: argparse.Namespace):
+    def __init__(self, given: worker.Settings):
         torch.set_num_threads(os.cpu_count() or 1)
-        torch.manual_seed(settings.seed)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.folder = settings.data
-        self.cross_entropy = min((own, Written.apply), key=lambda loss: seconds(loss, self.device))
-        self.data = self._images("train")
-        encoder, decoder = worker.initial(settings.initial)
-        layers = [_linear(encoder), torch.nn.ReLU(), _linear(decoder)]
-        self.model = torch.nn.Sequential(*layers).to(self.device)
-        self.optimizer = optimizer(settings.optimizer, list(self.model.parameters()))
+        torch.manual_seed(given["seed"])
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._folder, self._epochs = given["data"], given["epochs"]
+        self._cross_entropy = min(
+            (own, Written.apply), key=lambda loss: seconds(loss, self._device)
+        )
+        self._data, start = self._images("train"), worker.initial(given)
+        encoder = linear(start["encoder/layers/0/weight"], start["encoder/layers/0/bias"])
+        decoder = linear(start["decoder/layers/0/kernel"].T, start["decoder/layers/0/bias"])
+        self._model = torch.nn.Sequential(encoder, torch.nn.ReLU(), decoder).to(self._device)
+        self._optimizer = optimizer(given["optimizer"], list(self._model.parameters()))
+        self.about = {"device": self._device}
 
     def _images(self, split: str) -> torch.Tensor:
-        return torch.from_numpy(worker.images(self.folder, split).copy()).to(self.device)
+        return torch.from_numpy(worker.images(self._folder, split).copy()).to(self._device)
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of rows of bytes, nats a row."""
         x = rows.float().mul_(1 / 255)
-        return self.cross_entropy(self.model(x), x)
+        return self._cross_entropy(self._model(x), x)
 
-    def train(self, epochs: int) -> None:
-        """Trains, and returns once the last update is made."""
-        steps = len(self.data) // worker.BATCH_SIZE
-        for _ in range(epochs):
-            total = torch.zeros((), device=self.device)
-            order = torch.randperm(len(self.data), device=self.device)
+    def train(self) -> float:
+        """Trains a round; the last epoch's mean loss, nats a row."""
+        steps, mean = len(self._data) // worker.BATCH_SIZE, 0.0
+        for _ in range(self._epochs):
+            total = torch.zeros((), device=self._device)
+            order = torch.randperm(len(self._data), device=self._device)
             for index in order[: steps * worker.BATCH_SIZE].view(steps, -1):
-                loss = self._loss(self.data[index])
-                self.optimizer.zero_grad(set_to_none=True)
+                loss = self._loss(self._data[index])
+                self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                self.optimizer.step()
+                self._optimizer.step()
                 total += loss.detach()
-            total.item()
+            mean = total.item() / steps
+        return mean
 
     def test_loss(self) -> float:
-        """Binary cross-entropy on the test split, nats a pixel."""
+        """Cross-entropy on the test split, nats a pixel."""
         with torch.no_grad():
             test = self._images("t10k")
             return self._loss(test).item() / test.shape[1]
 
 
 if __name__ == "__main__":
-    worker.run(worker.arguments(__doc__), TorchMemory, ("torch",))
+    worker.run(TorchDense, "torch")
