@@ -7,17 +7,7 @@ Fashion-MNIST's) IDX files. Each peer is a program of `benchmarks/peers` in a pr
 which waits while the others run; its docstring says what form it takes. A peer whose packages
 --peers_python has not is left out: null, and a line on standard error.
 
---what=dense        784-32-784, relu code, cross-entropy of Bernoulli pixels, batch 256, Adadelta
-                    with rate 1 and Adam with rate 0.001: seconds an epoch of a bare scan, aejax's
-                    public trainer with everything on, Keras and PyTorch.
---what=process      The same from starting Python to its end (aejax by `launch.train`), without a
-                    compilation cache and with a filled one (warm).
---what=streaming    aejax reading its rows as it goes against the data on the device.
---what=memory       Peak resident memory of one whole run of each, and how much is above the data.
---what=convolution  A step of the preset `convolutional` with 512 hidden units, batch 128, Adam with
-                    rate 0.002, against PyTorch.
---what=variational  An epoch of the preset `variational` against pythae's trainer.
---what=attention    One attention, forward and with its gradients: aejax's, JAX's and PyTorch's.
+`questions.py` says what each --what compares, and where the ratios should stand.
 
 The exit code is 1 when the lowest losses of the rounds differ by more than the question's
 tolerance (0.01 of them, of `convolution` 0.03): the work was not equal, and no ratio means
@@ -25,10 +15,10 @@ anything. PyTorch's threads wait for each other actively: where another program 
 rounds take many times as long. Take its figures from a machine that does nothing else.
 """
 
-import functools
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from importlib import metadata
@@ -40,10 +30,6 @@ from benchmarks.peers import compare, processes, whole, worker
 from benchmarks.peers.processes import Failed, Peer, Result
 from benchmarks.peers.questions import QUESTIONS, Question
 from benchmarks.turns import say
-
-# rows, length, heads, size
-SHAPES = {"64": (8, 64, 8, 32), "512": (8, 512, 8, 32), "1024": (8, 1024, 4, 32)}
-LARGE = {"64": (512, 64, 8, 64), "512": (64, 512, 8, 64), "1024": (32, 1024, 8, 64)}
 
 _WHAT = flags.DEFINE_enum("what", "dense", list(QUESTIONS), "What is compared.")
 _DATA = flags.DEFINE_string(
@@ -59,14 +45,11 @@ _STEPS = flags.DEFINE_integer("steps", 100, "Of a round; convolution.", lower_bo
 _OPTIMIZERS = flags.DEFINE_multi_enum(
     "optimizer", ["adadelta", "adam"], ["adadelta", "adam"], "Of the dense network."
 )
-_EXECUTION = flags.DEFINE_multi_integer(
-    "steps_per_execution", [1, 32, 117, 234], "Of Keras; the quickest is taken."
+_EXECUTION = flags.DEFINE_integer("steps_per_execution", 32, "Of Keras.", lower_bound=1)
+_SHAPES = flags.DEFINE_multi_string(
+    "shape", ["8,64,8,32", "8,512,8,32", "8,1024,4,32"], "Rows, length, heads, size of attention."
 )
-_LENGTHS = flags.DEFINE_list("lengths", list(SHAPES), "Of attention.")
-_LARGE = flags.DEFINE_bool("large", False, "Attention with as many rows as suit a GPU.")
 _COMPUTE = flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Of attention.")
-_THREADS = flags.DEFINE_integer("threads", os.cpu_count(), "Of PyTorch in attention.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of parameters and order.", lower_bound=0)
 _TIMEOUT = flags.DEFINE_integer("timeout", 600, "Seconds that an answer may take.", lower_bound=1)
 
 
@@ -77,21 +60,23 @@ class BadFlag(ValueError):
 def _check(words: list[str], question: Question) -> None:
     if words:
         raise BadFlag(f"stray word: {words[0]!r}")
-    accepted = {"competitor": (_COMPETITORS.value, question.programs)}
-    accepted["lengths"] = (_LENGTHS.value, SHAPES)
-    for flag, (values, known) in accepted.items():
-        for value in values:
-            if value not in known:
-                raise BadFlag(f"--{flag}={value}: must be one of {', '.join(known)}")
+    for name in _COMPETITORS.value:
+        if name not in question.programs:
+            known = ", ".join(question.programs)
+            raise BadFlag(f"--competitor={name}: with --what={_WHAT.value} one of {known}")
+    for shape in _SHAPES.value:
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*){3}", shape):
+            raise BadFlag(f"--shape={shape}: must be four numbers, as in 8,64,8,32")
 
 
 def _settings(question: Question) -> dict[str, Any]:
     """What all programs are given."""
-    given: dict[str, Any] = {"seed": _SEED.value, "network": question.network} | question.settings
+    given: dict[str, Any] = {"seed": 0, "network": question.network} | question.settings
     if question.unit == "step":
         given["steps"] = _STEPS.value
     else:
         given["epochs"] = _EPOCHS.value or question.epochs
+        given["steps_per_execution"] = _EXECUTION.value
     if question.network:
         data = _DATA.value or os.path.join(os.environ.get("AEJAX_DATA", ""), "mnist")
         given["data"] = os.path.abspath(os.path.expanduser(data))
@@ -109,52 +94,51 @@ def _cases(question: Question) -> dict[str, dict[str, Any]]:
         return {name: {"optimizer": name} for name in dict.fromkeys(_OPTIMIZERS.value)}
     if question.network:
         return {question.network: {}}
-    shapes = LARGE if _LARGE.value else SHAPES
-    common = {"compute": _COMPUTE.value, "threads": _THREADS.value}
     return {
-        f"{length} {kind}": {"shape": shapes[length], "kind": kind} | common
-        for length in _LENGTHS.value
+        f"{shape} {kind}": {
+            "shape": [int(word) for word in shape.split(",")],
+            "kind": kind,
+            "compute": _COMPUTE.value,
+        }
+        for shape in _SHAPES.value
         for kind in ("forward", "gradients")
     }
 
 
-def _present(question: Question) -> tuple[list[str], list[str]]:
-    """Who takes part, and whose packages are missing."""
-    names = list(dict.fromkeys(_COMPETITORS.value or question.programs))
-    missing = []
-    for name in names:
-        needs = processes.NEEDS.get(question.programs[name][0])
-        if needs and not processes.has(_PEERS_PYTHON.value, needs):
-            packages = " and ".join(needs)
+def _missing(program: str) -> str:
+    """The packages of this program that --peers_python has not; "" where it has all."""
+    needs = processes.NEEDS.get(program, ())
+    return "" if not needs or processes.has(_PEERS_PYTHON.value, needs) else " and ".join(needs)
+
+
+def _peers(question: Question, given: dict[str, Any]) -> list[Peer]:
+    """Those that take part and whose packages are there."""
+    peers = []
+    for name in _COMPETITORS.value or question.programs:
+        program, own = question.programs[name]
+        if packages := _missing(program):
             say(f"{name} is left out: --peers_python={_PEERS_PYTHON.value} has no {packages}")
-            missing.append(name)
-    return [name for name in names if name not in missing], missing
+            continue
+        python = _PEERS_PYTHON.value if program in processes.NEEDS else sys.executable
+        peers.append(Peer(name, program, python, given | own, _TIMEOUT.value))
+    return peers
 
 
-def _peer(question: Question, name: str, given: dict[str, Any]) -> Peer:
-    program, own = question.programs[name]
-    python = _PEERS_PYTHON.value if program in processes.NEEDS else sys.executable
-    steps = {"steps_per_execution": _EXECUTION.value[0]} if name == "keras" else {}
-    return Peer(name, program, python, given | own | steps, _TIMEOUT.value)
-
-
-def _measure(
-    question: Question, names: list[str], missing: list[str], given: dict[str, Any]
-) -> Result:
-    """One comparison."""
+def _measure(question: Question, given: dict[str, Any]) -> Result:
+    """One comparison; those that are left out are null."""
     with tempfile.TemporaryDirectory() as folder:
-        if question.network:
-            given = whole.initial(given, folder)
-        peers = [_peer(question, name, given) for name in names]
+        given = processes.initial(given, folder) if question.network else given
+        peers = _peers(question, given)
+        if not peers:
+            raise Failed("nobody takes part")
         if _WHAT.value == "memory":
-            return whole.memory(peers, question, missing, folder)
-        if _WHAT.value == "process":
-            measured = whole.seconds(peers, _ROUNDS.value, _EXECUTION.value, folder)
+            result = whole.memory(peers, question, folder)
+        elif _WHAT.value == "process":
+            result = compare.result(whole.seconds(peers, _ROUNDS.value, folder), question)
         else:
-            short = functools.partial(compare.short_round, folder=folder)
-            peers = compare.with_quickest_steps(peers, _EXECUTION.value, short)
-            measured = compare.in_turn(peers, _ROUNDS.value, folder)
-        return compare.result(measured, question, missing)
+            result = compare.result(compare.in_turn(peers, _ROUNDS.value, folder), question)
+    everyone = dict.fromkeys(_COMPETITORS.value or question.programs)
+    return result | {"competitors": everyone | result["competitors"]}
 
 
 def main(argv: list[str]) -> int | None:
@@ -162,12 +146,10 @@ def main(argv: list[str]) -> int | None:
     question, results = QUESTIONS[_WHAT.value], {}
     try:
         _check(argv[1:], question)
-        given, (names, missing) = _settings(question), _present(question)
-        if not names:
-            raise Failed("nobody takes part")
+        given = _settings(question)
         for case, own in _cases(question).items():
             say(f"{_WHAT.value}, {case}")
-            results[case] = _measure(question, names, missing, given | own)
+            results[case] = _measure(question, given | own)
     except (Failed, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

@@ -11,34 +11,20 @@ import jax
 import numpy as np
 
 from aejax import Config
-from aejax.models import Autoencoder
-from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense
-from aejax.models.likelihood import Bernoulli
 from aejax.training.optimizer import Adadelta, Adam
 from aejax.training.setup import Setup, setup
 from benchmarks.dispatch import flat
 from benchmarks.peers import worker
 from benchmarks.peers.worker import Settings
-from configs import convolutional, variational
+from configs import convolutional, dense, variational
 
 
 def _dense(given: Settings) -> Config:
-    """784-32-784 with a relu code."""
-    optimizers = {
-        "adadelta": Adadelta(learning_rate=1.0, rho=0.95, eps=1e-7),
-        "adam": Adam(learning_rate=1e-3),
-    }
-    return Config(
-        model=Autoencoder(
-            coder=Dense(hidden=()),
-            latent_dim=worker.LATENT_DIM,
-            bottleneck=Plain(activation="relu"),
-            likelihood=Bernoulli(),
-        ),
-        optimizer=optimizers[given["optimizer"]],
-        batch_size=worker.BATCH_SIZE,
-    )
+    """The preset, 784-32-784 with a relu code, with an optimizer that all have."""
+    made = dense.get_config()
+    if given["optimizer"] == "adadelta":
+        made.optimizer = Adadelta(learning_rate=1.0, rho=0.95, eps=1e-7)
+    return made
 
 
 def _convolutional(given: Settings) -> Config:

@@ -2,7 +2,7 @@
 
 All is on: progress, rows of metrics.jsonl, TensorBoard, and once a round an evaluation of the test
 split with its picture and a checkpoint, which is written beside the training with its checksums.
-How long the evaluations took is told at the end, since the others have none.
+Unless the setting "with_evaluation" says so, its evaluations do not count: the others have none.
 
 The trainer compiles once a run, so one run is paused between rounds instead of starting many. It
 asks its `stop` between dispatches, and between the batches of an evaluation. A round ends at the
@@ -31,17 +31,15 @@ class Pause:
     """A `stop` that never stops, but holds its answer back at the end of each round.
 
     Attributes:
-        evaluations: seconds of the evaluation that closed each round; pauses are not in them.
-        nll: what it found on the test split, nats a row.
+        nll: of the test split after each round, nats a row.
     """
 
-    def __init__(self, driver: worker.Driver, workdir: str, steps: int):
-        self.evaluations: list[float] = []
+    def __init__(self, driver: worker.Driver, given: worker.Settings, steps: int):
         self.nll: list[float] = []
-        self._driver, self._steps = driver, steps
-        self._name, self._metrics = os.path.join(workdir, "metrics.jsonl"), None
-        self._round = 0
-        self._trained_at = self._paused = 0.0
+        self._driver, self._steps, self._left_out = driver, steps, not given["with_evaluation"]
+        self._name, self._metrics = os.path.join(given["workdir"], "metrics.jsonl"), None
+        self._next = steps
+        self._trained_at = self._paused = self._evaluation = 0.0
 
     def __call__(self) -> bool:
         if self._metrics is None:
@@ -51,17 +49,18 @@ class Pause:
         for line in self._metrics:
             row = json.loads(line)
             if row["split"] == "test":
-                self.evaluations.append(row["seconds"] - self._trained_at - self._paused)
+                self._evaluation = row["seconds"] - self._trained_at - self._paused
                 self.nll.append(row["nll"])
-            elif row["step"] == (self._round + 1) * self._steps:
+            elif row["step"] == self._next:
                 self._trained_at = row["seconds"]
                 self._hold(row["loss"])
         return False
 
     def _hold(self, loss: float) -> None:
         since = time.monotonic()
-        self._round += 1
-        self._driver.tell(loss=loss)
+        self._next += self._steps
+        # The evaluation that closed the round before, which this round began with.
+        self._driver.tell(loss=loss, evaluation=self._evaluation if self._left_out else 0.0)
         self._driver.wait_for_round()
         self._paused = time.monotonic() - since
 
@@ -86,7 +85,7 @@ def main() -> None:
     driver, given = worker.Driver(), worker.settings()
     rows, pixels = worker.images(given["data"], "train").shape
     made, steps = in_rounds(given, rows)
-    pause = Pause(driver, given["workdir"], steps)
+    pause = Pause(driver, given, steps)
     packages = ("jax", "flax", "optax", "orbax-checkpoint")
     driver.tell(versions=worker.versions(*packages), device=jax.devices()[0].device_kind)
     driver.wait_for_round()
@@ -94,10 +93,8 @@ def main() -> None:
     pause()
     if outcome.status != "done" or not math.isfinite(outcome.metrics["nll"]):
         raise SystemExit(f"training ended as {outcome}")
-    told = {"evaluations": pause.evaluations}
-    if given["network"] == "dense":
-        told["losses"] = [nll / pixels for nll in pause.nll]
-    driver.tell(**told)
+    losses = [nll / pixels for nll in pause.nll] if given["network"] == "dense" else []
+    driver.tell(losses=losses)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,13 @@ import numpy as np
 import optax
 
 from benchmarks.bare import dense, scan
+from benchmarks.bare.table import Rows
 from benchmarks.peers import worker
 
 OPTIMIZERS = {
     "adadelta": optax.adadelta(1.0, rho=0.95, eps=1e-7),
     "adam": optax.adam(1e-3),
 }
-
-
-def bytes_to_x(rows: jax.Array) -> jax.Array:
-    """Pixels in [0, 1]."""
-    return rows.astype(jnp.float32) * (1 / 255)
 
 
 class BareScan:
@@ -37,7 +33,8 @@ class BareScan:
         data = worker.images(self._folder, "train")
         self._data, self._steps = jax.device_put(data), len(data) // worker.BATCH_SIZE
         self._random, self._key = np.random.RandomState(given["seed"]), jax.random.key(0)
-        self._loss = dense.autoencoder(dense.plain(jax.nn.relu), bytes_to_x)
+        x = Rows(data.shape[1:], 255.0, None, None, 0)
+        self._loss = dense.autoencoder(dense.plain(jax.nn.relu), x)
         optimizer = OPTIMIZERS[given["optimizer"]]
         self._state = scan.start(worker.initial(given), optimizer)
         arrays = self._data, self._order(), self._key

@@ -52,37 +52,21 @@ def in_turn(peers: list[Peer], rounds: int, folder: str) -> dict[str, Measured]:
         ends = {name: worker.ask("end")[0] for name, worker in workers.items()}
     for name, end in ends.items():
         each = measured[name]
-        each.seconds = seconds[name]
-        each.losses = end.pop("losses", [])[WARMUP:] or each.losses
-        evaluations = end.pop("evaluations", None)
-        each.about |= end
-        if name == "aejax" and evaluations:
-            _leave_out(measured, evaluations, peers)
+        each.seconds, each.about = seconds[name], each.about | end
+        each.losses = each.about.pop("losses", [])[WARMUP:] or each.losses
     return measured
 
 
 def _round(peer: Peer, worker: Process, measured: Measured) -> Callable[[], float]:
-    """Trains a round: seconds of an epoch or step."""
+    """Trains a round: seconds of an epoch or step, without an evaluation that should not count."""
     count = measured.about.get("steps") or peer.settings.get("steps") or peer.settings["epochs"]
 
     def run() -> float:
         answer, seconds = worker.ask("go")
         measured.losses.append(worker.ask("test")[0].get("loss", answer["loss"]))
-        return seconds / count
+        return (seconds - answer.get("evaluation", 0.0)) / count
 
     return run
-
-
-def _leave_out(measured: dict[str, Measured], evaluations: list[float], peers: list[Peer]) -> None:
-    """Takes its evaluations off aejax's seconds; those with them stand beside."""
-    epochs = next(peer.settings["epochs"] for peer in peers if peer.name == "aejax")
-    own = measured["aejax"]
-    measured["aejax with evaluation"] = dataclasses.replace(own)
-    # A round begins with the evaluation that closes the round before.
-    own.seconds = [
-        seconds - evaluation / epochs
-        for seconds, evaluation in zip(own.seconds, evaluations[WARMUP - 1 :], strict=False)
-    ]
 
 
 def _check_start(about: dict[str, Result]) -> None:
@@ -95,7 +79,7 @@ def _check_start(about: dict[str, Result]) -> None:
         raise Failed(f"networks differ in parameters or in the loss of the first batch: {told}")
 
 
-def result(measured: dict[str, Measured], question: Question, missing: list[str]) -> Result:
+def result(measured: dict[str, Measured], question: Question) -> Result:
     """What is told: the peers, the ratios, and whether the losses are equal.
 
     Losses are compared by the lowest of the rounds: with a rate of 1, Adadelta's test loss jumps up
@@ -106,7 +90,7 @@ def result(measured: dict[str, Measured], question: Question, missing: list[str]
         "step": ("milliseconds_a_step", 1e-3),
         "run": ("seconds_a_run", 1.0),
     }[question.unit]
-    competitors: dict[str, Result | None] = dict.fromkeys(missing)
+    competitors = {}
     for peer, each in measured.items():
         competitors[peer] = each.about | {"loss": round(min(each.losses), 6)}
         if each.seconds:
@@ -134,27 +118,3 @@ def against(value: float, bar: tuple[str, float]) -> Result:
     way, limit = bar
     met = value <= limit if way == "at most" else value >= limit
     return {"bar": f"{way} {limit:g}", "met": met}
-
-
-def with_quickest_steps(
-    peers: list[Peer], steps: list[int], seconds: Callable[[Peer], float]
-) -> list[Peer]:
-    """Keras with that steps_per_execution with which it takes the fewest seconds; the others."""
-    return [_quickest(peer, steps, seconds) if peer.name == "keras" else peer for peer in peers]
-
-
-def _quickest(peer: Peer, steps: list[int], seconds: Callable[[Peer], float]) -> Peer:
-    each = {number: peer.with_settings(steps_per_execution=number) for number in steps}
-    if len(each) == 1:
-        return each[steps[0]]
-    times = {number: seconds(peer) for number, peer in each.items()}
-    shown = "  ".join(f"{number}: {taken:.3f}" for number, taken in times.items())
-    say(f"keras, seconds by steps_per_execution: {shown}")
-    return each[min(times, key=lambda number: times[number])]
-
-
-def short_round(peer: Peer, folder: str) -> float:
-    """Seconds of a round of two epochs: the best of three, after one to warm up."""
-    with Process(peer.with_settings(epochs=2), folder) as worker:
-        worker.answer()
-        return min([worker.ask("go")[1] for _ in range(4)][1:])

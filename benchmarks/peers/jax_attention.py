@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from aejax.nn.attention import attend
-from benchmarks.peers import attention_inputs, worker
+from benchmarks.peers import worker
 
 FORMS = {"aejax": attend, "jax": jax.nn.dot_product_attention}
 Arrays = tuple[jax.Array, ...]
@@ -17,7 +17,7 @@ class JaxAttention:
 
     def __init__(self, given: worker.Settings):
         form, gradients = FORMS[given["form"]], given["kind"] == "gradients"
-        inputs = attention_inputs.inputs(given)
+        inputs = worker.attention_inputs(given)
         self._arrays = tuple(jnp.asarray(array, given["compute"]) for array in inputs)
 
         def loss(*arrays: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ class JaxAttention:
 
         self._loop = jax.jit(lambda n, arrays: lax.fori_loop(0, n, step, arrays))
         self._results = jax.jit(results)
-        self._steps = attention_inputs.steps_of_a_round(self._run)
+        self._steps = worker.attention_steps(self._run)
         self.about = {"device": jax.devices()[0].device_kind, "steps": self._steps}
 
     def _run(self, steps: int) -> None:
@@ -45,7 +45,7 @@ class JaxAttention:
     def test_loss(self) -> float:
         """The size of what a step computes."""
         results = self._results(self._arrays)
-        return attention_inputs.size([np.asarray(array, np.float32) for array in results])
+        return worker.root_mean_square([np.asarray(array, np.float32) for array in results])
 
 
 if __name__ == "__main__":

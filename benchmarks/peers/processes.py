@@ -122,8 +122,7 @@ class Process:
 def whole(peer: Peer, folder: str) -> Result:
     """Runs a peer from start to end: {"seconds", "peak_mib"} and what it tells.
 
-    With a command of its own, its last line of standard output is not read; instead "metrics" has
-    the rows that it wrote.
+    With a command of its own "metrics" has the rows that it wrote, and its output is not read.
     """
     with tempfile.TemporaryDirectory(dir=folder) as own:
         run, out, log = (os.path.join(own, name) for name in ("run", "stdout.txt", "stderr.txt"))
@@ -134,22 +133,30 @@ def whole(peer: Peer, folder: str) -> Result:
             process = peer.start(words, stdout=printed, stderr=errors)
         late = threading.Timer(peer.timeout, process.kill)
         late.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - since
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            late.cancel()
-            if process.returncode is None:
-                process.kill()
-                process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - since
+        late.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise Failed(f"{peer.name} ended with {process.returncode}:\n{_tail(log)}")
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
-        measured = {"seconds": seconds, "peak_mib": usage.ru_maxrss * unit / 2**20}
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # a MiB in units of ru_maxrss
+        measured = {"seconds": seconds, "peak_mib": usage.ru_maxrss / unit}
         with open(os.path.join(run, "metrics.jsonl") if words else out) as file:
             rows = [json.loads(line) for line in file]
     return measured | ({"metrics": rows} if words else rows[-1])
+
+
+def initial(settings: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The settings with a file of the parameters that all start at; aejax writes it."""
+    name = os.path.join(folder, f"initial-{settings['seed']}.npz")
+    settings = settings | {"initial": name}
+    if not os.path.exists(name):
+        writer = Peer("aejax", "aejax_models", sys.executable, settings, timeout=0)
+        process = writer.start(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        errors = process.communicate()[1]
+        if process.returncode:
+            raise Failed(f"the initial parameters could not be made:\n{errors[-2000:]}")
+    return settings
 
 
 def has(python: str, packages: tuple[str, ...]) -> bool:

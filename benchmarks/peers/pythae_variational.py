@@ -33,13 +33,18 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def layers(inputs: int, outputs: int, *last: nn.Module) -> nn.Sequential:
+    """Two hidden layers with tanh, and what follows."""
+    hidden = [linear(inputs, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
+    return nn.Sequential(*hidden, linear(HIDDEN, outputs), *last)
+
+
 class Encoder(BaseEncoder):
     """784-200-200 and the mean and log variance of 50, in one layer."""
 
     def __init__(self):
         super().__init__()
-        hidden = [linear(PIXELS, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
-        self.layers = nn.Sequential(*hidden, linear(HIDDEN, 2 * CODE))
+        self.layers = layers(PIXELS, 2 * CODE)
 
     def forward(self, x: torch.Tensor) -> ModelOutput:
         mean, log_variance = self.layers(x).chunk(2, dim=-1)
@@ -51,8 +56,7 @@ class Decoder(BaseDecoder):
 
     def __init__(self):
         super().__init__()
-        hidden = [linear(CODE, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
-        self.layers = nn.Sequential(*hidden, linear(HIDDEN, PIXELS), nn.Sigmoid())
+        self.layers = layers(CODE, PIXELS, nn.Sigmoid())
 
     def forward(self, z: torch.Tensor) -> ModelOutput:
         return ModelOutput(reconstruction=self.layers(z))

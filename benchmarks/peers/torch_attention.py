@@ -1,22 +1,24 @@
 """PyTorch's scaled_dot_product_attention, in a loop of Python."""
 
+import os
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.peers import attention_inputs, worker
+from benchmarks.peers import worker
 
 
 class TorchAttention:
     """Attention, forward or with its gradients."""
 
     def __init__(self, given: worker.Settings):
-        torch.set_num_threads(given["threads"])
+        torch.set_num_threads(os.cpu_count() or 1)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._gradients = given["kind"] == "gradients"
         place = {"device": self._device, "dtype": getattr(torch, given["compute"])}
-        inputs = attention_inputs.inputs(given)
+        inputs = worker.attention_inputs(given)
         self._arrays = [torch.tensor(array, **place, requires_grad=True) for array in inputs]
-        self._steps = attention_inputs.steps_of_a_round(self._run)
+        self._steps = worker.attention_steps(self._run)
         self.about = {"device": self._device, "steps": self._steps}
 
     def _attend(self) -> torch.Tensor:
@@ -44,7 +46,7 @@ class TorchAttention:
 
     def test_loss(self) -> float:
         """The size of what a step computes."""
-        return attention_inputs.size([array.float().cpu().numpy() for array in self._step()])
+        return worker.root_mean_square([array.float().cpu().numpy() for array in self._step()])
 
 
 if __name__ == "__main__":

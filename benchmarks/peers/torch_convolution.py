@@ -1,14 +1,13 @@
 """The convolutional preset's network in PyTorch, for a comparison of training steps alone.
 
-Bytes in memory, rows taken by index and scaled in the step, PyTorch's own cross-entropy on logits,
-fused Adam. Short trials choose the quickest of images as PyTorch lays them (`plain`) and
-`channels_last`, and of one thread and one a core; then a fresh network is made.
+The loop of `torch_training`, PyTorch's own cross-entropy on logits, fused Adam. Short trials choose
+the quickest of images as PyTorch lays them (`plain`) and `channels_last`, and of one thread and one
+a core; then a fresh network is made.
 """
 
 import itertools
 import os
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +15,17 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.peers import worker
-from benchmarks.peers.torch_dense import linear
+from benchmarks.peers.torch_training import DEVICE, Training, filled, images, linear
 
 SIDE = 28
 FORMATS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last}
-_TRIAL_STEPS, _TRIALS = 10, 3
 
 
 def network(initial: dict[str, np.ndarray]) -> nn.Sequential:
     """Two stages of convolution, relu and pooling, dense layers to the code, and mirrored back."""
     stages = [convolution(initial, n) for n in (0, 1)]
     into = linear(initial["encoder/layers/0/weight"], initial["encoder/layers/0/bias"])
-    channels = stages[1].out_channels
+    channels = len(initial["encoder/stages/1/bias"])
     # aejax's images have their channels last, so its flat vectors are in another order.
     inner = (SIDE // 4, SIDE // 4, channels)
     order = np.arange(into.in_features).reshape(inner).transpose(2, 0, 1).ravel()
@@ -45,14 +43,14 @@ def network(initial: dict[str, np.ndarray]) -> nn.Sequential:
     return nn.Sequential(*down, *dense, shape, *up)
 
 
-def convolution(initial: dict[str, np.ndarray], stage: int) -> nn.Conv2d:
+def convolution(initial: dict[str, np.ndarray], stage: int) -> nn.Module:
     """The encoder's, from a kernel [rows, columns, inputs, outputs]."""
     kernel, bias = (initial[f"encoder/stages/{stage}/{name}"] for name in ("kernel", "bias"))
     layer = nn.Conv2d(*kernel.shape[2:], kernel.shape[0], padding="same")
     return filled(layer, kernel.transpose(3, 2, 0, 1), bias)
 
 
-def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.ConvTranspose2d:
+def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.Module:
     """The transposed convolution that aejax.nn's enlarging one is, by its documentation."""
     kernel, bias = (initial[f"decoder/stages/{stage}/{name}"] for name in ("kernel", "bias"))
     inputs, outputs = kernel.shape[2], kernel.shape[3] // 4
@@ -62,28 +60,18 @@ def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.ConvTranspose2d:
     return filled(nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1), weight, bias)
 
 
-def filled(layer: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
-    """The layer with these parameters."""
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-        layer.bias.copy_(torch.from_numpy(bias.copy()))
-    return layer
-
-
 class TorchConvolution:
     """The network, its optimizer and its data."""
 
     def __init__(self, given: worker.Settings):
         torch.manual_seed(given["seed"])
         self._given, self._initial = given, worker.initial(given)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        images = worker.images(given["data"], "train").copy()
-        self._data = torch.from_numpy(images).to(self._device)
+        self._data = images(given["data"], "train")
         forms = itertools.product(FORMATS, sorted({1, os.cpu_count() or 1}))
         layout, threads = min(forms, key=lambda form: self._seconds(*form))
         self._begin(layout, threads)
         self.about = {
-            "device": self._device,
+            "device": DEVICE,
             "layout": layout,
             "threads": threads,
             "parameters": sum(array.numel() for array in self._model.parameters()),
@@ -94,40 +82,26 @@ class TorchConvolution:
         """Makes a fresh network."""
         torch.set_num_threads(threads)
         self._format = FORMATS[layout]
-        self._model = network(self._initial).to(self._device, memory_format=self._format)
+        self._model = network(self._initial).to(DEVICE, memory_format=self._format)
         rate = self._given["rate"]
-        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=rate, fused=True)
-        self._order: list[torch.Tensor] = []
+        adam = torch.optim.Adam(self._model.parameters(), lr=rate, fused=True)
+        self._training = Training(self._data, self._loss, adam)
 
     def _seconds(self, layout: str, threads: int) -> float:
-        """The best of some trials of a fresh network, after one that is not counted."""
+        """The best of three trials of ten steps of a fresh network, after one to warm up."""
         self._begin(layout, threads)
         times = []
-        for _ in range(1 + _TRIALS):
+        for _ in range(4):
             since = time.perf_counter()
-            self._steps(_TRIAL_STEPS)
+            self._training.steps(10, self._given["batch_size"])
             times.append(time.perf_counter() - since)
         return min(times[1:])
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of rows of bytes, nats a row."""
         x = rows.float().mul_(1 / 255)
-        images = x.view(-1, 1, SIDE, SIDE).contiguous(memory_format=self._format)
-        logits = self._model(images).flatten(1)
+        shaped = x.view(-1, 1, SIDE, SIDE).contiguous(memory_format=self._format)
+        logits = self._model(shaped).flatten(1)
         return functional.binary_cross_entropy_with_logits(logits, x) * x.shape[1]
-
-    def _steps(self, steps: int) -> float:
-        size, total = self._given["batch_size"], torch.zeros((), device=self._device)
-        for _ in range(steps):
-            if not self._order:
-                order = torch.randperm(len(self._data), device=self._device)
-                self._order = list(order.split(size))[: len(self._data) // size]
-            loss = self._loss(self._data[self._order.pop()])
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._optimizer.step()
-            total += loss.detach()
-        return total.item() / steps
 
     def _tell(self, rows: int) -> float:
         with torch.no_grad():
@@ -135,7 +109,7 @@ class TorchConvolution:
 
     def train(self) -> float:
         """Makes a round's updates; their mean loss."""
-        return self._steps(self._given["steps"])
+        return self._training.steps(self._given["steps"], self._given["batch_size"])
 
     def test_loss(self) -> float:
         """Of the first 1000 rows of the training split, nats a row."""

@@ -2,31 +2,17 @@
 
 import dataclasses
 import os
-import subprocess
 import sys
 from typing import Any
 
 from benchmarks.peers import compare, processes, worker
 from benchmarks.peers.compare import Measured
-from benchmarks.peers.processes import Failed, Peer, Result
+from benchmarks.peers.processes import Peer, Result
 from benchmarks.peers.questions import Question
 from benchmarks.turns import say, take_turns
 
 _RATES = {"adadelta": 1.0, "adam": 1e-3}
 _MEMORY = ("at most", 600.0)  # MiB of aejax above the data
-
-
-def initial(settings: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The settings with a file of the parameters that all start at; aejax writes it."""
-    name = os.path.join(folder, f"initial-{settings['seed']}.npz")
-    settings = settings | {"initial": name}
-    if not os.path.exists(name):
-        writer = Peer("aejax", "aejax_models", sys.executable, settings, timeout=0)
-        process = writer.start(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        errors = process.communicate()[1]
-        if process.returncode:
-            raise Failed(f"the initial parameters could not be made:\n{errors[-2000:]}")
-    return settings
 
 
 def _command(settings: dict[str, Any], cache: str) -> tuple[str, ...]:
@@ -60,11 +46,8 @@ def _run(peer: Peer, folder: str) -> Result:
     return told | {"loss": last["nll"] / pixels, "versions": versions}
 
 
-def seconds(peers: list[Peer], rounds: int, steps: list[int], folder: str) -> dict[str, Measured]:
+def seconds(peers: list[Peer], rounds: int, folder: str) -> dict[str, Measured]:
     """Seconds of whole processes in turn, without a compilation cache (cold) and with one."""
-    for peer in peers:  # their files are in the system's cache from here on
-        _run(peer, folder)
-    peers = compare.with_quickest_steps(peers, steps, lambda peer: _run(peer, folder)["seconds"])
     peers = peers + [
         dataclasses.replace(peer, name=f"{peer.name} warm", cache=os.path.join(folder, peer.name))
         for peer in peers
@@ -77,7 +60,7 @@ def seconds(peers: list[Peer], rounds: int, steps: list[int], folder: str) -> di
         def run() -> float:
             seed = seeds[peer.name]
             seeds[peer.name] += 1
-            settings = initial(peer.settings | {"seed": seed}, folder)
+            settings = processes.initial(peer.settings | {"seed": seed}, folder)
             told = _run(dataclasses.replace(peer, settings=settings), folder)
             taken, own = told.pop("seconds"), measured[peer.name]
             own.losses.append(told.pop("loss"))
@@ -87,7 +70,7 @@ def seconds(peers: list[Peer], rounds: int, steps: list[int], folder: str) -> di
         return run
 
     sides = {peer.name: side(peer) for peer in peers}
-    for run in sides.values():  # fills the caches
+    for run in sides.values():  # fills the caches, and the system's cache of files
         run()
     for each in measured.values():
         each.losses.clear()
@@ -96,7 +79,7 @@ def seconds(peers: list[Peer], rounds: int, steps: list[int], folder: str) -> di
     return measured
 
 
-def memory(peers: list[Peer], question: Question, missing: list[str], folder: str) -> Result:
+def memory(peers: list[Peer], question: Question, folder: str) -> Result:
     """Peak resident memory of one whole run of each, and what is above the data's size."""
     data = sum(
         worker.images(peers[0].settings["data"], split).nbytes for split in ("train", "t10k")
@@ -107,6 +90,8 @@ def memory(peers: list[Peer], question: Question, missing: list[str], folder: st
         above = round(told["peak_mib"] - data / 2**20, 1)
         about = {"peak_mib": round(told["peak_mib"], 1), "above_data_mib": above}
         about |= compare.against(above, _MEMORY) if peer.program == "aejax_trainer" else {}
-        measured[peer.name] = Measured(told["versions"] | about, losses=[told["loss"]])
+        measured[peer.name] = Measured(
+            {"versions": told["versions"]} | about, losses=[told["loss"]]
+        )
         say(f"{peer.name}: {told['peak_mib']:.0f} MiB, {above:.0f} above the data")
-    return compare.result(measured, question, missing) | {"data_mib": round(data / 2**20, 1)}
+    return compare.result(measured, question) | {"data_mib": round(data / 2**20, 1)}

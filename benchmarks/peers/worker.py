@@ -17,9 +17,10 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -27,22 +28,6 @@ Settings = dict[str, Any]
 BATCH_SIZE = 256  # of the dense network
 LATENT_DIM = 32
 TEST_BATCH_SIZE = 1000
-
-
-class Competitor(Protocol):
-    """A network in training.
-
-    Attributes:
-        about: its device, and where both are known `parameters` (their number) and `first_loss`.
-    """
-
-    about: dict[str, Any]
-
-    def train(self) -> float | None:
-        """Trains a round, and returns once the last update is made; the loss, where it is known."""
-
-    def test_loss(self) -> float:
-        """The loss that is compared."""
 
 
 class Driver:
@@ -79,8 +64,13 @@ def settings() -> Settings:
     return json.loads(sys.argv[1])
 
 
-def run(make: Callable[[Settings], Competitor], *packages: str) -> None:
-    """Trains the competitor as the driver asks."""
+def run(make: Callable[[Settings], Any], *packages: str) -> None:
+    """Trains what `make` makes of the settings as the driver asks.
+
+    It has `about` (device, and where they are known the number of `parameters` and the `first_loss`
+    of a batch), `train()`, which trains a round and returns the loss once the last update is made,
+    and `test_loss()`, the loss that is compared.
+    """
     driver, given = Driver(), settings()
     competitor = make(given)
     about = {"versions": versions(*packages), **competitor.about}
@@ -119,3 +109,22 @@ def versions(*packages: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
     }
+
+
+def attention_inputs(given: Settings) -> list[np.ndarray]:
+    """Queries, keys and values, each [rows, length, heads, size], standard normal."""
+    random = np.random.RandomState(0)
+    return [random.randn(*given["shape"]).astype(np.float32) for _ in range(3)]
+
+
+def attention_steps(run: Callable[[int], None]) -> int:
+    """So many steps, 100 at most, that `run(steps)` takes about a tenth of a second."""
+    run(1)
+    since = time.perf_counter()
+    run(1)
+    return max(1, min(100, round(0.1 / (time.perf_counter() - since))))
+
+
+def root_mean_square(arrays: list[np.ndarray]) -> float:
+    """Of an attention's output, or of its three gradients."""
+    return float(np.sqrt(np.mean([np.mean(np.square(array)) for array in arrays])))
