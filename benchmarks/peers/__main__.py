@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 from importlib import metadata
@@ -60,6 +61,8 @@ class BadFlag(ValueError):
 def _check(words: list[str], question: Question) -> None:
     if words:
         raise BadFlag(f"stray word: {words[0]!r}")
+    if shutil.which(_PEERS_PYTHON.value) is None:
+        raise BadFlag(f"--peers_python={_PEERS_PYTHON.value}: must be an interpreter of Python")
     for name in _COMPETITORS.value:
         if name not in question.programs:
             known = ", ".join(question.programs)

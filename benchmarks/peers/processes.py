@@ -160,18 +160,11 @@ def initial(settings: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def has(python: str, packages: tuple[str, ...]) -> bool:
-    """Whether an interpreter finds these packages.
-
-    Raises:
-        Failed: there is no such interpreter.
-    """
+    """Whether an interpreter finds these packages."""
     code = (
         f"import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, {packages}))"
     )
-    try:
-        return subprocess.run([python, "-c", code], stderr=subprocess.DEVNULL).returncode == 0
-    except OSError as error:
-        raise Failed(f"--peers_python={python}: {error.strerror}") from None
+    return subprocess.run([python, "-c", code], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _tail(log: str) -> str:
