@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,39 +31,14 @@ class Dispatch:
         self.index = np.asarray(self._block.arrays).reshape(len(self._block.arrays), -1)
 
     def __call__(self, state: Any, steps: int, first: int = 0) -> tuple[Any, Any]:
-        data, block, number = self._feed.data, self._block.arrays, self._number
+        block, number = self._block.arrays, self._number
         state = dataclasses.replace(state, step=number(first).copy())  # donated
-        return self._compiled(state, data, block, number(0), number(steps), self._fresh)
+        return self._compiled(state, block, number(0), number(steps), self._fresh)
 
 
-def timed(run: Setup, steps: int) -> Callable[[], float]:
-    """Seconds a step, measured anew at each call: the state goes on, through the same rows.
-
-    One dispatch is not counted.
-
-    Raises:
-        ValueError: more steps than a block of indices has.
-        AssertionError: the loss is no finite number.
-    """
-    dispatch = Dispatch(run)
-    if steps > len(dispatch.index):
-        raise ValueError(f"{steps} steps: a block has {len(dispatch.index)} of such batches")
-    held = [run.init()]
-
-    def call() -> float:
-        start = time.perf_counter()
-        held[0], window = dispatch(held[0], steps)
-        if not math.isfinite(mean_loss(window)):
-            raise AssertionError("the loss is not finite")
-        return (time.perf_counter() - start) / steps
-
-    call()
-    return call
-
-
-def mean_loss(window: Any) -> float:
+def mean_loss(report: Any) -> float:
     """Of the steps of one dispatch; waits for it."""
-    return float(window["sums"]["loss"]) / int(window["steps"])
+    return float(report.window.sums["loss"]) / int(report.window.steps)
 
 
 def flat(params: Any) -> dict[str, jax.Array]:

@@ -1,42 +1,36 @@
-"""Every preset's training step against the same model by hand: aejax's dispatch and a bare scan.
+"""A preset's training step against the same model by hand: aejax's dispatch and a bare scan.
 
     python -m benchmarks.presets [--presets=dense,deep] [--rounds=9] [--steps=200]
                                  [--source=idx:FOLDER]
 
-prints one JSON line; what it is doing goes to standard error. About three minutes for all on two
-cores. aejax's side is what its trainer runs between two rows of metrics: the compiled dispatch of
-many steps on resident data. The other side is one `lax.scan` of a step written by hand for the
-preset (`benchmarks/bare/`): optax's optimizer, the same rows, nothing recorded but the loss. A
-preset's ratio is what the trainer's generality costs; it should be at most 1.2.
+prints one JSON line; what it is doing goes to standard error. aejax's side is what its trainer runs
+between two rows of metrics: the compiled dispatch of many steps on resident data. The other side is
+one `lax.scan` of a step written by hand for the preset (`benchmarks/bare/`): optax's optimizer, the
+same rows, nothing recorded but the loss. The ratio is what the trainer's generality costs.
 
 The work is the same, which is checked before anything is timed: both start at the same parameters;
 one batch has the same loss (without draws, where a preset makes some), and so has the mean of the
-first steps, but for draws; the loss falls. Rounds take turns, so that what disturbs one disturbs
-the other: `by_round` holds on a machine that does other things too.
+first steps, but for draws; the loss falls.
 """
 
 import dataclasses
 import importlib
 import json
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from aejax.config import Config
-from aejax.data.sources.base import Arrays
 from aejax.models.batch import Batch
 from aejax.training.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
 from benchmarks.dispatch import Dispatch, flat, mean_loss
-from benchmarks.machine import machine
-from benchmarks.ratios import ratio, spread
+from benchmarks.turns import machine, ratio, say, spread, take_turns
 
 _PRESETS = flags.DEFINE_list("presets", list(MODELS), f"Which of {', '.join(MODELS)}.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each side is run.", lower_bound=1)
@@ -47,38 +41,36 @@ BAR = 1.2
 # A dispatch, and a round of them, take about this long.
 _DISPATCH, _ROUND = 0.2, 0.4
 _ONE_BATCH, _FIRST_STEPS, _DRAWN = 1e-5, 1e-3, 3e-2
-_WINDOWS = 4096  # of text
 
 
-class Side(NamedTuple):
-    """One side: `run(times)` makes so many dispatches and returns the mean loss of the last."""
+class Side:
+    """One side's dispatches, in rounds: a call makes a round and returns seconds a step.
 
-    run: Callable[[int], float]
-    first: float  # mean loss of the first dispatch
+    Attributes:
+        times: dispatches of a round.
+        first, last: mean losses of the first and of the last dispatch.
+    """
 
+    def __init__(self, dispatch: Callable, state: Any, mean: Callable[[Any], float], steps: int):
+        self._dispatch, self._state, self._mean = dispatch, state, mean
+        self._steps, self.times, self.last = steps, 1, 0.0
+        self()
+        self.first = self.last
 
-def preset(name: str) -> Config:
-    """The preset as it stands, without pre-training; its shape is what counts, not its data."""
-    config = importlib.import_module(f"configs.{name}").get_config()
-    return dataclasses.replace(config, pretrain=None)
+    def __call__(self) -> float:
+        since, window = time.perf_counter(), None
+        for _ in range(self.times):
+            self._state, window = self._dispatch(self._state)
+        self.last = self._mean(jax.block_until_ready((self._state, window))[1])
+        return (time.perf_counter() - since) / (self.times * self._steps)
 
 
 def made(name: str) -> Setup:
-    """The preset's run on one device; of text, on windows of random letters."""
-    config = preset(name)
-    sources = None
-    if name == "sequence_text":
-        windows = np.random.RandomState(0).randint(32, 127, (_WINDOWS, 32)).astype(np.uint8)
-        sources = (Arrays(windows, None, 255.0), Arrays(windows[:256], None, 255.0))
-    else:
-        config.data.source = _SOURCE.value
-    return setup(config, sources, devices=jax.devices()[:1])
-
-
-def seconds(call: Callable, *arguments: Any) -> float:
-    start = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - start
+    """The preset's run on one device, without pre-training."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config = dataclasses.replace(config, pretrain=None)
+    config.data.source = _SOURCE.value
+    return setup(config, devices=jax.devices()[:1])
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -98,26 +90,27 @@ def measure(name: str) -> dict[str, Any]:
     bare = scan.compiled(loss, optimizer, state, data, index, key)
 
     sides = {
-        "aejax": _side(lambda state: dispatch(state, steps), dispatch.init(), mean_loss),
-        "bare": _side(lambda state: bare(state, data, index, key), state, float),
+        "aejax": Side(lambda state: dispatch(state, steps), dispatch.init(), mean_loss, steps),
+        "bare": Side(lambda state: bare(state, data, index, key), state, float, steps),
     }
-    allowed = _DRAWN if name in RANDOM else _FIRST_STEPS
-    a, b = (sides[side].first for side in ("aejax", "bare"))
-    if not abs(a - b) <= allowed * abs(b):
+    a, b = (side.first for side in sides.values())
+    if not abs(a - b) <= (_DRAWN if name in RANDOM else _FIRST_STEPS) * abs(b):
         raise AssertionError(f"{name}: mean loss of the first {steps} steps {a}, by hand {b}")
-    found, last = _take_turns(sides, steps)
-    for side, value in last.items():
-        if not value < sides[side].first:  # nor where it is not a number
-            raise AssertionError(f"{name}: {side}'s loss went from {sides[side].first} to {value}")
-    ratios = ratio(found["aejax"], found["bare"])
+    times = max(1, round(_ROUND / (steps * max([side() for side in sides.values()]))))
+    for side in sides.values():
+        side.times = times
+    seconds = take_turns(dict(sides), _ROUNDS.value)
+    if not all(side.last < side.first for side in sides.values()):  # nor where one is no number
+        told = {which: (side.first, side.last) for which, side in sides.items()}
+        raise AssertionError(f"{name}: the mean loss of a dispatch does not fall: {told}")
+    ratios = ratio(seconds["aejax"], seconds["bare"])
     return {
         "parameters": sum(array.size for array in params.values()),
         "steps": steps,
         "losses": {
-            side: [float(f"{value:.5g}") for value in (sides[side].first, last[side])]
-            for side in sides
+            which: [round(side.first, 4), round(side.last, 4)] for which, side in sides.items()
         },
-        "microseconds": {side: spread(times, 1e-6) for side, times in found.items()},
+        "microseconds": {which: spread(times, 1e-6) for which, times in seconds.items()},
         "ratio": ratios,
         "met": ratios["best"] <= BAR,
     }
@@ -135,40 +128,14 @@ def _rows(run: Setup) -> Rows:
     return Rows(spec.shape, maximum, mean, deviation, run.total)
 
 
-def _take_turns(
-    sides: dict[str, Side], steps: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds a step in each round, and the mean loss of the last dispatch."""
-    times = max(1, round(_ROUND / max([seconds(side.run, 1) for side in sides.values()])))
-    found: dict[str, list[float]] = {side: [] for side in sides}
-    last: dict[str, float] = {}
-    for _ in range(_ROUNDS.value):
-        for name, side in sides.items():
-            begin = time.perf_counter()
-            last[name] = side.run(times)
-            found[name].append((time.perf_counter() - begin) / (times * steps))
-    return found, last
-
-
 def _steps(dispatch: Dispatch) -> int:
     """Steps of a dispatch that takes about _DISPATCH seconds."""
     steps = min(5, len(dispatch.index))
     state, window = dispatch(dispatch.init(), steps)
     mean_loss(window)
-    taken = seconds(lambda: mean_loss(dispatch(state, steps)[1])) / steps
-    return max(1, round(_DISPATCH / taken))
-
-
-def _side(dispatch: Callable, state: Any, mean: Callable[[Any], float]) -> Side:
-    kept = [state]
-
-    def run(times: int) -> float:
-        found = None
-        for _ in range(times):
-            kept[0], found = dispatch(kept[0])
-        return mean(jax.block_until_ready((kept[0], found))[1])
-
-    return Side(run, run(1))
+    since = time.perf_counter()
+    mean_loss(dispatch(state, steps)[1])
+    return max(1, round(_DISPATCH * steps / (time.perf_counter() - since)))
 
 
 def _check_one(
@@ -193,7 +160,7 @@ def main(argv: list[str]) -> None:
     for name in _PRESETS.value:
         presets[name] = measure(name)
         found = presets[name]["ratio"]
-        print(f"{name}: {found['best']} ({found['by_round']} by round)", file=sys.stderr)
+        say(f"{name}: {found['best']} ({found['by_round']} by round)")
     result = {
         "benchmark": "presets",
         **machine(),

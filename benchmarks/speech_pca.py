@@ -16,46 +16,38 @@ import numpy as np
 from absl import app, flags
 
 from aejax.data.sources import open_source
-from aejax.data.sources.base import Rows
 
 _DATA = flags.DEFINE_string("data", None, "Folder of recordings.", required=True)
 _SIZES = flags.DEFINE_list("sizes", ["16", "32", "64", "128"], "Numbers of components.")
 
 
-def real(rows: Rows) -> np.ndarray:
-    """[rows, frames]: which frames are the recording's."""
-    assert rows.length is not None
-    return np.arange(rows.x.shape[1]) < rows.length[:, None]
-
-
 def main(argv: list[str]) -> None:
     """Fits, measures and prints."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"stray word: {argv[1]!r}")
     from sklearn.decomposition import PCA
 
-    train, test = (
-        open_source(f"sound:{_DATA.value}", split)[slice(None)] for split in ("train", "test")
+    rows = [open_source(f"sound:{_DATA.value}", name)[slice(None)] for name in ("train", "test")]
+    # Which frames are the recording's, [rows, frames].
+    own, there = (np.arange(each.x.shape[1]) < np.asarray(each.length)[:, None] for each in rows)
+    frames = rows[0].x[own]
+    low, high = frames.min(), frames.max()
+    mean = (frames.mean(axis=0) - low) / (high - low)
+    # [rows, frames * bands], scaled, with the mean frame after the end.
+    x, test_x = (
+        np.where(real[..., None], (each.x - low) / (high - low), mean).reshape(len(each.x), -1)
+        for each, real in zip(rows, (own, there), strict=True)
     )
-    own, there = real(train), real(test)
-    low, high = train.x[own].min(), train.x[own].max()
-    mean = (train.x[own].mean(axis=0) - low) / (high - low)
-
-    def filled(rows: Rows, real: np.ndarray) -> np.ndarray:
-        """[rows, frames * bands], scaled, with the mean frame after the end."""
-        scaled = (rows.x - low) / (high - low)
-        return np.where(real[..., None], scaled, mean).reshape(len(scaled), -1)
-
-    x, test_x = filled(train, own), filled(test, there)
     weight = np.repeat(there[..., None], len(mean), axis=2).reshape(len(test_x), -1)
 
     def error(kept: np.ndarray) -> float:
-        return float(np.mean(np.square(test_x - kept)[weight]))
+        return round(float(np.mean(np.square(test_x - kept)[weight])), 5)
 
     out = {"none": error(np.tile(mean, (len(test_x), there.shape[1])))}
     for size in map(int, _SIZES.value):
-        found = PCA(size, svd_solver="full").fit(x)
-        out[str(size)] = error(found.inverse_transform(found.transform(test_x)))
-    print(json.dumps({name: round(value, 5) for name, value in out.items()}))
+        fit = PCA(size, svd_solver="full").fit(x)
+        out[str(size)] = error(fit.inverse_transform(fit.transform(test_x)))
+    print(json.dumps(out))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The convolutional autoencoder by hand, with aejax.nn's convolutions and pooling.
 
-Both come as shifted slices: XLA's own take tens of times as long in a loop on a CPU
-(`benchmarks.forms`), and a comparison with them would say nothing.
+Both come as shifted slices on a CPU: the gradients of XLA's own take tens of times as long in a
+loop there (`benchmarks/README.md`), and a comparison with them would say nothing.
 """
 
 from collections.abc import Callable

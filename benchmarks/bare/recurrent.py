@@ -1,4 +1,4 @@
-"""Recurrent autoencoders by hand: an LSTM over lines of an image, a linear recurrence over text."""
+"""The recurrent autoencoder by hand: an LSTM over the lines of an image."""
 
 from collections.abc import Callable
 
@@ -45,49 +45,5 @@ def lines(length: int, prepare: Callable) -> Loss:
         _, h = _lstm(params, "decoder", inputs, tuple(jnp.split(start, 2, axis=-1)), True)
         out = _flat_product(h, params["decoder/output/kernel"]) + params["decoder/output/bias"]
         return cross_entropy(out.swapaxes(0, 1).reshape(len(x), -1), x)
-
-    return loss
-
-
-def _turns(params: Params, part: str) -> tuple[jax.Array, jax.Array]:
-    size = jnp.exp(-jnp.exp(params[f"{part}/layers/0/decay"]))
-    angle = params[f"{part}/layers/0/angle"]
-    return size * jnp.cos(angle), size * jnp.sin(angle)
-
-
-def _linear(params: Params, part: str, inputs: jax.Array, state, reverse: bool, shown: bool):
-    a, b = _turns(params, part)
-
-    def step(state, now):
-        real, imaginary = state
-        u, v = jnp.split(now, 2, axis=-1)
-        new = (a * real - b * imaginary + u, b * real + a * imaginary + v)
-        return new, (new if shown else ())
-
-    return jax.lax.scan(step, state, inputs, reverse=reverse)
-
-
-def text(symbols: int) -> Loss:
-    """A linear recurrence reads bytes to a code, another writes them from the last one on."""
-
-    def loss(params: Params, rows: jax.Array, key: Draw, step: jax.Array) -> jax.Array:
-        own = jax.nn.one_hot(rows, symbols)
-        vectors = _flat_product(own.swapaxes(0, 1), params["encoder/steps/table"])
-        inputs = _flat_product(vectors, params["encoder/layers/0/kernel"])
-        inputs = inputs + params["encoder/layers/0/bias"][:, None]
-        zero = jnp.zeros((len(rows), inputs.shape[-1] // 2))
-        state, _ = _linear(params, "encoder", inputs, (zero, zero), False, False)
-        both = jnp.concatenate(state, axis=-1)
-        z = both @ params["encoder/code/kernel"] + params["encoder/code/bias"]
-        start = z @ params["decoder/start/kernel"] + params["decoder/start/bias"]
-        inputs = z @ params["decoder/layers/0/kernel"] + params["decoder/layers/0/bias"][:, None]
-        state = tuple(jnp.split(start, 2, axis=-1))
-        _, shown = _linear(params, "decoder", inputs, state, True, True)
-        h = jnp.concatenate(shown, axis=-1)
-        readout = _flat_product(h, params["decoder/layers/0/readout/kernel"])
-        h = jax.nn.gelu(readout + params["decoder/layers/0/readout/bias"])
-        out = _flat_product(h, params["decoder/output/kernel"]) + params["decoder/output/bias"]
-        chosen = jnp.sum(own.swapaxes(0, 1) * out)
-        return (jnp.sum(jax.nn.logsumexp(out, axis=-1)) - chosen) / len(rows)
 
     return loss

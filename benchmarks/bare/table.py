@@ -1,15 +1,17 @@
-"""Each preset of `configs/` by hand: its loss and its optimizer."""
+"""Presets of `configs/` by hand: their losses and optimizers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.bare import convolutional, dense, recurrent, transformer
-from benchmarks.bare.scan import Loss, Params
+from benchmarks.bare import convolutional, dense, recurrent
+from benchmarks.bare.scan import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,104 +48,52 @@ def _cosine(peak: float, rows: Rows, warmup: float = 0.0) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, peak, round(warmup * rows.total), rows.total)
 
 
-def _linear(rows: Rows) -> Model:
-    code = dense.plain(dense.identity)
-    loss = dense.autoencoder(code, rows, dense.squared_error)
-    return loss, optax.adam(_cosine(1e-2, rows))
+def _dense(
+    rate: float = 1e-3, activation: Callable = dense.identity, cosine: bool = True, **settings: Any
+) -> Callable[[Rows], Model]:
+    """A dense autoencoder with Adam; `settings` are those of `dense.autoencoder`."""
 
+    def model(rows: Rows) -> Model:
+        own = {"code": dense.plain(activation)} | settings
+        schedule = _cosine(rate, rows) if cosine else rate
+        return dense.autoencoder(prepare=rows, **own), optax.adam(schedule)
 
-def _dense(rows: Rows) -> Model:
-    return dense.autoencoder(dense.plain(jax.nn.relu), rows), optax.adam(1e-3)
+    return model
 
 
 def _deep(rows: Rows) -> Model:
     loss = dense.autoencoder(dense.plain(dense.identity), rows, hidden=jax.nn.gelu)
     rate = _cosine(2e-3, rows, warmup=0.05)
-    return loss, optax.adamw(rate, weight_decay=0.1, mask=_kernels)
-
-
-def _kernels(params: Params) -> dict[str, bool]:
-    return {name: array.ndim > 1 for name, array in params.items()}
-
-
-def _table(rows: Rows) -> Model:
-    loss = dense.autoencoder(dense.plain(dense.identity), rows, dense.squared_error)
-    return loss, optax.adam(_cosine(3e-3, rows))
-
-
-def _oja(rows: Rows) -> Model:
-    code = dense.plain(dense.identity)
-    loss = dense.autoencoder(code, rows, dense.squared_error, hidden=jnp.tanh)
-    return loss, optax.adam(_cosine(3e-3, rows))
-
-
-def _stacked(rows: Rows) -> Model:
-    loss = dense.autoencoder(dense.plain(dense.identity), rows, hidden=jax.nn.sigmoid)
-    return loss, optax.adam(_cosine(1e-3, rows))
-
-
-def _denoising(rows: Rows) -> Model:
-    code = dense.plain(jax.nn.sigmoid)
-    return dense.autoencoder(code, rows, corrupt=dense.masked), optax.adam(1e-3)
-
-
-def _contractive(rows: Rows) -> Model:
-    code = dense.plain(jax.nn.sigmoid)
-    return dense.autoencoder(code, rows, penalty=dense.contraction), optax.adam(1e-3)
-
-
-def _sparse(rows: Rows) -> Model:
-    code = dense.plain(jax.nn.sigmoid)
-    return dense.autoencoder(code, rows, penalty=dense.activity), optax.adam(1e-3)
-
-
-def _k_sparse(rows: Rows) -> Model:
-    code = dense.largest(k=12, start=64, anneal_steps=1500)
-    return dense.autoencoder(code, rows, dense.squared_error), optax.adam(1e-3)
-
-
-def _variational(rows: Rows) -> Model:
-    return dense.autoencoder(dense.sampled, rows, hidden=jnp.tanh), optax.adam(1e-3)
+    kernels = lambda params: {name: array.ndim > 1 for name, array in params.items()}  # noqa: E731
+    return loss, optax.adamw(rate, weight_decay=0.1, mask=kernels)
 
 
 def _convolutional(rows: Rows) -> Model:
     return convolutional.autoencoder(rows.shape, rows), optax.adam(_cosine(2e-3, rows))
 
 
-def _clipped(peak: float, rows: Rows) -> optax.GradientTransformation:
-    adam = optax.adam(_cosine(peak, rows, warmup=0.05))
-    return optax.chain(optax.clip_by_global_norm(1.0), adam)
-
-
 def _sequence(rows: Rows) -> Model:
-    return recurrent.lines(rows.shape[0], rows), _clipped(3e-3, rows)
+    adam = optax.adam(_cosine(3e-3, rows, warmup=0.05))
+    return recurrent.lines(rows.shape[0], rows), optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
-def _sequence_text(rows: Rows) -> Model:
-    return recurrent.text(symbols=256), _clipped(2e-3, rows)
-
-
-def _transformer(rows: Rows) -> Model:
-    loss = transformer.autoencoder(rows.shape, 2, 4, rows)
-    return loss, optax.adam(_cosine(1e-3, rows, warmup=0.05))
-
-
+_constant = functools.partial(_dense, cosine=False)
+_sigmoid, _squared = jax.nn.sigmoid, dense.squared_error
+_k_largest = dense.largest(k=12, start=64, anneal_steps=1500)
 MODELS: dict[str, Callable[[Rows], Model]] = {
-    "linear": _linear,
-    "dense": _dense,
+    "linear": _dense(1e-2, negative_log_p=_squared),
+    "dense": _constant(activation=jax.nn.relu),
     "deep": _deep,
-    "table": _table,
-    "oja": _oja,
-    "stacked": _stacked,
+    "table": _dense(3e-3, negative_log_p=_squared),
+    "oja": _dense(3e-3, negative_log_p=_squared, hidden=jnp.tanh),
+    "stacked": _dense(1e-3, hidden=_sigmoid),
     "convolutional": _convolutional,
     "sequence": _sequence,
-    "sequence_text": _sequence_text,
-    "denoising": _denoising,
-    "contractive": _contractive,
-    "sparse": _sparse,
-    "k_sparse": _k_sparse,
-    "variational": _variational,
-    "transformer": _transformer,
+    "denoising": _constant(activation=_sigmoid, corrupt=dense.masked),
+    "contractive": _constant(activation=_sigmoid, penalty=dense.contraction),
+    "sparse": _constant(activation=_sigmoid, penalty=dense.activity),
+    "k_sparse": _constant(code=_k_largest, negative_log_p=_squared),
+    "variational": _constant(code=dense.sampled, hidden=jnp.tanh),
 }
 # Draws differ from aejax's, so that what is compared is the loss without any.
 RANDOM = ("denoising", "variational")

@@ -1,9 +1,8 @@
 """aejax's public trainer, `aejax.Trainer`, as a user runs it.
 
-All is on: progress, a row of metrics.jsonl three times an epoch, TensorBoard, and once a round an
-evaluation of the test split with its picture and a checkpoint, which is written beside the training
-with its checksums. Five epochs to a round are what the default settings do in 50 epochs. How long
-the evaluations took is told beside, since the others have none.
+All is on: progress, rows of metrics.jsonl, TensorBoard, and once a round an evaluation of the test
+split with its picture and a checkpoint, which is written beside the training with its checksums.
+Unless the setting "with_evaluation" says so, its evaluations do not count: the others have none.
 
 The trainer compiles once a run, so one run is paused between rounds instead of starting many. It
 asks its `stop` between dispatches, and between the batches of an evaluation. A round ends at the
@@ -12,47 +11,35 @@ metrics.jsonl, so every step is done and looked at, and nothing runs on the devi
 held back until the driver says go. The evaluation, the picture and the save then belong to the
 next round; each round has one of each. The first evaluation is compiled while the first answer is
 held back: at least two rounds are for warming up.
-
-With --save_initial it only writes the parameters that all competitors start at, its own.
 """
 
-import argparse
 import json
 import math
 import os
 import time
 
 import jax
-import numpy as np
 
 from aejax import Config
-from aejax.models import Autoencoder
-from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense
-from aejax.models.likelihood import Bernoulli
-from aejax.optimizer import Adadelta, Adam
-from aejax.training.setup import setup
 from aejax.training.trainer import Trainer
-from benchmarks.peers import worker
+from benchmarks.peers import aejax_models, worker
 
-ROWS_AN_EPOCH = 3
+ROWS_AN_EPOCH = {"dense": 3, "variational": 1}  # of metrics.jsonl
 
 
 class Pause:
     """A `stop` that never stops, but holds its answer back at the end of each round.
 
     Attributes:
-        evaluations: seconds of the evaluation that closed each round; pauses are not in them.
-        nll: what it found on the test split, nats a row.
+        nll: of the test split after each round, nats a row.
     """
 
-    def __init__(self, driver: worker.Driver, workdir: str, steps: int, rounds: int):
-        self.evaluations: list[float] = []
+    def __init__(self, driver: worker.Driver, given: worker.Settings, steps: int):
         self.nll: list[float] = []
-        self._driver, self._steps, self._rounds = driver, steps, rounds
-        self._name, self._metrics = os.path.join(workdir, "metrics.jsonl"), None
-        self._round = 0
-        self._trained_at = self._paused = 0.0
+        self._driver, self._steps, self._left_out = driver, steps, not given["with_evaluation"]
+        self._name, self._metrics = os.path.join(given["workdir"], "metrics.jsonl"), None
+        self._next = steps
+        self._trained_at = self._paused = self._evaluation = 0.0
 
     def __call__(self) -> bool:
         if self._metrics is None:
@@ -62,85 +49,52 @@ class Pause:
         for line in self._metrics:
             row = json.loads(line)
             if row["split"] == "test":
-                self.evaluations.append(row["seconds"] - self._trained_at - self._paused)
+                self._evaluation = row["seconds"] - self._trained_at - self._paused
                 self.nll.append(row["nll"])
-            elif row["step"] == (self._round + 1) * self._steps:
+            elif row["step"] == self._next:
                 self._trained_at = row["seconds"]
-                self._hold()
+                self._hold(row["loss"])
         return False
 
-    def _hold(self) -> None:
+    def _hold(self, loss: float) -> None:
         since = time.monotonic()
-        self._round += 1
-        self._driver.tell(done=True)
-        self._driver.wait()
+        self._next += self._steps
+        # The evaluation that closed the round before, which this round began with.
+        self._driver.tell(loss=loss, evaluation=self._evaluation if self._left_out else 0.0)
+        self._driver.wait_for_round()
         self._paused = time.monotonic() - since
 
 
-def config(settings: argparse.Namespace, steps: int) -> Config:
-    """The settings of the run; `steps` are those of a round."""
-    optimizers = {
-        "adadelta": Adadelta(learning_rate=1.0, rho=0.95, eps=1e-7),
-        "adam": Adam(learning_rate=1e-3),
-    }
-    made = Config(
-        model=Autoencoder(
-            coder=Dense(hidden=()),
-            latent_dim=worker.LATENT_DIM,
-            bottleneck=Plain(activation="relu"),
-            likelihood=Bernoulli(),
-        ),
-        optimizer=optimizers[settings.optimizer],
-        batch_size=worker.BATCH_SIZE,
-        duration=f"{settings.rounds * steps} steps",
-        seed=settings.seed,
-        log_every=max(1, steps // settings.epochs // ROWS_AN_EPOCH),
-        trackers=("tensorboard",),
-        compilation_cache="",
-    )
-    made.data.source, made.data.feed = f"idx:{settings.data}", settings.feed
+def in_rounds(given: worker.Settings, rows: int) -> tuple[Config, int]:
+    """The settings of a run with an evaluation and a checkpoint a round, and a round's steps."""
+    made = aejax_models.config(given)
+    an_epoch = rows // made.batch_size
+    often, rest = divmod(an_epoch, ROWS_AN_EPOCH[given["network"]])
+    if rest:
+        raise SystemExit(f"{an_epoch} steps an epoch cannot be divided into rows of metrics")
+    steps = given["epochs"] * an_epoch
+    made.duration, made.log_every = f"{given['rounds'] * steps} steps", often
+    made.trackers, made.data.feed = ("tensorboard",), given["feed"]
     made.evaluation.every = made.checkpoint.every = f"{steps} steps"
     made.evaluation.batch_size = worker.TEST_BATCH_SIZE
-    return made
-
-
-def save_initial(settings: argparse.Namespace) -> None:
-    """Writes the kernels of a fresh state: encoder [pixels, code], decoder [code, pixels]."""
-    params = setup(config(settings, 1)).init().params
-
-    def kernel(name: str) -> np.ndarray:
-        """[pixels, code], however the library lays it out."""
-        largest = max(map(np.asarray, jax.tree.leaves(params[name])), key=np.size)
-        return largest if largest.shape[1] == worker.LATENT_DIM else largest.T
-
-    np.savez(settings.initial, encoder=kernel("encoder"), decoder=kernel("decoder").T)
+    return made, steps
 
 
 def main() -> None:
     """Trains in rounds, and tells the driver."""
-    settings = worker.arguments(__doc__)
-    if settings.save_initial:
-        save_initial(settings)
-        return
-    rows, pixels = worker.images(settings.data, "train").shape
-    steps = settings.epochs * (rows // worker.BATCH_SIZE)
-    if steps // settings.epochs % ROWS_AN_EPOCH:
-        raise SystemExit(f"{steps // settings.epochs} steps an epoch: not {ROWS_AN_EPOCH} rows")
-    driver = worker.Driver()
-    pause = Pause(driver, settings.workdir, steps, settings.rounds)
-    driver.tell(ready=True)
-    driver.wait()
-    outcome = Trainer(config(settings, steps), settings.workdir).fit(stop=pause)
+    driver, given = worker.Driver(), worker.settings()
+    rows, pixels = worker.images(given["data"], "train").shape
+    made, steps = in_rounds(given, rows)
+    pause = Pause(driver, given, steps)
+    packages = ("jax", "flax", "optax", "orbax-checkpoint")
+    driver.tell(versions=worker.versions(*packages), device=jax.devices()[0].device_kind)
+    driver.wait_for_round()
+    outcome = Trainer(made, given["workdir"]).fit(stop=pause)
     pause()
     if outcome.status != "done" or not math.isfinite(outcome.metrics["nll"]):
         raise SystemExit(f"training ended as {outcome}")
-    driver.tell(
-        test_loss=outcome.metrics["nll"] / pixels,
-        device=jax.devices()[0].device_kind,
-        versions=worker.versions("jax", "flax", "optax", "orbax-checkpoint"),
-        evaluations=pause.evaluations,
-        test_losses=[nll / pixels for nll in pause.nll],
-    )
+    losses = [nll / pixels for nll in pause.nll] if given["network"] == "dense" else []
+    driver.tell(losses=losses)
 
 
 if __name__ == "__main__":

@@ -1,170 +1,86 @@
-"""The competitors' processes: those that train a round when asked to, and whole runs.
+"""The processes of the peers: those that are asked for rounds, and whole runs.
 
-Standard library alone: the driver's own memory must not count where that of its children is read.
+JAX is not imported here: the driver's own memory would count where that of its children is read.
 """
 
 import contextlib
 import dataclasses
-import gzip
 import json
 import os
-import platform
 import queue
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from importlib import metadata
 from typing import Any, Self
 
-BATCH_SIZE = 256
-PEERS = {"keras_jax": ("keras", "jax"), "torch_memory": ("torch",)}  # and what they need
-PROGRAMS = ("bare_scan", "aejax", *PEERS)
-_RATES = {"adadelta": 1.0, "adam": 1e-3}
+# Programs for --peers_python, and the packages that they import.
+NEEDS = {
+    "keras_dense": ("keras", "jax"),
+    "torch_dense": ("torch",),
+    "torch_convolution": ("torch",),
+    "torch_attention": ("torch",),
+    "pythae_variational": ("pythae", "torch"),
+}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 Result = dict[str, Any]
 
 
 class Failed(RuntimeError):
-    """A competitor ended, or did not answer."""
+    """A peer ended, or did not answer."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What all competitors do.
-
-    Attributes:
-        data: folder with MNIST's IDX files.
-        optimizer: adadelta or adam.
-        epochs: of a round, or of a whole run.
-        seed: of the initial parameters and the order.
-        peers_python: interpreter of Keras and PyTorch.
-        timeout: seconds that a round may take.
-        folder: for their files; it is not kept.
-    """
-
-    data: str
-    optimizer: str
-    epochs: int
-    seed: int
-    peers_python: str
-    timeout: float
-    folder: str
-
-    def initial(self) -> str:
-        """The file of the parameters that all start at; aejax writes it when it is first needed."""
-        name = os.path.join(self.folder, f"initial-{self.seed}.npz")
-        if not os.path.exists(name):
-            command = Entrant("aejax", "aejax").worker(self, 1, self.folder, name)
-            done = subprocess.run(
-                [*command, "--save_initial"], cwd=_ROOT, capture_output=True, text=True
-            )
-            if done.returncode:
-                raise Failed(f"the initial parameters could not be made:\n{done.stderr[-2000:]}")
-        return name
-
-    def shape(self, split: str) -> tuple[int, int]:
-        """Rows and pixels of a split (train, t10k), by its file's header."""
-        name = os.path.join(self.data, f"{split}-images-idx3-ubyte")
-        if os.path.exists(name):
-            with open(name, "rb") as file:
-                header = file.read(16)
-        elif os.path.exists(name + ".gz"):
-            with gzip.open(name + ".gz", "rb") as file:
-                header = file.read(16)
-        else:
-            raise Failed(f"--data={self.data}: there is no {os.path.basename(name)}, nor with .gz")
-        rows, height, width = (int.from_bytes(header[i : i + 4], "big") for i in (4, 8, 12))
-        return rows, height * width
-
-    def steps(self) -> int:
-        """Updates of a round."""
-        return self.epochs * (self.shape("train")[0] // BATCH_SIZE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Entrant:
-    """Who is measured, and how.
+class Peer:
+    """Who takes part, and how.
 
     Attributes:
         name: in the results.
-        program: one of `PROGRAMS`.
-        more: further words of its command line.
+        program: a module of this package.
+        python: the interpreter that runs it.
+        settings: of the program, as `worker` reads them.
+        timeout: seconds that an answer, or a whole run, may take.
+        command: of a whole run, where that is another one.
         cache: folder that keeps its compiled programs; "" for none.
     """
 
     name: str
     program: str
-    more: tuple[str, ...] = ()
+    python: str
+    settings: dict[str, Any]
+    timeout: float
+    command: tuple[str, ...] = ()
     cache: str = ""
 
-    def worker(self, job: Job, rounds: int, workdir: str, initial: str) -> list[str]:
-        """The command of its program in this folder."""
-        python = job.peers_python if self.program in PEERS else sys.executable
-        module = "aejax_trainer" if self.program == "aejax" else self.program
-        settings = {
-            "data": job.data,
-            "optimizer": job.optimizer,
-            "epochs": job.epochs,
-            "rounds": rounds,
-            "seed": job.seed,
-            "initial": initial,
-            "workdir": workdir,
-        }
-        words = [f"--{name}={value}" for name, value in settings.items()]
-        return [python, "-m", f"benchmarks.peers.{module}", *words, *self.more]
+    def with_settings(self, **settings: Any) -> "Peer":
+        """The same peer with some settings changed."""
+        return dataclasses.replace(self, settings=self.settings | settings)
 
-    def whole(self, job: Job, workdir: str) -> list[str]:
-        """The command that a user would give for the job's epochs."""
-        if self.program != "aejax":
-            return self.worker(job, 1, workdir, job.initial())
-        settings = {
-            "data.source": f"idx:{job.data}",
-            "optimizer": job.optimizer,
-            "optimizer.learning_rate": _RATES[job.optimizer],
-            "batch_size": BATCH_SIZE,
-            "duration": f"{job.steps()}steps",
-            "seed": job.seed,
-            "compilation_cache": self.cache,
-        }
-        words = [f"--config.{name}={value}" for name, value in settings.items()]
-        command = [sys.executable, "-m", "launch.train", "--config=dense"]
-        return [*command, *words, f"--workdir={workdir}", *self.more]
-
-    def environment(self) -> dict[str, str]:
-        """That of this process, but for compilation caches."""
-        out = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
+    def start(self, words: tuple[str, ...] = (), **streams: Any) -> subprocess.Popen:
+        """Starts its program, or the command of these words, from the repository's folder."""
+        own = [self.python, "-m", f"benchmarks.peers.{self.program}", json.dumps(self.settings)]
+        env = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
+        env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several share one GPU
         if self.cache:
-            out["JAX_COMPILATION_CACHE_DIR"] = self.cache
-            out["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        return out
+            env["JAX_COMPILATION_CACHE_DIR"] = self.cache
+            env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        return subprocess.Popen(list(words) or own, cwd=_ROOT, env=env, text=True, **streams)
 
 
 class Process:
-    """A program that is asked line by line, as `worker.Driver` says; it ends with the context."""
+    """A peer's program that is asked line by line, as `worker` says; it ends with the context."""
 
-    def __init__(
-        self,
-        name: str,
-        command: list[str],
-        log: str,
-        timeout: float,
-        environment: dict[str, str] | None = None,
-    ):
-        """`log`: the file of what it says to standard error; `timeout`: seconds for an answer."""
-        self.name, self._log, self._timeout = name, log, timeout
-        with open(log, "w") as errors:
-            self._process = subprocess.Popen(
-                command,
-                cwd=_ROOT,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+    def __init__(self, peer: Peer, folder: str):
+        """`folder` is for its files; it must exist."""
+        self._peer = peer
+        own = tempfile.mkdtemp(dir=folder)
+        self._log = os.path.join(own, "stderr.txt")
+        peer = peer.with_settings(serve=True, workdir=os.path.join(own, "run"))
+        pipe = subprocess.PIPE
+        with open(self._log, "w") as errors:
+            self._process = peer.start(stdin=pipe, stdout=pipe, stderr=errors)
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -183,12 +99,13 @@ class Process:
 
     def answer(self) -> Result:
         """Waits for its next line."""
+        name, timeout = self._peer.name, self._peer.timeout
         try:
-            line = self._answers.get(timeout=self._timeout)
+            line = self._answers.get(timeout=timeout)
         except queue.Empty:
-            raise Failed(f"{self.name}: no answer in --timeout={self._timeout:g} s") from None
+            raise Failed(f"{name}: no answer in --timeout={timeout:g} s") from None
         if not line:
-            raise Failed(f"{self.name} ended:\n{_tail(self._log)}")
+            raise Failed(f"{name} ended:\n{_tail(self._log)}")
         return json.loads(line)
 
     def ask(self, word: str) -> tuple[Result, float]:
@@ -202,56 +119,44 @@ class Process:
         return answer, time.perf_counter() - since
 
 
-class Worker(Process):
-    """A competitor that trains a round when asked to."""
+def whole(peer: Peer, folder: str) -> Result:
+    """Runs a peer from start to end: {"seconds", "peak_mib"} and what it tells.
 
-    def __init__(self, entrant: Entrant, job: Job, rounds: int):
-        folder = tempfile.mkdtemp(dir=job.folder)
-        command = entrant.worker(job, rounds, os.path.join(folder, "run"), job.initial())
-        super().__init__(
-            entrant.name,
-            [*command, "--serve"],
-            os.path.join(folder, "stderr.txt"),
-            job.timeout,
-            entrant.environment(),
-        )
-
-
-def whole(entrant: Entrant, job: Job) -> Result:
-    """Runs a process from its start to its end: {"seconds", "peak_mib", "test_loss", ...}."""
-    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
-        run, printed = os.path.join(folder, "run"), os.path.join(folder, "stdout.txt")
-        log = os.path.join(folder, "stderr.txt")
-        command, environment = entrant.whole(job, run), entrant.environment()
-        with open(printed, "w") as out, open(log, "w") as errors:
+    With a command of its own "metrics" has the rows that it wrote, and its output is not read.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        run, out, log = (os.path.join(own, name) for name in ("run", "stdout.txt", "stderr.txt"))
+        peer = peer.with_settings(serve=False, workdir=run)
+        words = (*peer.command, f"--workdir={run}") if peer.command else ()
+        with open(out, "w") as printed, open(log, "w") as errors:
             since = time.perf_counter()
-            process = subprocess.Popen(
-                command, cwd=_ROOT, env=environment, stdout=out, stderr=errors
-            )
-        late = threading.Timer(job.timeout, process.kill)
+            process = peer.start(words, stdout=printed, stderr=errors)
+        late = threading.Timer(peer.timeout, process.kill)
         late.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - since
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            late.cancel()
-            if process.returncode is None:
-                process.kill()
-                process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - since
+        late.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise Failed(f"{entrant.name} ended with {process.returncode}:\n{_tail(log)}")
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
-        measured = {"seconds": seconds, "peak_mib": usage.ru_maxrss * unit / 2**20}
-        if entrant.program != "aejax":
-            with open(printed) as file:
-                return measured | json.load(file)
-        with open(os.path.join(run, "metrics.jsonl")) as file:
+            raise Failed(f"{peer.name} ended with {process.returncode}:\n{_tail(log)}")
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # a MiB in units of ru_maxrss
+        measured = {"seconds": seconds, "peak_mib": usage.ru_maxrss / unit}
+        with open(os.path.join(run, "metrics.jsonl") if words else out) as file:
             rows = [json.loads(line) for line in file]
-    last = [row for row in rows if row["split"] == "test"][-1]
-    versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
-    versions = {"python": platform.python_version(), **versions}
-    return measured | {"test_loss": last["nll"] / job.shape("train")[1], "versions": versions}
+    return measured | ({"metrics": rows} if words else rows[-1])
+
+
+def initial(settings: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The settings with a file of the parameters that all start at; aejax writes it."""
+    name = os.path.join(folder, f"initial-{settings['seed']}.npz")
+    settings = settings | {"initial": name}
+    if not os.path.exists(name):
+        writer = Peer("aejax", "aejax_models", sys.executable, settings, timeout=0)
+        process = writer.start(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        errors = process.communicate()[1]
+        if process.returncode:
+            raise Failed(f"the initial parameters could not be made:\n{errors[-2000:]}")
+    return settings
 
 
 def has(python: str, packages: tuple[str, ...]) -> bool:

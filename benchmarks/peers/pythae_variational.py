@@ -1,14 +1,13 @@
 """pythae's trainer on the network of aejax's variational preset, paused between rounds.
 
-    python -m benchmarks.peers.pythae_variational DATA WORKDIR EPOCHS ROUNDS
-
-DATA is a folder with MNIST's IDX files, WORKDIR that of the run, EPOCHS those of a round. Its
-`BaseTrainer` as it comes: its data loader in the process itself, its copy of the best model, no
-evaluation and no checkpoint but the last. Initial kernels as aejax's (Glorot and Bengio 2010), its
-own Adam. `benchmarks.variational_peers` asks: `go THREADS` trains a round with so many threads.
+Its `BaseTrainer` as it comes: its data loader in the process itself, its copy of the best model, no
+evaluation and no checkpoint but the last. Initial kernels of the distribution of aejax's (Glorot
+and Bengio 2010), its own Adam. The first round takes one thread, the second one a core, and the
+others as many as the quicker of the two.
 """
 
-import sys
+import os
+import time
 from typing import Any
 
 import torch
@@ -34,13 +33,18 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def layers(inputs: int, outputs: int, *last: nn.Module) -> nn.Sequential:
+    """Two hidden layers with tanh, and what follows."""
+    hidden = [linear(inputs, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
+    return nn.Sequential(*hidden, linear(HIDDEN, outputs), *last)
+
+
 class Encoder(BaseEncoder):
     """784-200-200 and the mean and log variance of 50, in one layer."""
 
     def __init__(self):
         super().__init__()
-        hidden = [linear(PIXELS, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
-        self.layers = nn.Sequential(*hidden, linear(HIDDEN, 2 * CODE))
+        self.layers = layers(PIXELS, 2 * CODE)
 
     def forward(self, x: torch.Tensor) -> ModelOutput:
         mean, log_variance = self.layers(x).chunk(2, dim=-1)
@@ -52,8 +56,7 @@ class Decoder(BaseDecoder):
 
     def __init__(self):
         super().__init__()
-        hidden = [linear(CODE, HIDDEN), nn.Tanh(), linear(HIDDEN, HIDDEN), nn.Tanh()]
-        self.layers = nn.Sequential(*hidden, linear(HIDDEN, PIXELS), nn.Sigmoid())
+        self.layers = layers(CODE, PIXELS, nn.Sigmoid())
 
     def forward(self, z: torch.Tensor) -> ModelOutput:
         return ModelOutput(reconstruction=self.layers(z))
@@ -64,42 +67,55 @@ class Pause(TrainingCallback):
 
     def __init__(self, driver: worker.Driver, epochs: int):
         self._driver, self._epochs = driver, epochs
+        self._threads = (1, os.cpu_count() or 1)
+        self._seconds: list[float] = []  # of the first two rounds
+        self._since = 0.0
 
     def on_epoch_begin(self, training_config: Any, **found: Any) -> None:
         if (found["epoch"] - 1) % self._epochs == 0:
-            torch.set_num_threads(int(self._driver.wait().split()[1]))
+            self._driver.wait_for_round()
+            torch.set_num_threads(self.threads())
+            self._since = time.perf_counter()
+
+    def threads(self) -> int:
+        """Of the next round."""
+        if len(self._seconds) < 2:
+            return self._threads[len(self._seconds)]
+        return self._threads[self._seconds[1] < self._seconds[0]]
 
     def on_log(self, training_config: Any, logs: dict[str, float], **found: Any) -> None:
         if found["global_step"] % self._epochs == 0:
+            if len(self._seconds) < 2:
+                self._seconds.append(time.perf_counter() - self._since)
             self._driver.tell(loss=logs["train_epoch_loss"])
 
 
-def main(data: str, workdir: str, epochs: int, rounds: int) -> None:
+def main() -> None:
     """Trains in rounds, and tells the driver."""
-    driver = worker.Driver()
-    torch.manual_seed(0)
-    images = torch.from_numpy(worker.images(data, "train").copy()).float() / 255
+    driver, given = worker.Driver(), worker.settings()
+    torch.manual_seed(given["seed"])
+    images = torch.from_numpy(worker.images(given["data"], "train").copy()).float() / 255
+    pause = Pause(driver, given["epochs"])
     config = VAEConfig(input_dim=(PIXELS,), latent_dim=CODE, reconstruction_loss="bce")
     model = VAE(config, Encoder(), Decoder())
     trainer = BaseTrainer(
         model,
         train_dataset=BaseDataset(images, torch.zeros(len(images))),
         training_config=BaseTrainerConfig(
-            output_dir=workdir,
+            output_dir=given["workdir"],
             per_device_train_batch_size=BATCH_SIZE,
-            num_epochs=epochs * rounds,
+            num_epochs=given["epochs"] * given["rounds"],
             optimizer_cls="Adam",
             learning_rate=RATE,
         ),
-        callbacks=[Pause(driver, epochs)],
+        callbacks=[pause],
     )
-    count = sum(array.numel() for array in model.parameters())
     versions = worker.versions("pythae", "torch")
-    driver.tell(parameters=count, versions=versions, device=str(trainer.device))
+    driver.tell(versions=versions, device=str(trainer.device))
     trainer.train()
-    driver.wait()
+    driver.wait_for_round()
+    driver.tell(threads=pause.threads())
 
 
 if __name__ == "__main__":
-    _, data, workdir, epochs, rounds = sys.argv
-    main(data, workdir, int(epochs), int(rounds))
+    main()

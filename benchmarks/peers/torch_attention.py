@@ -1,58 +1,53 @@
-"""PyTorch's scaled_dot_product_attention, timed on request.
+"""PyTorch's scaled_dot_product_attention, in a loop of Python."""
 
-    python -m benchmarks.peers.torch_attention THREADS TYPE
-
-says its version, then answers each line [kind, [rows, length, heads, size], steps] with the seconds
-that so many steps took. `benchmarks.attention` asks.
-"""
-
-import functools
-import json
-import sys
-import time
+import os
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-
-@functools.cache
-def _arrays(shape: tuple[int, ...]) -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, sys.argv[2])
-    return [torch.randn(*shape, device=device, dtype=kind, requires_grad=True) for _ in range(3)]
+from benchmarks.peers import worker
 
 
-def _attend(arrays: list[torch.Tensor]) -> torch.Tensor:
-    q, k, v = (array.transpose(1, 2) for array in arrays)
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
+class TorchAttention:
+    """Attention, forward or with its gradients."""
 
+    def __init__(self, given: worker.Settings):
+        torch.set_num_threads(os.cpu_count() or 1)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._gradients = given["kind"] == "gradients"
+        place = {"device": self._device, "dtype": getattr(torch, given["compute"])}
+        inputs = worker.attention_inputs(given)
+        self._arrays = [torch.tensor(array, **place, requires_grad=True) for array in inputs]
+        self._steps = worker.attention_steps(self._run)
+        self.about = {"device": self._device, "steps": self._steps}
 
-def _step(kind: str, arrays: list[torch.Tensor]) -> None:
-    if kind == "forward":
-        with torch.no_grad():
-            _attend(arrays)
-        return
-    (0.5 * _attend(arrays).square().sum()).backward()
-    for array in arrays:
-        array.grad = None
+    def _attend(self) -> torch.Tensor:
+        q, k, v = (array.transpose(1, 2) for array in self._arrays)
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
+    def _step(self) -> list[torch.Tensor]:
+        if not self._gradients:
+            with torch.no_grad():
+                return [self._attend()]
+        for array in self._arrays:
+            array.grad = None
+        (0.5 * self._attend().square().sum()).backward()
+        return [array.grad for array in self._arrays if array.grad is not None]
 
-def seconds(kind: str, shape: tuple[int, ...], steps: int) -> float:
-    """What so many steps take, after one that is not counted."""
-    arrays = _arrays(shape)
-    _step(kind, arrays)
-    start = time.perf_counter()
-    for _ in range(steps):
-        _step(kind, arrays)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    def _run(self, steps: int) -> None:
+        for _ in range(steps):
+            self._step()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def train(self) -> None:
+        """Runs the steps of a round."""
+        self._run(self._steps)
+
+    def test_loss(self) -> float:
+        """The size of what a step computes."""
+        return worker.root_mean_square([array.float().cpu().numpy() for array in self._step()])
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    print(json.dumps(torch.__version__), flush=True)
-    for line in sys.stdin:
-        kind, shape, steps = json.loads(line)
-        print(json.dumps(seconds(kind, tuple(shape), steps)), flush=True)
+    worker.run(TorchAttention, "torch")

@@ -1,19 +1,13 @@
-"""The convolutional preset's network in PyTorch, trained on request.
+"""The convolutional preset's network in PyTorch, for a comparison of training steps alone.
 
-    python -m benchmarks.peers.torch_convolution DATA INITIAL
-
-DATA is a folder with MNIST's IDX files, INITIAL the parameters that both sides start at, as aejax
-names and lays them. Bytes in memory, rows taken by index and scaled in the step, PyTorch's own
-cross-entropy on logits, fused Adam. `benchmarks.convolution_peers` asks:
-
-    start LAYOUT THREADS    a fresh network; images plain, as PyTorch lays them, or channels_last:
-                            its parameters, and the loss of the first batch
-    train STEPS             so many updates: their mean loss
-    test                    the loss of the first 1000 rows
+The loop of `torch_training`, PyTorch's own cross-entropy on logits, fused Adam. Short trials choose
+the quickest of images as PyTorch lays them (`plain`) and `channels_last`, and of one thread and one
+a core; then a fresh network is made.
 """
 
-import sys
-from typing import Any
+import itertools
+import os
+import time
 
 import numpy as np
 import torch
@@ -21,23 +15,23 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.peers import worker
+from benchmarks.peers.torch_training import DEVICE, Training, filled, images, linear
 
-BATCH_SIZE = 128
 SIDE = 28
-RATE = 2e-3
+FORMATS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def network(initial: dict[str, np.ndarray]) -> nn.Sequential:
     """Two stages of convolution, relu and pooling, dense layers to the code, and mirrored back."""
     stages = [convolution(initial, n) for n in (0, 1)]
-    into = linear(initial["encoder.layers.0.weight"], initial["encoder.layers.0.bias"])
-    channels = stages[1].out_channels
+    into = linear(initial["encoder/layers/0/weight"], initial["encoder/layers/0/bias"])
+    channels = len(initial["encoder/stages/1/bias"])
     # aejax's images have their channels last, so its flat vectors are in another order.
     inner = (SIDE // 4, SIDE // 4, channels)
     order = np.arange(into.in_features).reshape(inner).transpose(2, 0, 1).ravel()
-    code = linear(initial["encoder.layers.1.weight"], initial["encoder.layers.1.bias"])
-    out = linear(initial["decoder.layers.0.kernel"].T, initial["decoder.layers.0.bias"])
-    back = linear(initial["decoder.layers.1.kernel"].T, initial["decoder.layers.1.bias"])
+    code = linear(initial["encoder/layers/1/weight"], initial["encoder/layers/1/bias"])
+    out = linear(initial["decoder/layers/0/kernel"].T, initial["decoder/layers/0/bias"])
+    back = linear(initial["decoder/layers/1/kernel"].T, initial["decoder/layers/1/bias"])
     with torch.no_grad():
         into.weight.copy_(into.weight[:, order].clone())
         back.weight.copy_(back.weight[order].clone())
@@ -49,22 +43,16 @@ def network(initial: dict[str, np.ndarray]) -> nn.Sequential:
     return nn.Sequential(*down, *dense, shape, *up)
 
 
-def linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    """From a weight [outputs, inputs]."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    return filled(layer, weight, bias)
-
-
-def convolution(initial: dict[str, np.ndarray], stage: int) -> nn.Conv2d:
+def convolution(initial: dict[str, np.ndarray], stage: int) -> nn.Module:
     """The encoder's, from a kernel [rows, columns, inputs, outputs]."""
-    kernel, bias = (initial[f"encoder.stages.{stage}.{name}"] for name in ("kernel", "bias"))
+    kernel, bias = (initial[f"encoder/stages/{stage}/{name}"] for name in ("kernel", "bias"))
     layer = nn.Conv2d(*kernel.shape[2:], kernel.shape[0], padding="same")
     return filled(layer, kernel.transpose(3, 2, 0, 1), bias)
 
 
-def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.ConvTranspose2d:
+def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.Module:
     """The transposed convolution that aejax.nn's enlarging one is, by its documentation."""
-    kernel, bias = (initial[f"decoder.stages.{stage}.{name}"] for name in ("kernel", "bias"))
+    kernel, bias = (initial[f"decoder/stages/{stage}/{name}"] for name in ("kernel", "bias"))
     inputs, outputs = kernel.shape[2], kernel.shape[3] // 4
     # [u, v, c, a, b, o]: element [2 - 2 u + a, 2 - 2 v + b] of the transposed kernel.
     parts = kernel.reshape(2, 2, inputs, 2, 2, outputs)[::-1, ::-1]
@@ -72,73 +60,61 @@ def doubling(initial: dict[str, np.ndarray], stage: int) -> nn.ConvTranspose2d:
     return filled(nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1), weight, bias)
 
 
-def filled(layer: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
-    """The layer with these parameters."""
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-        layer.bias.copy_(torch.from_numpy(bias.copy()))
-    return layer
+class TorchConvolution:
+    """The network, its optimizer and its data."""
 
+    def __init__(self, given: worker.Settings):
+        torch.manual_seed(given["seed"])
+        self._given, self._initial = given, worker.initial(given)
+        self._data = images(given["data"], "train")
+        forms = itertools.product(FORMATS, sorted({1, os.cpu_count() or 1}))
+        layout, threads = min(forms, key=lambda form: self._seconds(*form))
+        self._begin(layout, threads)
+        self.about = {
+            "device": DEVICE,
+            "layout": layout,
+            "threads": threads,
+            "parameters": sum(array.numel() for array in self._model.parameters()),
+            "first_loss": self._tell(given["batch_size"]),
+        }
 
-class Training:
-    """One network in training."""
+    def _begin(self, layout: str, threads: int) -> None:
+        """Makes a fresh network."""
+        torch.set_num_threads(threads)
+        self._format = FORMATS[layout]
+        self._model = network(self._initial).to(DEVICE, memory_format=self._format)
+        rate = self._given["rate"]
+        adam = torch.optim.Adam(self._model.parameters(), lr=rate, fused=True)
+        self._training = Training(self._data, self._loss, adam)
 
-    def __init__(self, data: torch.Tensor, initial: dict[str, np.ndarray], layout: str):
-        self.data = data
-        self.format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        self.model = network(initial).to(data.device, memory_format=self.format)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, fused=True)
-        self.order: list[torch.Tensor] = []
+    def _seconds(self, layout: str, threads: int) -> float:
+        """The best of three trials of ten steps of a fresh network, after one to warm up."""
+        self._begin(layout, threads)
+        times = []
+        for _ in range(4):
+            since = time.perf_counter()
+            self._training.steps(10, self._given["batch_size"])
+            times.append(time.perf_counter() - since)
+        return min(times[1:])
 
-    def loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of rows of bytes, nats a row."""
+    def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         x = rows.float().mul_(1 / 255)
-        images = x.view(-1, 1, SIDE, SIDE).contiguous(memory_format=self.format)
-        logits = self.model(images).flatten(1)
+        shaped = x.view(-1, 1, SIDE, SIDE).contiguous(memory_format=self._format)
+        logits = self._model(shaped).flatten(1)
         return functional.binary_cross_entropy_with_logits(logits, x) * x.shape[1]
 
-    def train(self, steps: int) -> float:
-        """Makes so many updates; the mean of their losses."""
-        total = torch.zeros((), device=self.data.device)
-        for _ in range(steps):
-            if not self.order:
-                order = torch.randperm(len(self.data), device=self.data.device)
-                self.order = list(order.split(BATCH_SIZE))[: len(self.data) // BATCH_SIZE]
-            loss = self.loss(self.data[self.order.pop()])
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            total += loss.detach()
-        return total.item() / steps
-
-    def tell(self, rows: int) -> float:
-        """The loss of the first rows, nats a row."""
+    def _tell(self, rows: int) -> float:
         with torch.no_grad():
-            return self.loss(self.data[:rows]).item()
+            return self._loss(self._data[:rows]).item()
 
+    def train(self) -> float:
+        """Makes a round's updates; their mean loss."""
+        return self._training.steps(self._given["steps"], self._given["batch_size"])
 
-def main(folder: str, initial: str) -> None:
-    """Answers the driver."""
-    torch.manual_seed(0)
-    driver = worker.Driver()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = torch.from_numpy(worker.images(folder, "train").copy()).to(device)
-    with np.load(initial) as file:
-        arrays = dict(file)
-    driver.tell(versions=worker.versions("torch"), device=device)
-    training: Any = None
-    while True:
-        word, *more = driver.wait().split()
-        if word == "start":
-            torch.set_num_threads(int(more[1]))
-            training = Training(data, arrays, more[0])
-            count = sum(array.numel() for array in training.model.parameters())
-            driver.tell(parameters=count, loss=training.tell(BATCH_SIZE))
-        elif word == "train":
-            driver.tell(loss=training.train(int(more[0])))
-        else:
-            driver.tell(loss=training.tell(1000))
+    def test_loss(self) -> float:
+        """Of the first 1000 rows of the training split, nats a row."""
+        return self._tell(1000)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    worker.run(TorchConvolution, "torch")

@@ -1,55 +1,39 @@
-"""What the competitors share: the command line, the data, and the rounds that the driver asks for.
+"""What the peers' programs share: the rounds that the driver asks for, the data, the versions.
 
-NumPy and the standard library alone, because it runs in the peers' interpreter. All minimise the
-cross-entropy in nats a row, summed over pixels: for its mean over pixels the gradients are so small
-that Adadelta's eps slows it down, and the work would not be equal.
+NumPy and the standard library alone, because it runs in the interpreter of other libraries.
 
-A competitor trains for --epochs epochs and prints one JSON line; with --serve it stays alive and
-trains so many epochs each time a line "go" comes, so that competitors can take turns:
+A program gets its settings as one JSON object and answers in JSON lines:
 
-    competitor: {"ready": true}
-    driver: go          competitor: {"done": true}     as often as --rounds says
-    driver: test        competitor: {"test_loss": ...} after a round; aejax tells all at the end
-    driver: end         competitor: {"test_loss": ..., "versions": {...}, ...}
+    at its start         {"versions": ..., "device": ..., what there is to compare}
+    driver: go           {"loss": ...}     it trained a round
+    driver: test         {"loss": ...}     a loss to compare, or {} where `go` told it
+    driver: end          what it tells at the end; the process ends
+
+With the setting "serve" false it trains one round at once, and prints one line with all of these.
 """
 
-import argparse
 import gzip
 import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
-BATCH_SIZE = 256
+Settings = dict[str, Any]
+BATCH_SIZE = 256  # of the dense network
 LATENT_DIM = 32
 TEST_BATCH_SIZE = 1000
 
 
-class Competitor(Protocol):
-    """A network in training.
-
-    Attributes:
-        device: what it runs on.
-    """
-
-    device: str
-
-    def train(self, epochs: int) -> None:
-        """Trains, and returns once the last update is made."""
-
-    def test_loss(self) -> float:
-        """Binary cross-entropy on the test split, nats a pixel."""
-
-
 class Driver:
-    """The program that asks for rounds, over standard input and output.
+    """The program that asks, over standard input and output.
 
-    Whatever else is printed goes to standard error, so that no library's chatter is read as an
+    Whatever else is printed goes to standard error, so that no library's output is read as an
     answer.
     """
 
@@ -69,22 +53,35 @@ class Driver:
             os._exit(1)
         return word
 
+    def wait_for_round(self) -> None:
+        """Waits for `go` or `end`; answers `test` with nothing."""
+        while self.wait() == "test":
+            self.tell()
 
-def arguments(description: str) -> argparse.Namespace:
-    """Parses what the driver gives to every competitor."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", required=True, help="folder with MNIST's IDX files")
-    parser.add_argument("--optimizer", choices=("adadelta", "adam"), default="adadelta")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of a round")
-    parser.add_argument("--rounds", type=int, default=1, help="that will be asked for, aejax alone")
-    parser.add_argument("--serve", action="store_true", help="wait for the driver's rounds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--initial", required=True, help="file of the parameters that all start at")
-    parser.add_argument("--steps_per_execution", type=int, default=1, help="Keras alone")
-    parser.add_argument("--feed", choices=("resident", "streaming"), default="resident")
-    parser.add_argument("--save_initial", action="store_true", help="write --initial, aejax alone")
-    parser.add_argument("--workdir", default="", help="folder of a run, aejax alone")
-    return parser.parse_args()
+
+def settings() -> Settings:
+    """The settings that the driver gave."""
+    return json.loads(sys.argv[1])
+
+
+def run(make: Callable[[Settings], Any], *packages: str) -> None:
+    """Trains what `make` makes of the settings as the driver asks.
+
+    It has `about` (device, and where they are known the number of `parameters` and the `first_loss`
+    of a batch), `train()`, which trains a round and returns the loss once the last update is made,
+    and `test_loss()`, the loss that is compared.
+    """
+    driver, given = Driver(), settings()
+    competitor = make(given)
+    about = {"versions": versions(*packages), **competitor.about}
+    if not given["serve"]:
+        competitor.train()
+        driver.tell(loss=competitor.test_loss(), **about)
+        return
+    driver.tell(**about)
+    while (word := driver.wait()) != "end":
+        driver.tell(loss=competitor.test_loss() if word == "test" else competitor.train())
+    driver.tell()
 
 
 def images(folder: str, split: str) -> np.ndarray:
@@ -100,36 +97,34 @@ def images(folder: str, split: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=16).reshape(rows, -1)
 
 
-def initial(file: str) -> tuple[np.ndarray, np.ndarray]:
-    """The kernels that all start at: encoder [pixels, code], decoder [code, pixels]."""
-    with np.load(file) as arrays:
-        return arrays["encoder"], arrays["decoder"]
+def initial(given: Settings) -> dict[str, np.ndarray]:
+    """The parameters that all start at, with the names and shapes of aejax."""
+    with np.load(given["initial"]) as file:
+        return dict(file)
 
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of Python and of these packages."""
-    found = {package: metadata.version(package) for package in packages}
-    return {"python": platform.python_version(), **found}
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
 
 
-def run(
-    settings: argparse.Namespace,
-    make: Callable[[argparse.Namespace], Competitor],
-    packages: tuple[str, ...],
-) -> None:
-    """Trains the competitor as the command line says and prints its test loss and versions."""
-    driver = Driver()
-    competitor = make(settings)
-    if settings.serve:
-        driver.tell(ready=True)
-        while (word := driver.wait()) != "end":
-            if word == "test":
-                driver.tell(test_loss=competitor.test_loss())
-            else:
-                competitor.train(settings.epochs)
-                driver.tell(done=True)
-    else:
-        competitor.train(settings.epochs)
-    driver.tell(
-        test_loss=competitor.test_loss(), versions=versions(*packages), device=competitor.device
-    )
+def attention_inputs(given: Settings) -> list[np.ndarray]:
+    """Queries, keys and values, each [rows, length, heads, size], standard normal."""
+    random = np.random.RandomState(0)
+    return [random.randn(*given["shape"]).astype(np.float32) for _ in range(3)]
+
+
+def attention_steps(run: Callable[[int], None]) -> int:
+    """So many steps, 100 at most, that `run(steps)` takes about a tenth of a second."""
+    run(1)
+    since = time.perf_counter()
+    run(1)
+    return max(1, min(100, round(0.1 / (time.perf_counter() - since))))
+
+
+def root_mean_square(arrays: list[np.ndarray]) -> float:
+    """Of an attention's output, or of its three gradients."""
+    return float(np.sqrt(np.mean([np.mean(np.square(array)) for array in arrays])))

@@ -6,7 +6,6 @@ at Keras's 0.001 it hardly trains). `fit` gets the first rows that fill its batc
 batch would be compiled again.
 """
 
-import argparse
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -25,7 +24,7 @@ def optimizer(name: str) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adadelta(1.0, rho=0.95, epsilon=1e-7)
 
 
-def model(settings: argparse.Namespace, pixels: int) -> keras.Model:
+def model(given: worker.Settings, pixels: int) -> keras.Model:
     """The compiled network: bytes -> logits."""
     rows = keras.Input((pixels,), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(rows)
@@ -36,42 +35,41 @@ def model(settings: argparse.Namespace, pixels: int) -> keras.Model:
     def loss(rows, logits):
         return pixels * cross_entropy(keras.ops.cast(rows, "float32") * (1 / 255), logits)
 
-    network.compile(
-        optimizer(settings.optimizer),
-        loss=loss,
-        steps_per_execution=settings.steps_per_execution,
-    )
-    encoder, decoder = worker.initial(settings.initial)
-    biases = [np.zeros(kernel.shape[1], np.float32) for kernel in (encoder, decoder)]
-    network.set_weights([encoder, biases[0], decoder, biases[1]])
+    steps = given["steps_per_execution"]
+    network.compile(optimizer(given["optimizer"]), loss=loss, steps_per_execution=steps)
+    start = worker.initial(given)
+    encoder = [start["encoder/layers/0/weight"].T, start["encoder/layers/0/bias"]]
+    decoder = [start["decoder/layers/0/kernel"], start["decoder/layers/0/bias"]]
+    network.set_weights([*encoder, *decoder])
     return network
 
 
-class KerasJax:
+class KerasDense:
     """The network and its data."""
 
-    def __init__(self, settings: argparse.Namespace):
-        keras.utils.set_random_seed(settings.seed)
-        self.folder, self.device = settings.data, jax.devices()[0].device_kind
-        data = worker.images(settings.data, "train")
-        self.data = data[: len(data) // worker.BATCH_SIZE * worker.BATCH_SIZE]
-        self.model = model(settings, data.shape[1])
+    def __init__(self, given: worker.Settings):
+        keras.utils.set_random_seed(given["seed"])
+        self._folder, self._epochs = given["data"], given["epochs"]
+        data = worker.images(self._folder, "train")
+        self._data = data[: len(data) // worker.BATCH_SIZE * worker.BATCH_SIZE]
+        self._model = model(given, data.shape[1])
+        steps = given["steps_per_execution"]
+        self.about = {"device": jax.devices()[0].device_kind, "steps_per_execution": steps}
 
-    def train(self, epochs: int) -> None:
-        """Trains, and returns once the last update is made."""
-        self._fit(self.data, epochs)
-
-    def _fit(self, data: np.ndarray, epochs: int) -> None:
-        self.model.fit(data, data, batch_size=worker.BATCH_SIZE, epochs=epochs, verbose=0)
+    def train(self) -> float:
+        """Trains a round; the last epoch's mean loss, nats a row."""
+        size = worker.BATCH_SIZE
+        fit = self._model.fit(self._data, self._data, size, epochs=self._epochs, verbose=0)
+        return float(fit.history["loss"][-1])
 
     def test_loss(self) -> float:
-        """Binary cross-entropy on the test split, nats a pixel."""
-        test = worker.images(self.folder, "t10k")
+        """Cross-entropy on the test split, nats a pixel."""
+        test = worker.images(self._folder, "t10k")
         # Not `evaluate`: it would weigh a last execution with fewer steps like a whole one.
-        logits = self.model.predict(test, batch_size=worker.TEST_BATCH_SIZE, verbose=0)
+        logits = self._model.predict(test, batch_size=worker.TEST_BATCH_SIZE, verbose=0)
         logits, x = logits.astype(np.float64), test / 255
         return float(np.mean(np.logaddexp(0, logits) - logits * x))
 
 
 if __name__ == "__main__":
-    worker.run(worker.arguments(__doc__), KerasJax, ("keras", "jax"))
+    worker.run(KerasDense, "keras", "jax")
