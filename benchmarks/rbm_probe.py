@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags
 
 from aejax.data.sources import open_source
-from aejax.evaluate import probe
+from aejax.evaluation import probe
 
 _DATA = flags.DEFINE_string("data", None, "Folder of MNIST's four IDX files.", required=True)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the machine.")

@@ -40,9 +40,9 @@ def main(argv: list[str]) -> None:
     program.use_parts(given.parts)
     _check_out(given.out, given.overwrite)
 
-    from aejax.evaluate.encode import encode
-    from aejax.evaluate.rows import choose_rows, rescaled
-    from aejax.evaluate.symbols import are_symbols
+    from aejax.evaluation.encode import encode
+    from aejax.evaluation.rows import choose_rows, rescaled
+    from aejax.evaluation.symbols import are_symbols
     from aejax.runs import folder
     from aejax.runs.loading import load
 

@@ -57,20 +57,20 @@ def main(argv: list[str]) -> int:
     stop = _stop_request() if given.follow else None
 
     from aejax.cluster import STOPPED, Stopped
-    from aejax.evaluate import evaluation
+    from aejax.evaluation import checkpoints
 
     rows = (given.source, given.split, given.folder)
-    asked = evaluation.check_request(given.workdir, given.tasks, *rows, given.samples, given.train)
+    asked = checkpoints.check_request(given.workdir, given.tasks, *rows, given.samples, given.train)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
-        evaluation.evaluate(asked, step, _say)
+        checkpoints.evaluate(asked, step, _say)
     else:
         try:
-            count = evaluation.follow(asked, _say, stop=stop)
+            count = checkpoints.follow(asked, _say, stop=stop)
         except Stopped:
             return STOPPED
         _say(f"the run is complete; {count} checkpoints were evaluated")
-    _say(f"report: {given.workdir.rstrip('/')}/{evaluation.REPORT}")
+    _say(f"report: {given.workdir.rstrip('/')}/{checkpoints.REPORT}")
     return 0
 
 

@@ -13,7 +13,7 @@ LAYERS = (
     ("mesh", "optimizer", "config"),
     ("runs",),
     ("training",),
-    ("pretrain", "evaluate"),
+    ("pretrain", "evaluation"),
     ("search",),
     ("",),
 )
@@ -39,7 +39,7 @@ def test_imports_go_one_way():
         own = path.relative_to(ROOT / "aejax").with_suffix("").parts[0].replace("__init__", "")
         for name in imported(path):
             if LAYER_OF[name] > LAYER_OF[own] or (
-                LAYER_OF[name] == LAYER_OF[own] and {name, own} == {"pretrain", "evaluate"}
+                LAYER_OF[name] == LAYER_OF[own] and {name, own} == {"pretrain", "evaluation"}
             ):
                 wrong.append(f"{path.relative_to(ROOT)} imports aejax.{name}")
     assert not wrong

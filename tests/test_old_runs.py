@@ -15,7 +15,7 @@ import pytest
 
 import aejax
 from aejax.data.sources import open_source
-from aejax.evaluate import evaluation
+from aejax.evaluation import checkpoints
 from aejax.runs import folder, manifests
 from tests.training.runs import train
 
@@ -37,8 +37,8 @@ def test_it_loads_and_gives_the_numbers_that_it_gave(old):
     rows = open_source("digits", "test")[:]
     assert model.encode(rows.x).shape == (len(rows.x), 4)
     assert model.score(rows.x).mean() == pytest.approx(last["mse"], rel=1e-5)
-    job = evaluation.job(workdir, ["reconstruction"])
-    evaluation.evaluate(job, "latest", lambda line: None)
+    request = checkpoints.check_request(workdir, ["reconstruction"])
+    checkpoints.evaluate(request, "latest", lambda line: None)
     found = json.loads((Path(workdir) / "evaluation.json").read_text())
     assert json.dumps(found).count('"reconstruction"')
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from aejax import files, kinds
-from aejax.evaluate import plots
-from aejax.evaluate.report import render
-from aejax.evaluate.result import Figure
+from aejax.evaluation import plots
+from aejax.evaluation.report import render
+from aejax.evaluation.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
 from aejax.search import comparing
 from aejax.search.settings import Search

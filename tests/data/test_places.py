@@ -7,7 +7,7 @@ import pytest
 
 from aejax.data.sources.places import Location, locate, parts
 from aejax.errors import InputError
-from aejax.evaluate.rows import choose_rows
+from aejax.evaluation.rows import choose_rows
 from aejax.runs import folder
 from aejax.training.setup import setup
 from configs.dense import get_config

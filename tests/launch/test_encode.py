@@ -13,8 +13,8 @@ import aejax
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays, Spec, names
 from aejax.errors import InputError
-from aejax.evaluate import rows
-from aejax.evaluate.encode import encode
+from aejax.evaluation import rows
+from aejax.evaluation.encode import encode
 from aejax.runs.folder import Run
 from configs.dense import get_config
 from tests.training.runs import train

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from aejax.evaluate import TASKS
+from aejax.evaluation import TASKS
 from configs.dense import get_config
 from tests.training.runs import train
 

@@ -12,8 +12,8 @@ from aejax.data.prepare import Preparation, statistics
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
-from aejax.evaluate import reconstruction, symbols
-from aejax.evaluate.encode import encode
+from aejax.evaluation import reconstruction, symbols
+from aejax.evaluation.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense, Recurrent, Transformer
 from aejax.models.likelihood import Categorical, Gaussian

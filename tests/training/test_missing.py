@@ -11,8 +11,8 @@ from flax import nnx
 import aejax
 from aejax.config import Data, Prepare
 from aejax.data.sources.base import Arrays
-from aejax.evaluate import reconstruction
-from aejax.evaluate.rows import rescaled
+from aejax.evaluation import reconstruction
+from aejax.evaluation.rows import rescaled
 from aejax.models import Autoencoder
 from aejax.models.batch import Batch
 from aejax.models.coders import Dense, Recurrent, Transformer

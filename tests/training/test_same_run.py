@@ -14,7 +14,7 @@ import aejax
 from aejax.config import Config, Evaluation
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
-from aejax.evaluate.rows import choose_rows
+from aejax.evaluation.rows import choose_rows
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Gaussian

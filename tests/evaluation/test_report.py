@@ -5,8 +5,8 @@ import io
 from PIL import Image
 
 from aejax.data.sources.base import Spec
-from aejax.evaluate import report
-from aejax.evaluate.result import Figure, Number, Result
+from aejax.evaluation import report
+from aejax.evaluation.result import Figure, Number, Result
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 from configs import dense

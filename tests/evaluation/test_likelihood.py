@@ -10,7 +10,7 @@ from scipy import stats
 from aejax.config import Prepare
 from aejax.data.sources import open_source
 from aejax.errors import InputError
-from aejax.evaluate import evaluation, likelihood, rows
+from aejax.evaluation import checkpoints, likelihood, rows
 from aejax.models.bottlenecks import Variational
 from aejax.models.likelihood import Bernoulli, Gaussian
 
@@ -147,10 +147,10 @@ def test_what_has_no_likelihood_is_refused(make, folder):
     with pytest.raises(InputError, match="--tasks=likelihood: the model's code is Plain; must be"):
         likelihood.task(one.model, one.test)
     with pytest.raises(InputError, match="--samples=0: must be at least 1"):
-        evaluation.check_request(str(folder), ("likelihood",), samples=0)
+        checkpoints.check_request(str(folder), ("likelihood",), samples=0)
     with pytest.raises(InputError, match="--samples=9: is for --tasks=likelihood"):
-        evaluation.check_request(str(folder), ("latent",), samples=9)
-    request = evaluation.check_request(str(folder), ("likelihood",), samples=9)
+        checkpoints.check_request(str(folder), ("latent",), samples=9)
+    request = checkpoints.check_request(str(folder), ("likelihood",), samples=9)
     assert (
         request.options == {"samples": "9"}
         and dataclasses.asdict(request)["settings"]["samples"] == 9

@@ -13,9 +13,9 @@ import numpy as np
 from aejax import pictures
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
-from aejax.evaluate import plots
-from aejax.evaluate.result import Figure, Number, Result, need
-from aejax.evaluate.rows import stream
+from aejax.evaluation import plots
+from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.rows import stream
 from aejax.models.bottlenecks import Plain, Variational
 from aejax.runs.loading import Model
 

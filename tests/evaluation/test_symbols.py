@@ -11,8 +11,8 @@ import aejax
 from aejax.config import Config, Data, Prepare
 from aejax.data.sources import open_source
 from aejax.errors import InputError
-from aejax.evaluate import reconstruction
-from aejax.evaluate.encode import encode
+from aejax.evaluation import reconstruction
+from aejax.evaluation.encode import encode
 from aejax.models import Autoencoder
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical

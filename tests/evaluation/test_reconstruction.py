@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from aejax.config import Prepare
-from aejax.evaluate import Result, reconstruction, rows
-from aejax.evaluate.similarity import ssim
+from aejax.evaluation import Result, reconstruction, rows
+from aejax.evaluation.similarity import ssim
 from aejax.models.likelihood import Gaussian
 
 RANDOM = np.random.RandomState(0)

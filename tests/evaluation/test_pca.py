@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from aejax.errors import InputError
-from aejax.evaluate import TASKS
+from aejax.evaluation import TASKS
 from aejax.runs.loading import load
 from configs import dense, linear
 from tests.training.runs import train

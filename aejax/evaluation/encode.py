@@ -10,9 +10,9 @@ import numpy as np
 from aejax import files
 from aejax.data.sources.base import Source, names
 from aejax.errors import InputError
-from aejax.evaluate.result import need
-from aejax.evaluate.rows import real_elements, stream
-from aejax.evaluate.symbols import are_symbols
+from aejax.evaluation.result import need
+from aejax.evaluation.rows import real_elements, stream
+from aejax.evaluation.symbols import are_symbols
 from aejax.runs.loading import Model
 
 

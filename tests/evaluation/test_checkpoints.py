@@ -17,9 +17,10 @@ import aejax
 from aejax.cluster import Stopped
 from aejax.data.sources import open_source
 from aejax.errors import InputError
-from aejax.evaluate import evaluation
-from aejax.evaluate.result import Number, Result, shown
-from aejax.evaluate.rows import Chosen
+from aejax.evaluation import checkpoints
+from aejax.evaluation.checkpoints import check_request
+from aejax.evaluation.result import Number, Result, shown
+from aejax.evaluation.rows import Chosen
 from aejax.runs import manifests
 
 
@@ -32,17 +33,17 @@ def records(folder) -> list[dict]:
 
 
 def numbers(folder, step="latest", **options) -> dict:
-    request = evaluation.check_request(str(folder), ("reconstruction",), **options)
-    return evaluation.evaluate(request, step, ignore)["tasks"]["reconstruction"]
+    request = check_request(str(folder), ("reconstruction",), **options)
+    return checkpoints.evaluate(request, step, ignore)["tasks"]["reconstruction"]
 
 
 def test_one_checkpoint_and_all_that_is_written(folder):
     lines = []
-    record = evaluation.evaluate(evaluation.check_request(str(folder)), say=lines.append)
+    record = checkpoints.evaluate(check_request(str(folder)), say=lines.append)
     assert records(folder) == [record]
     assert (record["step"], record["parameters"], record["rows"]) == (20, "ema", 360)
     assert (record["source"], record["split"]) == ("digits", "test")
-    assert tuple(record["tasks"]) == evaluation.DEFAULT
+    assert tuple(record["tasks"]) == checkpoints.DEFAULT
     # The trainer computed the same two numbers its own way.
     metrics = manifests.read(str(folder), 20)["progress"]["metrics"]
     found = record["tasks"]["reconstruction"]
@@ -67,14 +68,12 @@ def test_numbers_that_are_not_finite_are_null_in_json(value):
 
 
 def test_results_are_kept_by_step_and_rows(folder):
-    both = evaluation.check_request(str(folder))
-    evaluation.evaluate(both, 10, ignore)
-    evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), 20, ignore)
-    evaluation.evaluate(evaluation.check_request(str(folder), ("reconstruction",)), "best", ignore)
-    evaluation.evaluate(
-        evaluation.check_request(str(folder), ("latent",), split="test[:7]"), 20, ignore
-    )
-    found, default = records(folder), set(evaluation.DEFAULT)
+    both = check_request(str(folder))
+    checkpoints.evaluate(both, 10, ignore)
+    checkpoints.evaluate(check_request(str(folder), ("latent",)), 20, ignore)
+    checkpoints.evaluate(check_request(str(folder), ("reconstruction",)), "best", ignore)
+    checkpoints.evaluate(check_request(str(folder), ("latent",), split="test[:7]"), 20, ignore)
+    found, default = records(folder), set(checkpoints.DEFAULT)
     assert [(one["step"], one["split"]) for one in found] == [
         (10, "test"),
         (20, "test"),
@@ -84,14 +83,14 @@ def test_results_are_kept_by_step_and_rows(folder):
     assert found[0]["tasks"] != found[1]["tasks"]
     page = (folder / "report.html").read_text()
     assert "Checkpoints so far" not in page  # the others were evaluated on other rows
-    evaluation.evaluate(both, 20, ignore)
+    checkpoints.evaluate(both, 20, ignore)
     assert "Checkpoints so far" in (folder / "report.html").read_text()
     assert len(records(folder)) == 3
 
 
 def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
     manifest = manifests.read
-    evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), say=ignore)
+    checkpoints.evaluate(check_request(str(folder), ("latent",)), say=ignore)
 
     def anew(workdir, step):  # the same step, but for the times in its ledger
         data = manifest(workdir, step)
@@ -99,7 +98,7 @@ def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
         return data
 
     monkeypatch.setattr(manifests, "read", anew)
-    evaluation.evaluate(evaluation.check_request(str(folder), ("reconstruction",)), say=ignore)
+    checkpoints.evaluate(check_request(str(folder), ("reconstruction",)), say=ignore)
     (record,) = records(folder)
     assert set(record["tasks"]) == set(record["notes"]) == {"reconstruction"}
 
@@ -125,7 +124,7 @@ def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
     os.makedirs(folder.parent / "a run & <script>alert('1')<")
     shutil.move(folder, folder.parent / name)
     monkeypatch.chdir(folder.parent)
-    record = evaluation.evaluate(evaluation.check_request(name), say=ignore)
+    record = checkpoints.evaluate(check_request(name), say=ignore)
     text = (folder.parent / name / "report.html").read_text()
     page = Page(text)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
@@ -179,20 +178,20 @@ def test_what_cannot_be_evaluated_is_refused(folder, monkeypatch, options, words
     np.savez("big.npz", x=np.zeros((9, 5), np.uint8))
     np.savez("float.npz", x=np.zeros((9, 8, 8, 1), np.float32))
     with pytest.raises(InputError) as caught:
-        evaluation.check_request(str(folder), **options)
+        check_request(str(folder), **options)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
-        evaluation.check_request(str(tmp_path))
+        check_request(str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_record_is_refused_before_anything_is_computed(folder):
     (folder / "evaluation.json").write_text('{"format": 1, "evalu')
     with pytest.raises(InputError, match="evaluation.json: damaged"):
-        evaluation.check_request(str(folder))
+        check_request(str(folder))
 
 
 def copied(trained, folder, step: int) -> None:
@@ -217,8 +216,8 @@ def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(fold
             copied(trained, folder, 20)
         assert len(waits) < 5
 
-    request = evaluation.check_request(str(folder), ("reconstruction",))
-    assert evaluation.follow(request, lines.append, wait) == 2
+    request = check_request(str(folder), ("reconstruction",))
+    assert checkpoints.follow(request, lines.append, wait) == 2
     assert [line[:8] for line in lines] == ["step 10 ", "step 20 "]
     assert len(waits) == 2
     assert [one["step"] for one in records(folder)] == [10, 20]
@@ -227,9 +226,9 @@ def test_following_evaluates_each_checkpoint_once_until_the_run_is_complete(fold
 def test_following_stops_on_request(folder):
     removed(folder, 20)
     lines: list[str] = []
-    request = evaluation.check_request(str(folder), ("latent",))
+    request = check_request(str(folder), ("latent",))
     with pytest.raises(Stopped):
-        evaluation.follow(request, lines.append, stop=lambda: bool(lines))
+        checkpoints.follow(request, lines.append, stop=lambda: bool(lines))
     assert [line[:8] for line in lines] == ["step 10 "]
 
 
@@ -243,8 +242,8 @@ def test_following_ends_where_a_run_stopped_early(folder, trained, monkeypatch):
 
     monkeypatch.setattr(manifests, "read", early)
     removed(folder, 20)
-    request = evaluation.check_request(str(folder), ("latent",))
-    assert evaluation.follow(request, ignore, lambda: copied(trained, folder, 20)) == 2
+    request = check_request(str(folder), ("latent",))
+    assert checkpoints.follow(request, ignore, lambda: copied(trained, folder, 20)) == 2
 
 
 def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
@@ -257,13 +256,13 @@ def test_a_checkpoint_pruned_while_it_is_read_is_skipped(folder, monkeypatch):
         return found
 
     monkeypatch.setattr(manifests, "verify", pruned)
-    assert evaluation.follow(evaluation.check_request(str(folder), ("latent",)), lines.append) == 1
+    assert checkpoints.follow(check_request(str(folder), ("latent",)), lines.append) == 1
     assert lines[0] == "step 10: skipped; it was pruned while it was read"
     assert [one["step"] for one in records(folder)] == [20]
 
 
 def test_latest_is_read_again_where_it_was_pruned(folder, monkeypatch):
-    load, asked = evaluation.load, []
+    load, asked = checkpoints.load, []
 
     def vanishing(workdir, step, say):
         asked.append(step)
@@ -271,9 +270,9 @@ def test_latest_is_read_again_where_it_was_pruned(folder, monkeypatch):
             removed(folder, 20)
         return load(workdir, step, say)
 
-    monkeypatch.setattr(evaluation, "load", vanishing)
-    request = evaluation.check_request(str(folder), ("latent",))
-    assert evaluation.evaluate(request, say=ignore)["step"] == 10
+    monkeypatch.setattr(checkpoints, "load", vanishing)
+    request = check_request(str(folder), ("latent",))
+    assert checkpoints.evaluate(request, say=ignore)["step"] == 10
     assert asked == [20, 10]
 
 
@@ -281,10 +280,10 @@ def test_a_damaged_checkpoint_is_named_and_skipped(folder):
     data = next((folder / "checkpoints" / "000000010").glob("**/d/*"))
     data.write_bytes(b"\0" + data.read_bytes()[1:])
     lines = []
-    assert evaluation.follow(evaluation.check_request(str(folder), ("latent",)), lines.append) == 1
+    assert checkpoints.follow(check_request(str(folder), ("latent",)), lines.append) == 1
     assert lines[0].startswith("step 10: skipped;") and str(data) in lines[0]
     with pytest.raises(InputError, match="damaged"):
-        evaluation.evaluate(evaluation.check_request(str(folder), ("latent",)), 10, ignore)
+        checkpoints.evaluate(check_request(str(folder), ("latent",)), 10, ignore)
 
 
 def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch):
@@ -294,19 +293,19 @@ def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch
     test[3, 2] = 1e25
     made = make(x_train=x, x_test=test)
     lines, rows = [], Chosen(made.test, "npz:rows.npz", "test")
-    request = evaluation.Request("runs/dense", ("task",), rows, {})
+    request = checkpoints.Request("runs/dense", ("task",), rows, {})
     named = "npz:rows.npz, split test: row 3, element 2: 1e+25 (the training split lies in 0..1);"
     given = Result({"mse": Number(float("nan"), "", "")})
-    monkeypatch.setitem(evaluation.TASKS, "task", lambda model, source: given)
-    assert evaluation._results(request, made.model, lines.append) == {"task": given}
+    monkeypatch.setitem(checkpoints.TASKS, "task", lambda model, source: given)
+    assert checkpoints._results(request, made.model, lines.append) == {"task": given}
     assert lines == [f"{named} that is why numbers are not finite"]
 
     def fails(model, source):
         raise np.linalg.LinAlgError("Eigenvalues did not converge")
 
-    monkeypatch.setitem(evaluation.TASKS, "task", fails)
+    monkeypatch.setitem(checkpoints.TASKS, "task", fails)
     with pytest.raises(InputError, match=f"^{re.escape(named)} cannot be evaluated"):
-        evaluation._results(request, made.model, lines.append)
+        checkpoints._results(request, made.model, lines.append)
     whole = dataclasses.replace(request, rows=Chosen(made.train, "npz:rows.npz", "train"))
     with pytest.raises(np.linalg.LinAlgError):
-        evaluation._results(whole, made.model, lines.append)
+        checkpoints._results(whole, made.model, lines.append)

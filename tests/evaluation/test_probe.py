@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from aejax.errors import InputError
-from aejax.evaluate import evaluation, probe
-from aejax.evaluate.classifier import Problem
+from aejax.evaluation import checkpoints, probe
+from aejax.evaluation.classifier import Problem
 
 RANDOM = np.random.RandomState(0)
 
@@ -114,16 +114,16 @@ def test_what_cannot_be_probed_is_refused(make, folder):
         probe.task(same.model, same.test, same.train)
     for split, train in (("train", ""), ("all", ""), ("test", "test")):
         with pytest.raises(InputError, match=f"--split={split}: --tasks=probe fits --train="):
-            evaluation.check_request(str(folder), ("probe",), split=split, train=train)
+            checkpoints.check_request(str(folder), ("probe",), split=split, train=train)
     with pytest.raises(InputError, match="--train=test: is for --tasks=probe"):
-        evaluation.check_request(str(folder), ("latent",), train="test")
+        checkpoints.check_request(str(folder), ("latent",), train="test")
 
 
 def test_the_probe_of_a_run_fits_its_training_split(folder):
-    request = evaluation.check_request(
+    request = checkpoints.check_request(
         str(folder), ("probe",), train="train[:900]", split="test[:200]"
     )
-    record = evaluation.evaluate(request, say=lambda line: None)
+    record = checkpoints.evaluate(request, say=lambda line: None)
     found = record["tasks"]["probe"]
     assert found["train_rows"] == 900 and 0 < found["pixel_error"] < 15
     assert found["error"] < 40 and "--train=train[:900]" in (folder / "report.html").read_text()

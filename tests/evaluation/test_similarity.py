@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from aejax.evaluate.similarity import ssim, window
+from aejax.evaluation.similarity import ssim, window
 
 
 def by_definition(x: np.ndarray, y: np.ndarray, side: int, peak: float) -> float:

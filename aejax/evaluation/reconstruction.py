@@ -11,11 +11,11 @@ import numpy as np
 from aejax import pictures
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
-from aejax.evaluate import plots, principal, symbols
-from aejax.evaluate.principal import Components
-from aejax.evaluate.result import Figure, Number, Result, need
-from aejax.evaluate.rows import EvaluatedRows, batch_rows, real_elements, stream
-from aejax.evaluate.similarity import FULL_WINDOW, ssim, window
+from aejax.evaluation import plots, principal, symbols
+from aejax.evaluation.principal import Components
+from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.rows import EvaluatedRows, batch_rows, real_elements, stream
+from aejax.evaluation.similarity import FULL_WINDOW, ssim, window
 from aejax.models.likelihood import Bernoulli
 from aejax.runs.loading import Model
 

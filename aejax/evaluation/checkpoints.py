@@ -15,9 +15,9 @@ from aejax.data import outliers
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError
-from aejax.evaluate import TAKES, TASKS, report
-from aejax.evaluate.result import Result, shown
-from aejax.evaluate.rows import Chosen, choose_rows, rescaled
+from aejax.evaluation import TAKES, TASKS, report
+from aejax.evaluation.result import Result, shown
+from aejax.evaluation.rows import Chosen, choose_rows, rescaled
 from aejax.runs import folder, manifests
 from aejax.runs.loading import Model, choose, load
 from aejax.runs.progress import Progress

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from aejax.evaluate import latent, principal
+from aejax.evaluation import latent, principal
 
 RANDOM = np.random.RandomState(0)
 X = RANDOM.randint(0, 256, (1003, 5, 5, 1)).astype(np.uint8)

@@ -12,9 +12,9 @@ import numpy as np
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
-from aejax.evaluate import principal
-from aejax.evaluate.principal import Components
-from aejax.evaluate.result import Number, Result
+from aejax.evaluation import principal
+from aejax.evaluation.principal import Components
+from aejax.evaluation.result import Number, Result
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense

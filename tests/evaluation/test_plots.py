@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aejax.evaluate import plots
+from aejax.evaluation import plots
 
 
 def test_points_that_are_far_above_stand_at_the_edge_and_pale_ones_have_no_name(monkeypatch):

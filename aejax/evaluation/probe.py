@@ -14,9 +14,9 @@ import numpy as np
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
-from aejax.evaluate.classifier import STEPS, Classifier, Problem
-from aejax.evaluate.result import Number, Result, need
-from aejax.evaluate.rows import real_elements, stream
+from aejax.evaluation.classifier import STEPS, Classifier, Problem
+from aejax.evaluation.result import Number, Result, need
+from aejax.evaluation.rows import real_elements, stream
 from aejax.runs.loading import Model
 
 # L2 is 10^(place / 2). The walk starts at 10^-3, in decades, and halves them at the end.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from aejax import pictures
 from aejax.config import Prepare
-from aejax.evaluate import generate
+from aejax.evaluation import generate
 from aejax.models.bottlenecks import KSparse, Plain, Variational
 from aejax.models.likelihood import Bernoulli
 

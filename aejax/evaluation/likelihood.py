@@ -19,8 +19,8 @@ import numpy as np
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
-from aejax.evaluate.result import Number, Result
-from aejax.evaluate.rows import batch_rows, stream
+from aejax.evaluation.result import Number, Result
+from aejax.evaluation.rows import batch_rows, stream
 from aejax.models import Autoencoder
 from aejax.models.batch import spread
 from aejax.models.bottlenecks import Variational

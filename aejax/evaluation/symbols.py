@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from aejax.data.sources.base import Source
-from aejax.evaluate.result import Number, Result
-from aejax.evaluate.rows import EvaluatedRows, real_elements, stream
+from aejax.evaluation.result import Number, Result
+from aejax.evaluation.rows import EvaluatedRows, real_elements, stream
 from aejax.models.likelihood import Categorical
 from aejax.runs.loading import Model
 

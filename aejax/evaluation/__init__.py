@@ -6,8 +6,8 @@ takes by keyword beside, launch.evaluate's flags of the same names, stands in `T
 
 from collections.abc import Callable
 
-from aejax.evaluate import generate, latent, likelihood, pca, probe, reconstruction
-from aejax.evaluate.result import Figure, Number, Result
+from aejax.evaluation import generate, latent, likelihood, pca, probe, reconstruction
+from aejax.evaluation.result import Figure, Number, Result
 
 __all__ = ["TAKES", "TASKS", "Figure", "Number", "Result"]
 

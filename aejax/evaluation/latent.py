@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from aejax.data.sources.base import Source
-from aejax.evaluate import plots, principal
-from aejax.evaluate.principal import Components
-from aejax.evaluate.result import Figure, Number, Result, need
-from aejax.evaluate.rows import stream
+from aejax.evaluation import plots, principal
+from aejax.evaluation.principal import Components
+from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.rows import stream
 from aejax.runs.loading import Model
 
 CODES = "codes.npz"

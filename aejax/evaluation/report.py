@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aejax import kinds
-from aejax.evaluate.result import Result, shown
+from aejax.evaluation.result import Result, shown
 from aejax.runs.loading import Model
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _environment() -> "jinja2.Environment":
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("aejax.evaluate"),
+        loader=jinja2.PackageLoader("aejax.evaluation"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
