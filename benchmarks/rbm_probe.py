@@ -10,7 +10,7 @@ the folder of its four IDX files. Prints one JSON line, errors in percent of the
   every fit came to its end.
 - `seconds`: of the machine's training.
 
-The results stand in docs/variants.md, beside those of the autoencoders.
+The results stand in docs/variants/comparison.md, beside those of the autoencoders.
 """
 
 import json
