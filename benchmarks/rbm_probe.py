@@ -6,7 +6,7 @@ trains scikit-learn's BernoulliRBM (persistent contrastive divergence) on the pi
 classifier of the task `probe` to p(unit = 1 given pixels). MNIST is the folder of its four IDX
 files. Prints one JSON line: errors in percent of the rows, whether the best L2 lies between others
 that were tried (`l2_inside`) and whether every fit came to its end (`converged`). The results stand
-in docs/variants.md.
+in docs/variants/comparison.md.
 """
 
 import json

@@ -10,9 +10,9 @@ half; test squared error 0.0081 a pixel (seed 0). On MNIST, with the paper's 100
         --config.model.bottleneck.start=100 --config.model.bottleneck.anneal_steps=4700 \\
         --config.duration="20 epochs" --workdir=runs/k_sparse
 
-Codes that a linear classifier does best with (1.92 +- .09 % of MNIST's test images wrong, seeds 0
-to 2; docs/variants.md) have start=150, anneal_steps=3750, test_scale=4 and 16 epochs of batches of
-128 with a learning rate of 3e-4.
+Codes that a linear classifier does best with (1.92 +- 0.09 % of MNIST's test images wrong, seeds 0
+to 2; docs/variants/comparison.md) have start=150, anneal_steps=3750, test_scale=4 and 16 epochs of
+batches of 128 with a learning rate of 3e-4.
 """
 
 from aejax.config import Config

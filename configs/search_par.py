@@ -12,7 +12,7 @@ finds others, of two to four blocks, no better for their price. Replacement keep
 Trials of the blocks that it finds with seed 1 in other slots (--config.run.seed=1
 --config.trials=35) end at afafaff and an empty slot, +0.23 +- 0.09 (6 seeds), which is better than
 the median of twenty random layouts of them by 0.27 +- 0.10 (of another twenty, with 3 seeds, by
-0.13 +- 0.23), and than PAR's rule by 0.25 +- 0.13. All of it: docs/search.md.
+0.13 +- 0.23), and than PAR's rule by 0.25 +- 0.13. All of it: docs/log/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation, Prepare

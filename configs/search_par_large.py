@@ -15,7 +15,7 @@ three of ten steps, by all rows, kept two blocks of attention and three feed-for
 39 % less time in training, 130.5 +- 1.6 nats, worse than the parent (+21 +- 7, margin 2.16) and
 than the same blocks in random slots (123.0 +- 1.4): it begins to search while its blocks still
 learn fast. PAR's rule: 115.3 +- 6.7. What the supernet finds as it is now was not seen on a GPU.
-All of it: docs/search.md.
+All of it: docs/log/search.md.
 """
 
 from aejax.config import Evaluation

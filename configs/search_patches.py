@@ -6,7 +6,7 @@ FOLDER holds MNIST's or Fashion-MNIST's four IDX files. On MNIST, 12 minutes on 
 attention is needed (74.6 nats a row with four blocks of it, 103.5 with none: 20 deviations); the
 supernet leaves one block and three slots empty (afifiiff, +1.3 +- 5.8 nats, 95 %, 3 seeds, 43 %
 less time in training), replacement three (afafafff, -1.4 +- 3.3). Seeds differ by 2 to 6 nats, so
-nothing is shown within the margin of 1. All of it: docs/search.md.
+nothing is shown within the margin of 1. All of it: docs/log/search.md.
 """
 
 from aejax.config import Config, Data, Evaluation

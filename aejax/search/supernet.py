@@ -9,10 +9,10 @@ From then on they go on learning, the temperature t falls, and in a share of the
     loss + cost_weight * max(0, sum over slots of softmax(a) . cost - target)
 
 by every second row of its part, for half of the time: all rows share one draw of g (what that costs
-is measured in docs/search.md and benchmarks/README.md). Without a price attention never hurts, and
-stays everywhere (DARTS-like searches need one: PLANER, Latifi et al. 2022, adds the latency above a
-target). Architecture weights are kept divided by `rate`, which makes Adam move them that many times
-faster than the blocks.
+is measured in docs/log/search.md and benchmarks/README.md). Without a price attention never hurts,
+and stays everywhere (DARTS-like searches need one: PLANER, Latifi et al. 2022, adds the latency
+above a target). Architecture weights are kept divided by `rate`, which makes Adam move them that
+many times faster than the blocks.
 """
 
 import dataclasses

@@ -1,0 +1,126 @@
+"""The site builds without a warning, and what its pages tell to type is what programs accept."""
+
+import ast
+import functools
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from aejax.errors import InputError
+from aejax.search.settings import Search, check_search
+from launch import flags as launch_flags
+from launch.flags import Program
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NEEDS = ("mkdocs", "material", "mkdocstrings", "latex2mathml")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+OF_SETTINGS = {
+    "train": launch_flags.TRAIN,
+    "search": Program(Search, "Search", check_search, "search_plant", "launch.search", ()),
+}
+# What stands in a command for something of the reader's own.
+PLACEHOLDERS = {"seed=S": "seed=0", "latent_dim=K": "latent_dim=8", "config=NAME": "config=sparse"}
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_the_site_builds_strictly_and_needs_no_network_to_be_read(tmp_path):
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert built.returncode == 0, built.stderr
+    pages = {path: path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
+    assert {tmp_path / "index.html", tmp_path / "concepts.html"} <= set(pages)
+    for path, text in pages.items():
+        loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*=\"(?:https?:)?//[^\"]*", text)
+        assert not loaded, f"{path}: {loaded}"
+        assert "arithmatex" not in text and "<!-- code" not in text, path
+    assert "<math" in pages[tmp_path / "concepts.html"]
+    assert "class KSparse" not in pages[tmp_path / "variants" / "k_sparse.html"]
+    assert "get_config" in pages[tmp_path / "variants" / "k_sparse.html"]
+    assert not (tmp_path / "hooks.py").exists()
+
+
+def test_every_preset_has_a_page():
+    pages = {path.stem for path in (DOCS / "variants").glob("*.md")}
+    assert pages == {*launch_flags.presets(), "index", "comparison"}
+
+
+def test_pages_have_no_equation_or_code_that_only_this_site_can_show():
+    """Equations are `$` and `$$`, which the pages' other readers know as well."""
+    for path in DOCS.rglob("*.md"):
+        assert not re.search(r"\\\(|\\\[|^!!! |^\?\?\? ", path.read_text("utf-8"), re.M), path
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words after `python -m launch.` of each command of a page."""
+    found = []
+    for block in re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text("utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            _, _, words = line.partition("python -m launch.")
+            for name, value in PLACEHOLDERS.items():
+                words = words.replace(name, value)
+            if words and "own_part" not in words:  # a module of the reader's folder
+                found.append(shlex.split(words))
+    return found
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses a program's words as the program does, with flags of its own."""
+    define = config_flags.DEFINE_config_dataclass
+
+    def run(program: str, *words: str) -> None:
+        fresh = defined(ROOT / "launch" / f"{program}.py")
+        monkeypatch.setattr(flags, "FLAGS", fresh)
+        own = functools.partial(define, flag_values=fresh)
+        monkeypatch.setattr(config_flags, "DEFINE_config_dataclass", own)
+        if program in OF_SETTINGS:
+            left = launch_flags.parse([program, *words], OF_SETTINGS[program])
+        else:
+            left = fresh([program, *words])
+        assert left == [program]
+
+    return run
+
+
+def defined(path: Path) -> flags.FlagValues:
+    """The flags that a program's file defines; to import it would listen for signals."""
+    fresh = flags.FlagValues()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("flags.DEFINE_"):
+            make = getattr(flags, ast.unparse(node.func).removeprefix("flags."))
+            name, default = (ast.literal_eval(each) for each in node.args[:2])
+            make(name, default, "", flag_values=fresh)
+    return fresh
+
+
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if commands(path)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_the_programs_accept_the_commands_of_a_page(page, parse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page):
+        try:
+            parse(*words)
+        except SystemExit as ended:  # of --list
+            assert ended.code == 0
+        except Exception as error:
+            raise AssertionError(f"python -m launch.{shlex.join(words)}: {error}") from error
+
+
+def test_a_wrong_command_would_be_seen(parse):
+    for words in (["--config.duratoin=3"], ["--workdirr=a"], ["stray"], ["--config.seed=S"]):
+        with pytest.raises((AssertionError, flags.Error, InputError)):
+            parse("train", *words)
