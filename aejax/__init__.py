@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aejax.config import Config
     from aejax.errors import InputError
+    from aejax.evaluation.checkpoints import evaluate
     from aejax.models import Autoencoder
     from aejax.runs.loading import Model, load
     from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "load"]
+__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "load"]
 
 _WHERE = {
     "Autoencoder": "aejax.models",
@@ -28,6 +29,7 @@ _WHERE = {
     "InputError": "aejax.errors",
     "Model": "aejax.runs.loading",
     "Trainer": "aejax.training.trainer",
+    "evaluate": "aejax.evaluation.checkpoints",
     "load": "aejax.runs.loading",
 }
 

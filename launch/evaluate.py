@@ -60,10 +60,12 @@ def main(argv: list[str]) -> int:
     from aejax.evaluation import checkpoints
 
     rows = (given.source, given.split, given.folder)
-    asked = checkpoints.check_request(given.workdir, given.tasks, *rows, given.samples, given.train)
+    asked = checkpoints.check_request(
+        given.workdir, given.tasks, *rows, samples=given.samples, train=given.train
+    )
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
-        checkpoints.evaluate(asked, step, _say)
+        checkpoints.evaluate_request(asked, step, _say)
     else:
         try:
             count = checkpoints.follow(asked, _say, stop=stop)

@@ -38,7 +38,7 @@ def test_it_loads_and_gives_the_numbers_that_it_gave(old):
     assert model.encode(rows.x).shape == (len(rows.x), 4)
     assert model.score(rows.x).mean() == pytest.approx(last["mse"], rel=1e-5)
     request = checkpoints.check_request(workdir, ["reconstruction"])
-    checkpoints.evaluate(request, "latest", lambda line: None)
+    checkpoints.evaluate_request(request, "latest", lambda line: None)
     found = json.loads((Path(workdir) / "evaluation.json").read_text())
     assert json.dumps(found).count('"reconstruction"')
 

@@ -1,26 +1,43 @@
 """Evaluation of checkpoints: one file a task, and what writes and reports their results.
 
-A task is a function `task(model, source) -> Result`; it is known once it stands in `TASKS`. What it
-takes by keyword beside, launch.evaluate's flags of the same names, stands in `TAKES`.
+A task is `task(model, source) -> Result`; it is known once it stands in `TASKS`. What it takes by
+keyword beside is a flag of launch.evaluate of the same name.
 """
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 
 from aejax.evaluation import generate, latent, likelihood, pca, probe, reconstruction
 from aejax.evaluation.result import Figure, Number, Result
 
-__all__ = ["TAKES", "TASKS", "Figure", "Number", "Result"]
+__all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
 
-Task = Callable[..., Result]
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        run: (model, source, and options by keyword) -> Result.
+        check: (run, spec of the rows) raises InputError where it cannot be done; nothing has been
+            computed then.
+    """
+
+    run: Callable[..., Result]
+    check: Callable[..., None] = lambda run, spec: None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of its keywords; `train` is given a Source, by the split of that name."""
+        return tuple(inspect.signature(self.run).parameters)[2:]
+
 
 TASKS: dict[str, Task] = {
-    "reconstruction": reconstruction.task,
-    "latent": latent.task,
-    "pca": pca.task,
-    "likelihood": likelihood.task,
-    "probe": probe.task,
-    "generate": generate.task,
+    "reconstruction": Task(reconstruction.task, reconstruction.check),
+    "latent": Task(latent.task, latent.check),
+    "pca": Task(pca.task, pca.check),
+    "likelihood": Task(likelihood.task, likelihood.check),
+    "probe": Task(probe.task, probe.check),
+    "generate": Task(generate.task, generate.check),
 }
-
-# {task: its keywords}
-TAKES: dict[str, tuple[str, ...]] = {"likelihood": ("samples",), "probe": ("train",)}

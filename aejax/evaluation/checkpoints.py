@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aejax import files, kinds
+from aejax import files
 from aejax.cluster import Stopped, never
 from aejax.data import outliers
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import WHOLE
-from aejax.errors import InputError
-from aejax.evaluation import TAKES, TASKS, report
+from aejax.errors import InputError, near
+from aejax.evaluation import TASKS, report
 from aejax.evaluation.result import Result, shown
 from aejax.evaluation.rows import Chosen, choose_rows, rescaled
 from aejax.runs import folder, manifests
@@ -66,8 +66,7 @@ def check_request(
     source: str = "",
     split: str = "",
     data_folder: str = "",
-    samples: int | None = None,
-    train: str = "",
+    **options: Any,
 ) -> Request:
     """Checks all that can be wrong before anything is computed.
 
@@ -77,37 +76,40 @@ def check_request(
         source: rows to evaluate on; "" for the run's own source.
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
-        samples: of the task likelihood; None for its default.
-        train: split that the task probe fits; "" for the run's own, or train of another source.
+        options: of tasks, by name; None or "" for the default. `train` is the split that a task
+            fits: without it the run's own, or train of another source.
 
     Raises:
-        InputError: no run, no such task, or rows that its model cannot take.
+        InputError: no run, no such task or option, or rows that its model cannot take.
     """
     for name in tasks:
         if name not in TASKS:
             raise InputError(
                 f"--tasks={','.join(tasks)}: there is no task {name!r}; accepted:"
-                f" {', '.join(TASKS)}{kinds.near(name, TASKS)}"
+                f" {', '.join(TASKS)}{near(name, TASKS)}"
             )
     if not tasks:
         raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
-    settings = _settings(tasks, samples=samples, train=train or None)
+    settings = _settings(tasks, options)
     run = folder.read(workdir)
     _evaluations(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
     rows = choose_rows(run, source, split, data_folder)
+    for name in tasks:
+        TASKS[name].check(run, rows.source.spec)
     given = {"source": source, "split": split, "folder": data_folder, **settings}
-    options = {name: str(value) for name, value in given.items() if value}
-    if "probe" in tasks:
-        settings["train"] = _training_rows(run, rows, source, data_folder, train)
-    return Request(workdir, tuple(dict.fromkeys(tasks)), rows, options, settings)
+    typed = {name: str(value) for name, value in given.items() if value}
+    if fitting := [name for name in tasks if "train" in TASKS[name].options]:
+        train = settings.get("train", "")
+        settings["train"] = _training_rows(run, rows, source, data_folder, train, fitting[0])
+    return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
 
 
 def _training_rows(
-    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: str
+    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: str, task: str
 ) -> Source:
-    """The rows that the task probe fits.
+    """The rows that a task fits.
 
     Raises:
         InputError: there are none, or they hold those that are evaluated.
@@ -115,29 +117,29 @@ def _training_rows(
     split = train or ("train" if source else run.config.data.train)
     if rows.split in (WHOLE, split):
         raise InputError(
-            f"--split={rows.split}: --tasks=probe fits --train={split}, which these rows are or"
+            f"--split={rows.split}: --tasks={task} fits --train={split}, which these rows are or"
             " hold; must be others, such as --split=test"
         )
     return choose_rows(run, source, split, data_folder).source
 
 
-def _settings(tasks: Sequence[str], **given: Any) -> dict[str, Any]:
-    """The keywords of tasks that were given a value.
+def _settings(tasks: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """The options of tasks that were given a value.
 
     Raises:
-        InputError: none of the tasks takes one of them, or its value is none.
+        InputError: none of the tasks takes one of them, or a number below 1.
     """
-    found = {name: value for name, value in given.items() if value is not None}
+    found = {name: value for name, value in options.items() if value not in (None, "")}
     for name, value in found.items():
-        takers = [task for task, names in TAKES.items() if name in names]
+        takers = [task for task in TASKS if name in TASKS[task].options]
         if not set(takers) & set(tasks):
             raise InputError(f"--{name}={value}: is for --tasks={' or '.join(takers)}")
-    if found.get("samples", 1) < 1:
-        raise InputError(f"--samples={found['samples']}: must be at least 1")
+        if isinstance(value, int) and value < 1:
+            raise InputError(f"--{name}={value}: must be at least 1")
     return found
 
 
-def evaluate(
+def evaluate_request(
     request: Request, step: int | str = "latest", say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Evaluates one checkpoint and writes what came out.
@@ -159,6 +161,31 @@ def evaluate(
         if loaded is not None:
             return _evaluated(request, loaded, say)
     raise InputError(f"--step={step}: was pruned while it was read; try again, or try latest")
+
+
+def evaluate(
+    workdir: str,
+    tasks: Sequence[str] = DEFAULT,
+    step: int | str = "latest",
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> dict[str, Any]:
+    """Evaluates a checkpoint of a run's folder, and writes what came out there.
+
+    Args:
+        workdir: the run's folder.
+        tasks: names, such as reconstruction, latent or cluster.
+        step: a number, "latest" or "best".
+        say: prints a line.
+        options: source, split, data_folder, and options of the tasks: the flags of launch.evaluate.
+
+    Returns:
+        The record that evaluation.json keeps: {"step", "tasks": {task: {number: value}}, ...}.
+
+    Raises:
+        InputError: what `check_request` and `evaluate_request` refuse.
+    """
+    return evaluate_request(check_request(workdir, tasks, **options), step, say)
 
 
 def follow(
@@ -259,11 +286,13 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     """
     rows = request.rows
     given = {
-        name: {key: request.settings[key] for key in TAKES.get(name, ()) if key in request.settings}
+        name: {key: value for key, value in request.settings.items() if key in TASKS[name].options}
         for name in request.tasks
     }
     try:
-        results = {name: TASKS[name](model, rows.source, **given[name]) for name in request.tasks}
+        results = {
+            name: TASKS[name].run(model, rows.source, **given[name]) for name in request.tasks
+        }
     except InputError:
         raise
     except Exception:  # NumPy, SciPy and scikit-learn each raise their own for such numbers

@@ -10,7 +10,7 @@ import numpy as np
 from aejax import files
 from aejax.data.sources.base import Source, names
 from aejax.errors import InputError
-from aejax.evaluation.result import need
+from aejax.evaluation.result import need_autoencoder
 from aejax.evaluation.rows import real_elements, stream
 from aejax.evaluation.symbols import are_symbols
 from aejax.runs.loading import Model
@@ -50,7 +50,7 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         InputError: a model without encode and decode, rows that cannot be read, or of which none
             has a finite code.
     """
-    need(model.module, ("encode", "decode"), "launch.encode")
+    need_autoencoder(model.run, "launch.encode")
     preparation = model.preparation
 
     def run(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from aejax import pictures
-from aejax.data.sources.base import Source
-from aejax.errors import InputError
+from aejax.data.sources.base import Source, Spec
 from aejax.evaluation import plots
-from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, need_whole
 from aejax.evaluation.rows import stream
 from aejax.models.bottlenecks import Plain, Variational
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 _SIDE, _PAIRS, _STEPS = 10, 8, 10
@@ -25,17 +25,19 @@ _PIXELS = 960
 _PARALLEL = 1e-4
 
 
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_autoencoder(run, "--tasks=generate")
+    need_whole(spec, "--tasks=generate")
+
+
 def task(model: Model, source: Source) -> Result:
     """Draws 100 codes by the run's seed and walks between the codes of 8 pairs of rows.
 
     Raises:
         InputError: a model without encode and decode, or rows with padding.
     """
-    need(model.module, ("encode", "decode"), "--tasks=generate")
-    if source.spec.padded:
-        raise InputError("--tasks=generate: rows have a length each; must be whole")
-    if source.spec.missing:
-        raise InputError("--tasks=generate: values are missing in these rows; must be whole")
+    check(model.run, source.spec)
     z, x = _codes(model, source)
     bottleneck = getattr(getattr(model.module, "settings", None), "bottleneck", None)
     random = np.random.RandomState(model.run.config.seed)

@@ -6,16 +6,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, Spec
 from aejax.evaluation import plots, principal
 from aejax.evaluation.principal import Components
-from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 CODES = "codes.npz"
 # A unit whose values differ by less than this part of its largest is constant: rounding differs.
 _CONSTANT = 1e-6
+
+
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_autoencoder(run, "--tasks=latent")
 
 
 def task(model: Model, source: Source) -> Result:
@@ -27,7 +33,7 @@ def task(model: Model, source: Source) -> Result:
     Raises:
         InputError: a model without encode.
     """
-    need(model.module, ("encode",), "--tasks=latent")
+    check(model.run, source.spec)
     z, label = _codes(model, source)
     flat = z.reshape(len(z), -1).astype(np.float64)
     arrays = {"z": z, "index": np.arange(len(z))}

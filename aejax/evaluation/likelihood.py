@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.data.prepare import Preparation
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.evaluation.result import Number, Result
 from aejax.evaluation.rows import batch_rows, stream
@@ -26,6 +26,7 @@ from aejax.models.batch import spread
 from aejax.models.bottlenecks import Variational
 from aejax.models.bottlenecks.variational import divergence
 from aejax.models.likelihood import Bernoulli
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 SAMPLES = 5000
@@ -51,6 +52,17 @@ class _Sums(NamedTuple):
     log_p: jax.Array
 
 
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    settings = run.config.model
+    if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
+        code = type(getattr(settings, "bottleneck", settings)).__name__
+        raise InputError(
+            f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
+            " config=variational or config.model.bottleneck=variational"
+        )
+
+
 def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     """Estimates log p(x) of every row with K = `samples`, and the evidence lower bound.
 
@@ -65,13 +77,8 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     Raises:
         InputError: the model's code is not variational.
     """
+    check(model.run, source.spec)
     settings = model.run.config.model
-    if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
-        code = type(getattr(settings, "bottleneck", settings)).__name__
-        raise InputError(
-            f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
-            " config=variational or config.model.bottleneck=variational"
-        )
     batches = [
         batch.values for batch in stream(model, source, _measure(model, source, samples), True)
     ]

@@ -6,19 +6,21 @@ decoder's columns: the encoder's keep their initial weights on pixels that never
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
 from aejax.data.sources import open_source
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.evaluation import principal
 from aejax.evaluation.principal import Components
-from aejax.evaluation.result import Number, Result
+from aejax.evaluation.result import Number, Result, need_whole
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
 from aejax.models.likelihood import Gaussian
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 _ROWS_AT_A_TIME = 5000
@@ -37,22 +39,25 @@ class _Affine:
         return (x @ self.encoder + self.encoder_bias) @ self.decoder + self.decoder_bias
 
 
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_whole(spec, "--tasks=pca")
+    elements = math.prod(spec.shape)
+    if elements > principal.MAX_ELEMENTS:
+        raise InputError(
+            f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"
+        )
+
+
 def task(model: Model, source: Source) -> Result:
     """Compares a linear autoencoder with the principal components of its training split.
 
     Raises:
         InputError: the model is not linear, or its rows are too large for exact components.
     """
+    check(model.run, source.spec)
     weights = _affine(model)
     elements, code = weights.encoder.shape
-    if source.spec.padded:
-        raise InputError("--tasks=pca: rows have a length each; must be whole")
-    if source.spec.missing:
-        raise InputError("--tasks=pca: values are missing in these rows; must be whole")
-    if elements > principal.MAX_ELEMENTS:
-        raise InputError(
-            f"--tasks=pca: rows have {elements} elements; must be at most {principal.MAX_ELEMENTS}"
-        )
     location = model.run.location()
     train = open_source(location.source, model.run.config.data.train, folder=location.folder)
     components = principal.fit((x for x in _pieces(model, train)), code)

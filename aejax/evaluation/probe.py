@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation.classifier import STEPS, Classifier, Problem
-from aejax.evaluation.result import Number, Result, need
+from aejax.evaluation.result import Number, Result, need_autoencoder
 from aejax.evaluation.rows import real_elements, stream
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 # L2 is 10^(place / 2). The walk starts at 10^-3, in decades, and halves them at the end.
@@ -47,6 +48,13 @@ class Fit:
     test: float
 
 
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_autoencoder(run, "--tasks=probe")
+    if not spec.labelled:
+        raise InputError("--tasks=probe: the rows have no labels; must have one each")
+
+
 def task(model: Model, source: Source, train: Source | None = None) -> Result:
     """Error of logistic regression on codes, and on pixels.
 
@@ -62,9 +70,9 @@ def task(model: Model, source: Source, train: Source | None = None) -> Result:
     Raises:
         InputError: a model without encode, rows without labels, or of one class.
     """
-    need(model.module, ("encode",), "--tasks=probe")
-    if train is None or not (source.spec.labelled and train.spec.labelled):
-        raise InputError("--tasks=probe: the rows have no labels; must have one each")
+    check(model.run, source.spec)
+    if train is None or not train.spec.labelled:
+        raise InputError("--tasks=probe: the rows to fit have no labels; must have one each")
     code = jax.eval_shape(lambda raw: model.module.encode(model.preparation(raw)), _row(model))
     numbers = max(int(np.prod(code.shape)), int(np.prod(source.spec.shape)))
     most = max(1, min(len(train), _MOST_NUMBERS // numbers))

@@ -9,14 +9,15 @@ import jax
 import numpy as np
 
 from aejax import pictures
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.evaluation import plots, principal, symbols
 from aejax.evaluation.principal import Components
-from aejax.evaluation.result import Figure, Number, Result, need
+from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import EvaluatedRows, batch_rows, real_elements, stream
 from aejax.evaluation.similarity import FULL_WINDOW, ssim, window
 from aejax.models.likelihood import Bernoulli
+from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 # Where a model gives no logits its means are kept this far from 0 and 1, as Keras does.
@@ -65,6 +66,11 @@ class Scales:
         return "image" if self.image else "row"
 
 
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_autoencoder(run, "--tasks=reconstruction")
+
+
 def task(model: Model, source: Source) -> Result:
     """Measures what is lost between rows and their deterministic reconstructions.
 
@@ -74,7 +80,7 @@ def task(model: Model, source: Source) -> Result:
     Raises:
         InputError: a model without encode and decode.
     """
-    need(model.module, ("encode", "decode"), "--tasks=reconstruction")
+    check(model.run, source.spec)
     if symbols.are_symbols(model):
         return symbols.result(model, source)
     scales = _scales(model, source)

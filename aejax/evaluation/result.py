@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 
+from aejax.data.sources.base import Spec
 from aejax.errors import InputError
+from aejax.runs.folder import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +74,20 @@ def shown(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
-def need(module: object, names: tuple[str, ...], asker: str) -> None:
-    """Raises InputError where the module lacks one of these methods.
+def need_autoencoder(run: Run, asker: str) -> None:
+    """Raises InputError where a run's model has no encode and decode.
 
     Args:
-        module: a model's live module.
-        names: of methods.
+        run: what config.json holds.
         asker: the task or program that cannot do without.
     """
-    for name in names:
-        if not hasattr(module, name):
-            raise InputError(f"{asker}: this run's model has no {name}(): it is no autoencoder")
+    if not run.config.model.decodes:
+        raise InputError(f"{asker}: this run's model has no encode() and decode()")
+
+
+def need_whole(spec: Spec, asker: str) -> None:
+    """Raises InputError where rows have padding, or missing values."""
+    if spec.padded:
+        raise InputError(f"{asker}: rows have a length each; must be whole")
+    if spec.missing:
+        raise InputError(f"{asker}: values are missing in these rows; must be whole")

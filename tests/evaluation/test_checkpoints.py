@@ -17,7 +17,7 @@ import aejax
 from aejax.cluster import Stopped
 from aejax.data.sources import open_source
 from aejax.errors import InputError
-from aejax.evaluation import checkpoints
+from aejax.evaluation import Task, checkpoints
 from aejax.evaluation.checkpoints import check_request
 from aejax.evaluation.result import Number, Result, shown
 from aejax.evaluation.rows import Chosen
@@ -34,12 +34,12 @@ def records(folder) -> list[dict]:
 
 def numbers(folder, step="latest", **options) -> dict:
     request = check_request(str(folder), ("reconstruction",), **options)
-    return checkpoints.evaluate(request, step, ignore)["tasks"]["reconstruction"]
+    return checkpoints.evaluate_request(request, step, ignore)["tasks"]["reconstruction"]
 
 
 def test_one_checkpoint_and_all_that_is_written(folder):
     lines = []
-    record = checkpoints.evaluate(check_request(str(folder)), say=lines.append)
+    record = checkpoints.evaluate_request(check_request(str(folder)), say=lines.append)
     assert records(folder) == [record]
     assert (record["step"], record["parameters"], record["rows"]) == (20, "ema", 360)
     assert (record["source"], record["split"]) == ("digits", "test")
@@ -69,10 +69,12 @@ def test_numbers_that_are_not_finite_are_null_in_json(value):
 
 def test_results_are_kept_by_step_and_rows(folder):
     both = check_request(str(folder))
-    checkpoints.evaluate(both, 10, ignore)
-    checkpoints.evaluate(check_request(str(folder), ("latent",)), 20, ignore)
-    checkpoints.evaluate(check_request(str(folder), ("reconstruction",)), "best", ignore)
-    checkpoints.evaluate(check_request(str(folder), ("latent",), split="test[:7]"), 20, ignore)
+    checkpoints.evaluate_request(both, 10, ignore)
+    checkpoints.evaluate_request(check_request(str(folder), ("latent",)), 20, ignore)
+    checkpoints.evaluate_request(check_request(str(folder), ("reconstruction",)), "best", ignore)
+    checkpoints.evaluate_request(
+        check_request(str(folder), ("latent",), split="test[:7]"), 20, ignore
+    )
     found, default = records(folder), set(checkpoints.DEFAULT)
     assert [(one["step"], one["split"]) for one in found] == [
         (10, "test"),
@@ -83,14 +85,14 @@ def test_results_are_kept_by_step_and_rows(folder):
     assert found[0]["tasks"] != found[1]["tasks"]
     page = (folder / "report.html").read_text()
     assert "Checkpoints so far" not in page  # the others were evaluated on other rows
-    checkpoints.evaluate(both, 20, ignore)
+    checkpoints.evaluate_request(both, 20, ignore)
     assert "Checkpoints so far" in (folder / "report.html").read_text()
     assert len(records(folder)) == 3
 
 
 def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
     manifest = manifests.read
-    checkpoints.evaluate(check_request(str(folder), ("latent",)), say=ignore)
+    checkpoints.evaluate_request(check_request(str(folder), ("latent",)), say=ignore)
 
     def anew(workdir, step):  # the same step, but for the times in its ledger
         data = manifest(workdir, step)
@@ -98,7 +100,7 @@ def test_a_step_that_was_trained_anew_keeps_no_old_numbers(folder, monkeypatch):
         return data
 
     monkeypatch.setattr(manifests, "read", anew)
-    checkpoints.evaluate(check_request(str(folder), ("reconstruction",)), say=ignore)
+    checkpoints.evaluate_request(check_request(str(folder), ("reconstruction",)), say=ignore)
     (record,) = records(folder)
     assert set(record["tasks"]) == set(record["notes"]) == {"reconstruction"}
 
@@ -124,7 +126,7 @@ def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
     os.makedirs(folder.parent / "a run & <script>alert('1')<")
     shutil.move(folder, folder.parent / name)
     monkeypatch.chdir(folder.parent)
-    record = checkpoints.evaluate(check_request(name), say=ignore)
+    record = checkpoints.evaluate_request(check_request(name), say=ignore)
     text = (folder.parent / name / "report.html").read_text()
     page = Page(text)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
@@ -272,7 +274,7 @@ def test_latest_is_read_again_where_it_was_pruned(folder, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "load", vanishing)
     request = check_request(str(folder), ("latent",))
-    assert checkpoints.evaluate(request, say=ignore)["step"] == 10
+    assert checkpoints.evaluate_request(request, say=ignore)["step"] == 10
     assert asked == [20, 10]
 
 
@@ -283,7 +285,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(folder):
     assert checkpoints.follow(check_request(str(folder), ("latent",)), lines.append) == 1
     assert lines[0].startswith("step 10: skipped;") and str(data) in lines[0]
     with pytest.raises(InputError, match="damaged"):
-        checkpoints.evaluate(check_request(str(folder), ("latent",)), 10, ignore)
+        checkpoints.evaluate_request(check_request(str(folder), ("latent",)), 10, ignore)
 
 
 def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch):
@@ -296,14 +298,14 @@ def test_rows_that_leave_numbers_that_are_not_finite_are_named(make, monkeypatch
     request = checkpoints.Request("runs/dense", ("task",), rows, {})
     named = "npz:rows.npz, split test: row 3, element 2: 1e+25 (the training split lies in 0..1);"
     given = Result({"mse": Number(float("nan"), "", "")})
-    monkeypatch.setitem(checkpoints.TASKS, "task", lambda model, source: given)
+    monkeypatch.setitem(checkpoints.TASKS, "task", Task(lambda model, source: given))
     assert checkpoints._results(request, made.model, lines.append) == {"task": given}
     assert lines == [f"{named} that is why numbers are not finite"]
 
     def fails(model, source):
         raise np.linalg.LinAlgError("Eigenvalues did not converge")
 
-    monkeypatch.setitem(checkpoints.TASKS, "task", fails)
+    monkeypatch.setitem(checkpoints.TASKS, "task", Task(fails))
     with pytest.raises(InputError, match=f"^{re.escape(named)} cannot be evaluated"):
         checkpoints._results(request, made.model, lines.append)
     whole = dataclasses.replace(request, rows=Chosen(made.train, "npz:rows.npz", "train"))

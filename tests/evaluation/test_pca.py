@@ -28,7 +28,7 @@ def test_the_linear_autoencoder_is_pca(linear_run):
 
     model = load(linear_run)
     test = open_source("digits", "test")
-    numbers = {name: n.value for name, n in TASKS["pca"](model, test).numbers.items()}
+    numbers = {name: n.value for name, n in TASKS["pca"].run(model, test).numbers.items()}
     assert abs(numbers["train_gap"]) < 1e-6
     assert numbers["angle"] < 1e-4
     assert abs(numbers["test_gap"]) < 1e-6
@@ -49,4 +49,4 @@ def test_a_model_that_is_not_linear_is_refused(tmp_path):
     config.duration, config.trackers = "5 steps", ()
     train(config, str(tmp_path), quiet=True)
     with pytest.raises(InputError, match="the model is not linear"):
-        TASKS["pca"](load(str(tmp_path)), open_source("digits", "test"))
+        TASKS["pca"].run(load(str(tmp_path)), open_source("digits", "test"))

@@ -123,7 +123,7 @@ def test_the_probe_of_a_run_fits_its_training_split(folder):
     request = checkpoints.check_request(
         str(folder), ("probe",), train="train[:900]", split="test[:200]"
     )
-    record = checkpoints.evaluate(request, say=lambda line: None)
+    record = checkpoints.evaluate_request(request, say=lambda line: None)
     found = record["tasks"]["probe"]
     assert found["train_rows"] == 900 and 0 < found["pixel_error"] < 15
     assert found["error"] < 40 and "--train=train[:900]" in (folder / "report.html").read_text()
