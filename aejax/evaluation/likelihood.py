@@ -56,7 +56,7 @@ def check(run: Run, spec: Spec) -> None:
     """Raises InputError where the task cannot be done."""
     settings = run.config.model
     if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
-        code = type(getattr(settings, "bottleneck", settings)).__name__
+        code = type(settings.bottleneck or settings).__name__
         raise InputError(
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
             " config=variational or config.model.bottleneck=variational"

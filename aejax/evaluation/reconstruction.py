@@ -128,7 +128,7 @@ def _compared(model: Model, logits: bool) -> Callable[..., dict[str, jax.Array]]
 
 def _scales(model: Model, source: Source) -> Scales:
     spec, scaled = source.spec, model.preparation.settings.scale
-    likelihood = getattr(getattr(model.module, "settings", None), "likelihood", None)
+    likelihood = model.run.config.model.likelihood
     side = window(*spec.shape[:2]) if pictures.is_image(spec.shape) else 0
     return Scales(
         shape=spec.shape,

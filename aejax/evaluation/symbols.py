@@ -8,6 +8,7 @@ import numpy as np
 from aejax.data.sources.base import Source
 from aejax.evaluation.result import Number, Result
 from aejax.evaluation.rows import EvaluatedRows, real_elements, stream
+from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Categorical
 from aejax.runs.loading import Model
 
@@ -16,8 +17,7 @@ _SHOWN = 5
 
 def are_symbols(model: Model) -> bool:
     """Whether this model's elements are symbols: its likelihood is categorical."""
-    settings = getattr(model.module, "settings", None)
-    return isinstance(getattr(settings, "likelihood", None), Categorical)
+    return isinstance(model.run.config.model.likelihood, Categorical)
 
 
 def result(model: Model, source: Source) -> Result:
@@ -67,7 +67,8 @@ def _compared(model: Model):
 
 def _notes(model: Model, first: EvaluatedRows) -> list[str]:
     notes = ["No squared error and no PCA: symbols have no order and no distance."]
-    if getattr(model.module.settings.coder, "teacher_forcing", 0):
+    coder = model.run.config.model.coder
+    if isinstance(coder, Recurrent) and coder.teacher_forcing:
         notes.append(
             "The decoder is fed its own likeliest symbols, so that nll is no likelihood of whole"
             " rows."

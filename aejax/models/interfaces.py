@@ -295,12 +295,16 @@ class Trainable(Hooked):
         loss_inputs: arrays that the loss finds in `Context.loss_inputs`, and that are neither
             trained nor saved; None for none.
         decodes: whether its module has `encode` and `decode`.
+        bottleneck: what its code is, or None.
+        likelihood: of what its decoder gives, or None.
     """
 
     sharding_rules: tuple[str, ...] = ()
     symbols: int = 0
     loss_inputs: Any = None
     decodes: bool = False
+    bottleneck: Any = None
+    likelihood: Any = None
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> Any:
         """Builds the module for batches like this one, of which shapes alone are looked at."""

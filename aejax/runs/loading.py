@@ -86,7 +86,7 @@ class Model:
         """
         if not isinstance(rows, int) or rows < 1:
             raise InputError(f"sample({rows!r}): must be a whole number, at least 1")
-        bottleneck: Any = getattr(self.run.config.model, "bottleneck", None)
+        bottleneck = self.run.config.model.bottleneck
         key, shape = jax.random.key(seed), (rows, *self.code_shape)
         codes = None if bottleneck is None else bottleneck.prior(key, shape)
         if codes is None:
