@@ -1,4 +1,4 @@
-"""What is told of a run while it trains: your functions, trackers, a live plot, a stop.
+"""Callbacks of a run: your functions, trackers, a live plot, early stopping.
 
     trainer.fit(callbacks=[print])                          each row of metrics.jsonl
     trainer.fit(callbacks=[StopWhen(lambda row: row["loss"] < 50)])

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether rows of this shape can be looked at: [height, width, 1 or 3]."""
+    """Whether rows of this shape are images: [height, width, 1 or 3]."""
     return len(shape) == 3 and shape[-1] in (1, 3)
 
 

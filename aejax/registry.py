@@ -29,7 +29,7 @@ _NAMED: dict[str, type] = {}
 class Kinds(Mapping[str, Any]):
     """A table of kinds: {name: dataclass, MODULE:CLASS of one, or None for no part at all}.
 
-    A class that is written as MODULE:CLASS is imported when it is asked for.
+    A class that is written as MODULE:CLASS is imported when it is first used.
 
     Attributes:
         group: of entry points that give more of them.

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 # whose others have not ended so many beats later.
 _BEATS = 10
 _BEAT_SECONDS = 1.0
-# How long a port may be used, or be answered by strangers, before that is told.
+# How long a port may be in use, or be answered by another program, before a line says so.
 _PATIENCE = 2.0
 _SHOWN = 16
 

@@ -99,7 +99,7 @@ def statistics(
     Args:
         settings: `config.Prepare`.
         source: the training split.
-        say: told in one line of a value that leaves nearly nothing of the range to all others.
+        say: is called with one line if one value takes up nearly the whole range.
 
     Raises:
         InputError: values that are not finite, or that do not vary at all, so that they cannot be

@@ -1,4 +1,4 @@
-"""Settings of the data: where rows come from, and what is made of them."""
+"""Settings of the data: the source of the rows, and their preparation."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from aejax.errors import check_choice, check_least
 
 @dataclasses.dataclass
 class Prepare:
-    """What becomes of raw rows on the device: augment, scale, binarise, centre, in this order.
+    """The preparation of raw rows on the device: augment, scale, binarise, centre, in this order.
 
     Statistics come from the training split and are written to the run's config.json.
 
@@ -58,7 +58,7 @@ class Data:
             steps run; auto is resident up to resident_mib.
         resident_mib: largest split, in MiB as stored, that auto keeps on every device.
         threads: that read ahead for the streaming feed; more where rows are slow to read or decode.
-        prepare: what becomes of the raw rows.
+        prepare: how raw rows become the model's input.
     """
 
     source: str = "digits"

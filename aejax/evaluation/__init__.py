@@ -1,7 +1,7 @@
 """Evaluation of checkpoints: one file a task, and what writes and reports their results.
 
-A task is `task(model, source) -> Result`; it is known once it stands in `TASKS`. What it takes by
-keyword beside is a flag of launch.evaluate of the same name.
+A task is a function `task(model, source) -> Result` with an entry in `TASKS`. Each further keyword
+is a flag of launch.evaluate of the same name.
 """
 
 import dataclasses

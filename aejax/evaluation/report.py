@@ -101,10 +101,10 @@ def _history(
 ) -> tuple[list[str], list[list[str]], int] | None:
     """Head, rows and count of columns of the main numbers of every checkpoint on the same rows."""
     last = records[-1]
-    alike = [
+    same_rows = [
         one for one in records if (one["source"], one["split"]) == (last["source"], last["split"])
     ]
-    if len(alike) < 2:
+    if len(same_rows) < 2:
         return None
     columns = [
         (task, name)
@@ -115,7 +115,7 @@ def _history(
     head = ["step", "parameters", *(name for _, name in columns)]
     rows = [
         [str(one["step"]), one["parameters"], *(_cell(one, *column) for column in columns)]
-        for one in sorted(alike, key=lambda one: one["step"])
+        for one in sorted(same_rows, key=lambda one: one["step"])
     ]
     return head, rows, len(columns)
 

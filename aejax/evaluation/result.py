@@ -18,7 +18,7 @@ class Number:
         value: the number; None where it is not finite.
         unit: what it is counted in; "" for a pure number.
         meaning: one line.
-        main: whether it stands in the lines and tables that compare checkpoints.
+        main: whether lines and tables that compare checkpoints show it.
     """
 
     value: float | int | None

@@ -125,7 +125,7 @@ class Autoencoder(Trainable):
         return update
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "AutoencoderModule":
-        """Builds the module for batches like this one (shapes alone are looked at)."""
+        """Builds the module for batches of these shapes; values are not read."""
         return AutoencoderModule(self, batch.x.shape[1:], rngs)
 
 

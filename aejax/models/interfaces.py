@@ -307,7 +307,7 @@ class Trainable(Hooked):
     likelihood: Any = None
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> Any:
-        """Builds the module for batches like this one, of which shapes alone are looked at."""
+        """Builds the module for batches of these shapes; values are not read."""
         raise NotImplementedError
 
     def check(self, interval: bool) -> None:

@@ -70,7 +70,7 @@ def attend(
     """
     rows, length, heads, _ = q.shape
     if not q.shape == k.shape == v.shape:
-        raise ValueError(f"q {q.shape}, k {k.shape} and v {v.shape}: must be alike")
+        raise ValueError(f"q {q.shape}, k {k.shape} and v {v.shape}: must have the same shape")
     if real is not None and real.shape != (rows, length):
         raise ValueError(f"real {real.shape}: must be {(rows, length)}")
     if bias is not None and bias.shape != (heads, 2 * length - 1):

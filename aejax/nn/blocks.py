@@ -169,7 +169,7 @@ class FeedForward(nnx.Module):
 
 
 class Slot(nnx.Module):
-    """One slot of a layout with the block that stands in it; of `i`, nothing.
+    """One slot of a layout with its block; the identity, `i`, has none.
 
     Attributes:
         norm: Norm, or None.
@@ -221,7 +221,7 @@ class Choice(nnx.Module):
 
     Attributes:
         candidates: a slot for each letter.
-        mix: float32 [candidates], whose sum is 1; at first all are alike.
+        mix: float32 [candidates], whose sum is 1; equal at the start.
         imitating: None; or the candidate whose output is given on, without a gradient, and which
             all others learn to imitate: `error` then holds how far off each one is.
         error: float32 [candidates]: squared error of what a candidate adds, as a share of the mean

@@ -27,7 +27,7 @@ _Pads = Sequence[tuple[int, int]]
 
 
 def chosen(form: Form | None = None) -> Form:
-    """The form for this process's backend, or the one asked for."""
+    """The form for this process's backend, or the one that is named."""
     if form is None:
         return "cpu" if jax.default_backend() == "cpu" else "accelerator"
     if form not in ("cpu", "accelerator"):

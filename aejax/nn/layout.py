@@ -1,4 +1,4 @@
-"""Which block stands in which slot of a transformer, as a string with a letter a slot.
+"""The layout of a transformer: a string with one letter for the block of each slot.
 
 `a` is self-attention, `w` self-attention within a window, `f` feed-forward and `i` nothing at all
 (the identity), so that `afaf` is two of the usual layers. Attention may see but a side: `l` the

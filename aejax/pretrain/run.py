@@ -4,7 +4,7 @@
     WORKDIR                        the run itself, which starts from what the stages learned
 
 Started again, a stage that is complete is not trained again, one that was cut goes on, and once the
-run itself has a checkpoint the stages are not looked at any more.
+run itself has a checkpoint the stages are not used any more.
 """
 
 import dataclasses

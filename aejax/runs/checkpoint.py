@@ -89,7 +89,7 @@ class Saver:
         workdir: the run's folder.
         keep: how many of the newest stay; the best one stays too.
         say: prints a line.
-        saved: told of each step whose checkpoint stands.
+        saved: is called with each step whose checkpoint is complete.
     """
 
     workdir: str

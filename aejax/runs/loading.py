@@ -238,7 +238,7 @@ def load(
     Args:
         workdir: the run's folder.
         step: a number, "latest" or "best" (by config.evaluation.metric).
-        say: told of each damaged checkpoint that is passed over.
+        say: is called with a line for each damaged checkpoint that is skipped.
         model: the model's settings, in place of those that the folder names.
         parts: classes of parts from outside of aejax that the folder may name.
 

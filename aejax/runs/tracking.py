@@ -1,4 +1,4 @@
-"""What a run writes and shows: metrics.jsonl, trackers, a progress bar or lines, a ledger."""
+"""A run's output: metrics.jsonl, trackers, a progress bar or lines, and a ledger of its time."""
 
 import contextlib
 import dataclasses
@@ -190,8 +190,8 @@ class Tracker:
         workdir: the run's folder.
         total: steps of the run.
         first: step that it starts at.
-        trackers: told of everything in the thread that writes.
-        callbacks: told of everything in the thread that calls this tracker.
+        trackers: called in the thread that writes.
+        callbacks: called in the thread that calls this tracker.
         quiet: show nothing.
         main: whether this is the process that writes and shows; the others do neither.
         label: stands before each line and the bar, of a run that is one of several.

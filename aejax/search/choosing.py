@@ -155,7 +155,7 @@ def least_similar(space: Space, parent: Layout, similarities: np.ndarray, attent
     Args:
         space: candidates.
         parent: the layout that blocks are dropped from.
-        similarities: of each searched slot's input and output, the larger the more alike.
+        similarities: cosine similarity of each searched slot's input and output.
         attention: how many blocks of attention are to stay.
     """
     choices, left = space.choices(parent), parent.count(ATTENTION)

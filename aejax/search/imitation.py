@@ -73,7 +73,7 @@ class ImitationModule(nnx.Module):
         """The sum of all candidates' errors, and the parent's own loss beside it."""
         slots, parent = self._run(batch, context)
         error = jnp.stack([jnp.sum(slot.error[...]) for slot in slots])
-        # The parent's loss is told, not trained: blocks give on what has no gradient, but what
+        # The parent's loss is reported, not trained: blocks give on what has no gradient, but what
         # comes before and after them does.
         terms = {"nll": jax.lax.stop_gradient(parent), "error": jnp.mean(error)}
         return jnp.sum(error), terms
@@ -149,7 +149,7 @@ def _renamed(name: str, space: Space, layout: Layout) -> str | None:
 class Teacher:
     """A trained autoencoder as a function of a batch; no part of what is trained or saved.
 
-    It sees what the layout sees, corrupted alike, but leaves nothing out of its blocks (dropout).
+    It sees what the layout sees, with the same corruption, but without dropout.
 
     Attributes:
         parameters: what it has learned, an argument of each step and not of the program.

@@ -8,7 +8,7 @@ what scores by shared weights should be held against. In three rounds layouts tr
 
 and after each the third with the lowest losses goes on, until one is left; losses are those of all
 rows that are held to choose. What goes on in the second round is the same run, longer (a schedule
-of the learning rate, if there is one, is then stretched, for all alike).
+of the learning rate, if there is one, is then stretched, for all layouts in the same way).
 
 Layouts found, made the parent's equals: with wider feed-forward blocks, trained once more.
 

@@ -20,7 +20,7 @@ _DRAWS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which block stands in which slot of the encoder, and of the decoder."""
+    """The blocks of the encoder's and of the decoder's slots."""
 
     encoder: str
     decoder: str

@@ -53,16 +53,16 @@ class Loop:
         self.progress = Progress()
         # Made beside the first steps, and waited for where they are needed.
         self.validation: Future[Validation]
-        self.finite = (
-            True  # whether the parameters were, after the last dispatch that was looked at
-        )
+        # Whether all parameters were finite after the last processed dispatch.
+        self.finite = True
         self.step = 0
         self.trace = Trace(run_setup.profile, workdir, self.sync, tracker.say)
         self.saved: int | None = None  # the last step that was handed to the saver
         self.evaluated = 0  # the last step that was evaluated before that
         self.saved_at = cluster.clock()
         self.launcher = ThreadPoolExecutor(1)
-        self.pending: tuple[int, int, Future[Any]] | None = None  # the dispatch not looked at yet
+        # The dispatch whose report is not processed yet.
+        self.pending: tuple[int, int, Future[Any]] | None = None
         self.seconds_a_step: float | None = None
         self.watchdog = Watchdog(self.config.watchdog_minutes)
         self.seen_at = self.row_at = cluster.clock()
@@ -168,7 +168,7 @@ class Loop:
         )
 
     def evaluate_and_save_if_due(self) -> None:
-        """Evaluates and saves, where this step asks for it."""
+        """Evaluates and saves if either is due at this step."""
         self.saver.poll()
         every = self.setup.every
         if self.step > self.progress.evaluated and (

@@ -26,7 +26,7 @@ class Trace:
     running: bool = False
 
     def at(self, step: int) -> None:
-        """Starts or ends the trace, where this step asks for it."""
+        """Starts or ends the trace if this step is its first or last."""
         if self.window is None:
             return
         first, last = self.window

@@ -29,19 +29,19 @@ def check_unlabelled(config: Config, built: ModelFns, batch: Batch) -> None:
         ) from None
 
 
-def check_alike(config: Config, train: Source, test: Source) -> None:
+def check_same_kind(config: Config, train: Source, test: Source) -> None:
     """Refuses a test split whose rows are not like those of the training split.
 
-    Labels may be missing in one of them: only what needs them asks for them.
+    One of them may lack labels: what needs labels checks for them.
     """
-    if not _alike(train.spec, test.spec):
+    if not _same_kind(train.spec, test.spec):
         raise InputError(
             f"config.data.test={config.data.test}: {test.spec.describe()}; accepted: rows like"
             f" those of config.data.train={config.data.train}, {train.spec.describe()}"
         )
 
 
-def _alike(one: Spec, other: Spec) -> bool:
+def _same_kind(one: Spec, other: Spec) -> bool:
     """Whether one model takes both kinds of rows."""
     return dataclasses.replace(one, labelled=False) == dataclasses.replace(other, labelled=False)
 
@@ -57,7 +57,7 @@ def check(
     """Refuses rows that are not those that the folder's run was trained and evaluated on."""
     there, here = old.config.data.source, config.data.source
     now = f"config.data.source={here}{'' if there == here else f' (it was {there})'}"
-    if not _alike(old.spec, train.spec):
+    if not _same_kind(old.spec, train.spec):
         raise InputError(
             f"--workdir={workdir} was trained on {old.spec.describe()}; {now} has"
             f" {train.spec.describe()}"

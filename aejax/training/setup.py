@@ -191,7 +191,7 @@ def setup(
     mesh = make_mesh(config.mesh, devices or jax.devices(), config.batch_size, config.micro_batches)
     base = (old.base if old else "") or os.getcwd()
     train, test, base = (*sources, base) if sources else open_sources(config, base, download)
-    same_data.check_alike(config, train, test)
+    same_data.check_same_kind(config, train, test)
     if config.batch_size > len(train):
         raise InputError(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
@@ -266,11 +266,11 @@ def setup(
     )
 
 
-def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
+def seeded(reference: Setup, config: Config, workdir: str | None = None) -> Setup:
     """A run that differs from another in its seed alone: what was compiled for one serves both.
 
     Args:
-        alike: the other one.
+        reference: the other run.
         config: this run's settings.
         workdir: as in `setup`.
 
@@ -278,11 +278,11 @@ def seeded(alike: Setup, config: Config, workdir: str | None = None) -> Setup:
         InputError: the folder holds a run with other settings.
         ValueError: more than the seed differs.
     """
-    if dataclasses.replace(config, seed=alike.config.seed) != alike.config:
-        raise ValueError("a run that is alike differs in more than its seed")
+    if dataclasses.replace(config, seed=reference.config.seed) != reference.config:
+        raise ValueError("the runs differ in more than their seed")
     if workdir is not None and (old := folder.read_to_resume(workdir, config)):
-        same_data.check(old, config, alike.train, alike.fingerprints, workdir, False)
-    return dataclasses.replace(alike, config=config)
+        same_data.check(old, config, reference.train, reference.fingerprints, workdir, False)
+    return dataclasses.replace(reference, config=config)
 
 
 def is_streaming(config: Config, source: Source) -> bool:

@@ -27,7 +27,7 @@ def of_state(
     what is kept for each row goes with the rows, and everything else lies everywhere.
 
     Raises:
-        InputError: a rule that matches no parameter, or asks for what does not divide.
+        InputError: a rule that matches no parameter, or whose axis does not divide a dimension.
     """
     params = flatten(abstract.params)
     specs = {name: spec_of(name, leaf.shape, mesh, rules, own) for name, leaf in params.items()}
@@ -71,7 +71,7 @@ def spec_of(
         shape: of the parameter.
         mesh: of the devices.
         rules: what the settings ask for.
-        own: what the model asks for, where it divides; small parameters leave fsdp out.
+        own: rules of the model, applied where they divide; small parameters leave fsdp out.
 
     Raises:
         InputError: the rule names more dimensions than there are, or one that does not divide.

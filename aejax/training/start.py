@@ -92,8 +92,8 @@ def start(
 def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) -> TrainState:
     """Parameters of another run, where they mean the same here; prints the table.
 
-    Of a transformer with another layout this is surgery: what stands in a slot that keeps its kind
-    of block is kept, what stands in another is replaced by fresh numbers.
+    For a transformer with another layout, parameters of a slot are kept where its kind of block is
+    the same, and replaced by fresh ones elsewhere.
     """
     step = manifests.newest_good(source, say)
     if step is None:
@@ -104,7 +104,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
     kept = {
         name
         for name, array in fresh.items()
-        if _alike(stored.get(name), array) and transferable(name)
+        if _same_array(stored.get(name), array) and transferable(name)
     }
     lines = [f"parameters from {folder.path(source)}, step {step}:"]
     for name in sorted(fresh.keys() | stored.keys()):
@@ -151,7 +151,7 @@ def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:
     return f"  replaced {name:<40} {fresh.shape} (there {stored.shape})"
 
 
-def _alike(one: Any, other: Any) -> bool:
+def _same_array(one: Any, other: Any) -> bool:
     return one is not None and (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
@@ -161,7 +161,7 @@ def _moments(arrays: Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]
     Those of kept parameters, and opt_state/PART/count where any of this part are: without the count
     of steps that a moment is the mean of, its correction for the first steps would blow it up.
     """
-    names = {name for name, array in arrays.items() if _alike(stored.get(name), array)}
+    names = {name for name, array in arrays.items() if _same_array(stored.get(name), array)}
     taken = {name for name in names if "/".join(name.split("/")[3:]) in kept}
     parts = {"/".join(name.split("/")[:2]) for name in taken}
     return taken | {name for part in parts if (name := f"{part}/count") in names}

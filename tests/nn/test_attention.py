@@ -216,7 +216,7 @@ def test_long_scores_are_not_kept_for_the_gradient():
         ({"bias": np.ones((2, 7))}, r"bias \(2, 7\): must be \(2, 13\)"),
         ({"window": -1}, "window=-1: must be at least 0"),
         ({"form": "tpu"}, "form=tpu: must be cpu or accelerator"),
-        ({"v": np.ones((3, 7, 2, 5))}, r"must be alike"),
+        ({"v": np.ones((3, 7, 2, 5))}, r"must have the same shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, said):

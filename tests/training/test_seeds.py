@@ -20,7 +20,7 @@ def test_seeds_share_one_program():
 
 def test_what_a_run_is_alike_differs_in_its_seed_alone(tmp_path):
     run_setup = setup(small())
-    with pytest.raises(ValueError, match="more than its seed"):
+    with pytest.raises(ValueError, match="more than their seed"):
         seeded(run_setup, small(seed=1, batch_size=32))
     train(small(seed=1, duration="10 steps"), str(tmp_path), quiet=True)
     with pytest.raises(InputError, match="holds a run with other settings.*config.seed: 1 -> 2"):

@@ -2,7 +2,7 @@
 sound:FOLDER, table:FILE, planted:KIND, tfds:NAME.
 
 A further kind of source is a function that takes what stands behind the colon and returns
-`Splits`; it is known once it stands in `KINDS`.
+`Splits`; it needs an entry in `KINDS`.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def open_source(
         download: let TFDS fetch a set that is missing. Without it nothing reaches for the network.
 
     Returns:
-        The rows, of which `Arrays` are in memory and others are read when asked for.
+        The rows, `Arrays` in memory, or a source that reads them when they are indexed.
 
     Raises:
         InputError: no such source or split, or its files are missing or damaged.
@@ -82,7 +82,7 @@ def open_source(
 def open_several(
     text: str, splits: Sequence[str], folder: str = "", download: bool = False
 ) -> list[Source]:
-    """Opens several splits of a source, whose files are looked at once; as `open_source`."""
+    """Opens several splits of a source, and lists its files once; as `open_source`."""
     found = open_splits(text, folder, download)
     with _naming(f"data.source={text}"):
         return [select(found, split) for split in splits]

@@ -1,4 +1,4 @@
-"""What several sources check alike; every failure is one line about the file that causes it."""
+"""Checks that several sources share; every failure is one line about the file that causes it."""
 
 import bz2
 import dataclasses

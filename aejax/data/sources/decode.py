@@ -1,4 +1,4 @@
-"""One picture's file: what its header says, and its pixels in the form that is asked for."""
+"""One picture's file: its header, and its pixels in the wanted form."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ class UnreadableError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """A picture as it is to be looked at: turned as its camera says; a key of `MODES`."""
+    """A picture turned upright by its EXIF orientation; a key of `MODES`."""
 
     width: int
     height: int

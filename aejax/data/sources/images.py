@@ -1,4 +1,4 @@
-"""A folder of pictures, decoded when they are asked for."""
+"""A folder of pictures, decoded when they are read."""
 
 import dataclasses
 import functools
@@ -106,7 +106,7 @@ def splits(argument: str) -> Splits:
     on white. Without `size` all must have one.
 
     Every header is read here. A file that is cut off is found so; with broken=skip each picture is
-    decoded once instead, and those that cannot be are left out and told of on standard error.
+    decoded once instead, and those that cannot be are left out, with a line on standard error.
 
     Raises:
         InputError: no such folder, no pictures in it, some outside its train and test, a wrong

@@ -14,13 +14,13 @@ from aejax.errors import InputError
 FORM = "sound:FOLDER or sound:FOLDER?seconds=1&bands=40"
 SUFFIXES = (".wav",)
 WINDOW, HOP = 0.025, 0.010  # seconds
-# Energies below this, 80 dB under a sine of full scale, are all alike.
+# Energies are clipped here, 80 dB below a sine of full scale.
 _LEAST = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Recordings of one rate, read when they are asked for: float32 [frames, bands] in dB.
+    """Recordings of one rate, read when they are indexed: float32 [frames, bands] in dB.
 
     A frame is a window of 25 ms, every 10 ms. Longer recordings are cut, shorter ones end in
     padding.

@@ -183,7 +183,7 @@ def cut(source: Source, part: Part) -> Source:
 
 
 def take(source: Source, index: np.ndarray | slice) -> Source:
-    """Some rows of a source, read when they are asked for; arrays in memory stay arrays."""
+    """Some rows of a source, read when they are indexed; arrays in memory stay arrays."""
     if isinstance(source, Arrays):
         return _in_memory(source[index], source.spec)
     return Selected(source, checks.positions(index, len(source)))

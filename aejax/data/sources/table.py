@@ -19,7 +19,7 @@ FORM = (
 )
 OPTIONS = {"label": "", "skip": "", "categorical": "", "delimiter": ""}
 MOST_CATEGORIES = 100
-# What stands in a .csv for a value that is missing, beside nothing at all.
+# Texts that mean a missing value in a .csv, besides an empty field.
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 # The index that pandas writes beside its columns.

@@ -17,7 +17,7 @@ def splits(argument: str) -> Splits:
     """Windows of a file's bytes, uint8 [length]: they do not overlap; the broken last is left out.
 
     Files that end in .gz or .bz2 are decompressed, others are mapped into memory. train and test
-    are contiguous, so that no sentence stands in both.
+    are contiguous, so that no sentence is in both.
 
     Raises:
         InputError: no such file, a wrong option, or fewer bytes than one window.

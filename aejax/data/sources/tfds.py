@@ -1,6 +1,6 @@
 """Data sets in TFDS's folders, read without TensorFlow: those that are stored as ArrayRecord.
 
-Only folders are looked at. TFDS's own search by name is left alone, because it may go to the
+Only folders are searched. TFDS's own search by name is left alone, because it may go to the
 network; it is used for one thing, to download a set when that is allowed.
 """
 
@@ -34,7 +34,7 @@ _VERSION = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)")
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """One split of a TFDS data set, decoded when it is asked for.
+    """One split of a TFDS data set, decoded when it is read.
 
     Attributes:
         records: TFDS's data source.

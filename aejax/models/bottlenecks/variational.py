@@ -21,7 +21,7 @@ class Variational(Bottleneck):
 
     with several the importance-weighted bound (Burda et al. 2016, equation 8): log weight =
     log p(z) - log q(z given x) of each sample. Evaluation of a run is deterministic: the code is
-    the mean, and the divergence is told beside, so its `loss` is no bound on log p(x).
+    the mean, and the divergence is reported as a term, so its `loss` is no bound on log p(x).
 
     Attributes:
         beta: what the divergence costs (Higgins et al. 2017, beta-VAE); 1 is the ELBO.
