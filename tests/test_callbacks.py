@@ -133,3 +133,14 @@ def test_wandb_has_every_row_offline_and_the_same_run_again(tmp_path, monkeypatc
     files = list((run / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb"))
     assert len(files) == 2  # a start each, of one run
     assert sum(file.read_bytes().count(b"test/mse") for file in files) >= 3
+
+
+def test_a_callback_that_fails_at_the_end_keeps_no_other_from_its_end(tmp_path):
+    class Fails(Callback):
+        def on_end(self, status):
+            raise OSError("the tracker's server is gone")
+
+    notes = Notes()
+    with pytest.raises(OSError, match="server is gone"):
+        train(config(), str(tmp_path), callbacks=[Fails(), notes])
+    assert notes.told[-1] == ("end", "done") and manifests.steps(str(tmp_path)) == [10, 20]

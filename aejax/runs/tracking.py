@@ -341,5 +341,6 @@ class Tracker:
             self._bar.close()
             print("\r", end="", file=sys.stderr, flush=True)  # where it was wiped away
         self._metrics.close()
-        for one in self._started:
-            one.on_end(status)
+        with contextlib.ExitStack() as stack:  # one that fails keeps no other from its end
+            for one in reversed(self._started):
+                stack.callback(one.on_end, status)
