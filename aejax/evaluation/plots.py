@@ -182,6 +182,25 @@ def boxes_png(rows: dict[str, str], colours: dict[str, str]) -> bytes:
     return _png(figure)
 
 
+def bars_png(bars: dict[str, float], colours: Sequence[str], axis: str) -> bytes:
+    """Horizontal bars by name, from above; a value that is not finite leaves a gap."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.6 + 0.24 * len(bars)), layout="constrained", facecolor="white")
+    plot = figure.add_subplot()
+    heights = np.arange(len(bars))[::-1]
+    plot.barh(heights, np.nan_to_num(list(bars.values())), color=list(colours))
+    plot.axvline(0, color=_GREY, linewidth=0.8)
+    plot.set_yticks(heights, list(bars), fontsize=8)
+    plot.set_ylim(-0.6, len(bars) - 0.4)
+    plot.grid(axis="x", color="#e5e9f0", linewidth=0.8)
+    plot.set_axisbelow(True)
+    plot.spines[["top", "right", "left"]].set_visible(False)
+    plot.tick_params(axis="y", length=0)
+    plot.set_xlabel(axis)
+    return _png(figure)
+
+
 def _figure() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
