@@ -71,8 +71,10 @@ def association(
     """Tests whether x goes with a, and y with b.
 
     Args:
-        x, y: embeddings of the targets, [images, numbers] each.
-        a, b: embeddings of the attributes.
+        x: embeddings of the first set of targets, [images, numbers].
+        y: of the second.
+        a: of the first set of attributes.
+        b: of the second.
         seed: of the partitions, where these are drawn.
 
     Raises:
