@@ -265,6 +265,8 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
     for result in results.values():
         for figure in result.figures:
             files.write(folder.path(request.workdir, "figures", f"{figure.name}.png"), figure.png)
+        for name, text in result.texts.items():
+            files.write(folder.path(request.workdir, name), text)
         for name, arrays in result.files.items():
             files.write_arrays(folder.path(request.workdir, name), arrays)
     records = _kept(_evaluations(request.workdir), _record(request, loaded, results))
@@ -291,7 +293,8 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     }
     try:
         results = {
-            name: TASKS[name].run(model, rows.source, **given[name]) for name in request.tasks
+            name: TASKS[name].run(model, _rows_of(name, rows), **given[name])
+            for name in request.tasks
         }
     except InputError:
         raise
@@ -307,6 +310,12 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     ):
         say(f"{rows.name}, split {rows.split}: {line}; that is why numbers are not finite")
     return results
+
+
+def _rows_of(task: str, rows: Chosen) -> Source:
+    """The rows that a task is given."""
+    every = rows.every if TASKS[task].every_label else None
+    return rows.source if every is None else every
 
 
 def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:

@@ -34,13 +34,13 @@ class Chosen:
         source: the rows; of the run's own source those of its `data.keep_labels`.
         name: the source, as --source takes it.
         split: as --split takes it.
-        every: the rows of all labels.
+        every: the rows of all labels; None where they are the same.
     """
 
     source: Source
     name: str
     split: str
-    every: Source
+    every: Source | None = None
 
 
 class EvaluatedRows(NamedTuple):
@@ -86,7 +86,7 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
             f"{where}: its rows are no longer those that the run was evaluated on; --source={name}"
             " takes them as they are now"
         )
-    return Chosen(opened, name, split, every)
+    return Chosen(opened, name, split, None if every is opened else every)
 
 
 def _check(where: str, spec: Spec, run: Run) -> None:
