@@ -11,6 +11,7 @@ PROGRAMS = {
     "train": "train an autoencoder; started again, it goes on",
     "evaluate": "numbers, pictures and a report from a run's folder",
     "encode": "a run's codes and reconstructions of your rows",
+    "compress": "rows to a compressed file, and back",
     "search": "search for a transformer's layout",
     "prepare": "write a source as a TFDS data set",
 }

@@ -14,7 +14,8 @@ what the codes look like); pca (a linear model beside the principal components);
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
 logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
 drawn codes, and of codes between those of two rows); anomaly (how strange each row is, by several
-scores, and a threshold at the rate of --false_alarms). Everything is written to the run's folder:
+scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside
+JPEG, WebP and AVIF). Everything is written to the run's folder:
 evaluation.json keeps the numbers of every step that was evaluated; report.html, figures/*.png and
 codes.npz are those of the last one. The averaged (EMA) parameters are taken where the run keeps
 them.
@@ -45,6 +46,7 @@ flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
 flags.DEFINE_string("train", "", "Split that a task fits; empty: the run's, or train.")
 flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
+flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")
 flags.DEFINE_string("score", "", "Of anomaly's threshold: error, mahalanobis, knn or elbo.")
 flags.DEFINE_float("false_alarms", None, "Rate that anomaly's threshold keeps; 0.05 without it.")
 
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> int:
     from aejax.evaluation import checkpoints
 
     rows = (given.source, given.split, given.folder)
-    options = ("samples", "train", "normal", "score", "false_alarms")
+    options = ("samples", "train", "normal", "score", "false_alarms", "bits")
     options = {name: given[name].value for name in options}
     asked = checkpoints.check_request(given.workdir, given.tasks, *rows, **options)
     if stop is None:

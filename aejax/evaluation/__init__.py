@@ -8,7 +8,16 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 
-from aejax.evaluation import anomaly, generate, latent, likelihood, pca, probe, reconstruction
+from aejax.evaluation import (
+    anomaly,
+    compress,
+    generate,
+    latent,
+    likelihood,
+    pca,
+    probe,
+    reconstruction,
+)
 from aejax.evaluation.result import Figure, Number, Result
 
 __all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
@@ -42,5 +51,6 @@ TASKS: dict[str, Task] = {
     "likelihood": Task(likelihood.task, likelihood.check),
     "probe": Task(probe.task, probe.check),
     "generate": Task(generate.task, generate.check),
+    "compress": Task(compress.task, compress.check),
     "anomaly": Task(anomaly.task, anomaly.check, every_label=True),
 }
