@@ -44,7 +44,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
-flags.DEFINE_string("train", "", "Split that a task fits; empty: the run's, or train.")
+flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
 flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")
 flags.DEFINE_string("score", "", "Of anomaly's threshold: error, mahalanobis, knn or elbo.")

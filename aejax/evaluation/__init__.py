@@ -40,7 +40,8 @@ class Task:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of its keywords; `train` is given a Source, by the split of that name."""
+        """Names of its keywords; `train` is given a Source, by the split of that name, and
+        `learned` the run's own training split."""
         return tuple(inspect.signature(self.run).parameters)[2:]
 
 

@@ -46,7 +46,7 @@ def check(run: Run, spec: Spec) -> None:
 def task(
     model: Model,
     source: Source,
-    train: Source,
+    learned: Source,
     normal: str = "",
     score: str = "error",
     false_alarms: float = 0.05,
@@ -59,7 +59,7 @@ def task(
     Args:
         model: `rows.rescaled` to the source.
         source: rows of all labels.
-        train: rows of the training split; codes are compared with those of the normal ones.
+        learned: rows of the run's training split; codes are compared with those of the normal ones.
         normal: labels that are normal, as 3 or 3,5; "" for the run's `data.keep_labels`.
         score: that the threshold and the ranking are of: error, mahalanobis, knn or elbo.
         false_alarms: the rate that the threshold keeps.
@@ -75,6 +75,7 @@ def task(
         raise InputError(f"--score={score}: must be {accepted}{why}")
     if not 0 < false_alarms < 1:
         raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
+    train = learned
     if kept and train.spec.labelled:
         train = take(train, np.flatnonzero(np.isin(labels_of(train), kept)))
         if not len(train):

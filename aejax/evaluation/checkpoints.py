@@ -103,6 +103,10 @@ def check_request(
     if fitting := [name for name in tasks if "train" in TASKS[name].options]:
         train = settings.get("train", "")
         settings["train"] = _training_rows(run, rows, source, data_folder, train, fitting[0])
+    if own := [name for name in tasks if "learned" in TASKS[name].options]:
+        # Rows of another source cannot be among those that the run was trained on.
+        compared = dataclasses.replace(rows, split="") if source else rows
+        settings["learned"] = _training_rows(run, compared, "", "", "", own[0])
     return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
 
 
@@ -293,7 +297,9 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     }
     try:
         results = {
-            name: TASKS[name].run(model, _rows_of(name, rows), **given[name])
+            name: TASKS[name].run(
+                model, (TASKS[name].every_label and rows.every) or rows.source, **given[name]
+            )
             for name in request.tasks
         }
     except InputError:
@@ -310,12 +316,6 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     ):
         say(f"{rows.name}, split {rows.split}: {line}; that is why numbers are not finite")
     return results
-
-
-def _rows_of(task: str, rows: Chosen) -> Source:
-    """The rows that a task is given."""
-    every = rows.every if TASKS[task].every_label else None
-    return rows.source if every is None else every
 
 
 def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dict[str, Any]:
