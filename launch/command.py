@@ -12,6 +12,7 @@ PROGRAMS = {
     "evaluate": "numbers, pictures and a report from a run's folder",
     "encode": "a run's codes and reconstructions of your rows",
     "associate": "tests of the associations that an encoder has learned (iEAT)",
+    "compress": "rows to a compressed file, and back",
     "search": "search for a transformer's layout",
     "prepare": "write a source as a TFDS data set",
 }

@@ -10,7 +10,9 @@ The file holds z [rows, latent], reconstruction [rows, ...], error [rows] (mean 
 each row), index [rows] (the row's number in its source; pictures are in the order of their paths),
 file [rows] (pictures and recordings: their paths below the folder), label [rows] where the source
 has labels, and classes (their names). Reconstructions and errors are in [0, 1] where the run scales
-its data. Rows that give no finite code have NaN, and are told of.
+its data. With --flag, score [rows] and flagged [rows] are by the threshold that
+`launch.evaluate --tasks=anomaly` left in the run's folder. Rows that give no finite code have NaN,
+and are told of.
 """
 
 import os
@@ -27,6 +29,7 @@ flags.DEFINE_string("source", "", "The rows, such as images:FOLDER; empty: the r
 flags.DEFINE_string("split", "", "Their split; empty: all, or the test split of the run's own.")
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_string("out", "", "The file to write, such as codes.npz.")
+flags.DEFINE_bool("flag", False, "Add each row's score, and whether it is above the threshold.")
 flags.DEFINE_bool("overwrite", False, "Replace the file if it exists.")
 
 _NAMED = 5
@@ -50,11 +53,18 @@ def main(argv: list[str]) -> None:
     step = int(given.step) if given.step.isdecimal() else given.step
     model = load(given.workdir, step)
     kind = "share of wrong symbols" if are_symbols(model) else "mean squared error"
-    encoded = encode(rescaled(model, rows.source.spec), rows.source, given.out)
+    model, more = rescaled(model, rows.source.spec), {}
+    if given.flag:
+        from aejax.evaluation.detector import flagged
+
+        more = flagged(given.workdir, model, rows.source)
+    encoded = encode(model, rows.source, given.out, more)
     print(
         f"{len(rows.source)} rows of {rows.name}, split {rows.split}, with step {model.step}"
         f" ({'EMA' if model.averaged else 'no EMA'}): {kind} {encoded.error:.5g}; {given.out}"
     )
+    if more:
+        print(f"{int(more['flagged'].sum())} of {len(rows.source)} rows are flagged")
     if count := len(encoded.lost):
         named = (encoded.names or list(map(str, encoded.lost)))[:_NAMED]
         print(

@@ -13,7 +13,9 @@ Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); late
 what the codes look like); pca (a linear model beside the principal components); likelihood (log
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
 logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
-drawn codes, and of codes between those of two rows). Everything is written to the run's folder:
+drawn codes, and of codes between those of two rows); anomaly (how strange each row is, by several
+scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside
+JPEG, WebP and AVIF). Everything is written to the run's folder:
 evaluation.json keeps the numbers of every step that was evaluated; report.html, figures/*.png and
 codes.npz are those of the last one. The averaged (EMA) parameters are taken where the run keeps
 them.
@@ -43,6 +45,10 @@ flags.DEFINE_string(
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
+flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
+flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")
+flags.DEFINE_string("score", "", "Of anomaly's threshold: error, mahalanobis, knn or elbo.")
+flags.DEFINE_float("false_alarms", None, "Rate that anomaly's threshold keeps; 0.05 without it.")
 
 
 def main(argv: list[str]) -> int:
@@ -60,9 +66,9 @@ def main(argv: list[str]) -> int:
     from aejax.evaluation import checkpoints
 
     rows = (given.source, given.split, given.folder)
-    asked = checkpoints.check_request(
-        given.workdir, given.tasks, *rows, samples=given.samples, train=given.train
-    )
+    options = ("samples", "train", "normal", "score", "false_alarms", "bits")
+    options = {name: given[name].value for name in options}
+    asked = checkpoints.check_request(given.workdir, given.tasks, *rows, **options)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
         checkpoints.evaluate_request(asked, step, _say)

@@ -53,6 +53,8 @@ class Data:
             else from here.
         train: split that trains, by name and slice: train, train[:90%], train[:50000].
         test: split that is evaluated: test, train[90%:].
+        keep_labels: labels of the rows to train on and to evaluate, such as 3 or 3,5; the others
+            are left out of both splits. () for all rows.
         folder: TFDS's data folder; "" for its default.
         feed: resident keeps the whole split on every device; streaming reads rows ahead while
             steps run; auto is resident up to resident_mib.
@@ -64,6 +66,7 @@ class Data:
     source: str = "digits"
     train: str = "train"
     test: str = "test"
+    keep_labels: tuple[int, ...] = ()
     folder: str = ""
     feed: str = "auto"
     resident_mib: int = 1024

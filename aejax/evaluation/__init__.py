@@ -8,7 +8,16 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 
-from aejax.evaluation import generate, latent, likelihood, pca, probe, reconstruction
+from aejax.evaluation import (
+    anomaly,
+    compress,
+    generate,
+    latent,
+    likelihood,
+    pca,
+    probe,
+    reconstruction,
+)
 from aejax.evaluation.result import Figure, Number, Result
 
 __all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
@@ -22,14 +31,17 @@ class Task:
         run: (model, source, and options by keyword) -> Result.
         check: (run, spec of the rows) raises InputError where it cannot be done; nothing has been
             computed then.
+        every_label: whether it is given the rows that the run's `data.keep_labels` leaves out.
     """
 
     run: Callable[..., Result]
     check: Callable[..., None] = lambda run, spec: None
+    every_label: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of its keywords; `train` is given a Source, by the split of that name."""
+        """Names of its keywords; `train` is given a Source, by the split of that name, and
+        `learned` the run's own training split."""
         return tuple(inspect.signature(self.run).parameters)[2:]
 
 
@@ -40,4 +52,6 @@ TASKS: dict[str, Task] = {
     "likelihood": Task(likelihood.task, likelihood.check),
     "probe": Task(probe.task, probe.check),
     "generate": Task(generate.task, generate.check),
+    "compress": Task(compress.task, compress.check),
+    "anomaly": Task(anomaly.task, anomaly.check, every_label=True),
 }

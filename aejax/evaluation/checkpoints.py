@@ -103,6 +103,10 @@ def check_request(
     if fitting := [name for name in tasks if "train" in TASKS[name].options]:
         train = settings.get("train", "")
         settings["train"] = _training_rows(run, rows, source, data_folder, train, fitting[0])
+    if own := [name for name in tasks if "learned" in TASKS[name].options]:
+        # Rows of another source cannot be among those that the run was trained on.
+        compared = dataclasses.replace(rows, split="") if source else rows
+        settings["learned"] = _training_rows(run, compared, "", "", "", own[0])
     return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
 
 
@@ -265,6 +269,8 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
     for result in results.values():
         for figure in result.figures:
             files.write(folder.path(request.workdir, "figures", f"{figure.name}.png"), figure.png)
+        for name, text in result.texts.items():
+            files.write(folder.path(request.workdir, name), text)
         for name, arrays in result.files.items():
             files.write_arrays(folder.path(request.workdir, name), arrays)
     records = _kept(_evaluations(request.workdir), _record(request, loaded, results))
@@ -291,7 +297,10 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     }
     try:
         results = {
-            name: TASKS[name].run(model, rows.source, **given[name]) for name in request.tasks
+            name: TASKS[name].run(
+                model, (TASKS[name].every_label and rows.every) or rows.source, **given[name]
+            )
+            for name in request.tasks
         }
     except InputError:
         raise

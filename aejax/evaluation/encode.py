@@ -31,7 +31,9 @@ class Encoded:
     names: list[str] | None
 
 
-def encode(model: Model, source: Source, out: str) -> Encoded:
+def encode(
+    model: Model, source: Source, out: str, more: dict[str, np.ndarray] | None = None
+) -> Encoded:
     """Writes z, reconstruction, error, index and, where there are any, label, length and names.
 
     Reconstructions go to the file as they come, so that memory holds some rows and the codes. A row
@@ -45,6 +47,7 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
             is the mean squared error of each row's elements in the units of `preparation.measured`
             (of symbols, the share that is wrong), padding left out; index [rows] is a row's number.
             file [rows] holds the rows' names, and classes those of the labels 0, 1, ..., as text.
+        more: further arrays [rows, ...] by name.
 
     Raises:
         InputError: a model without encode and decode, rows that cannot be read, or of which none
@@ -86,7 +89,7 @@ def encode(model: Model, source: Source, out: str) -> Encoded:
         lost = np.flatnonzero(np.isnan(arrays["error"]))
         if len(lost) == len(source):
             raise InputError(f"none of the {len(source)} rows gave a finite code")
-        arrays["index"] = np.arange(len(source))
+        arrays |= {"index": np.arange(len(source)), **(more or {})}
         if (called := names(source, arrays["index"])) is not None:
             arrays["file"] = np.array(called)
         if source.spec.classes:

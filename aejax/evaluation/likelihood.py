@@ -80,13 +80,13 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     check(model.run, source.spec)
     settings = model.run.config.model
     batches = [
-        batch.values for batch in stream(model, source, _measure(model, source, samples), True)
+        batch.values for batch in stream(model, source, measure(model, source, samples), True)
     ]
     values = {name: np.concatenate([p[name] for p in batches]) for name in batches[0]}
     return Result(_numbers(values, samples), notes=_notes(model, settings, len(source)))
 
 
-def _measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
+def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
     """(module, raw, mask, row numbers) -> {name: [rows, ...]}."""
     prepare, seed = _preparation(model), model.run.config.seed
     each = batch_rows(source) * math.prod(source.spec.shape)

@@ -58,8 +58,8 @@ def task(model: Model, source: Source) -> Result:
     check(model.run, source.spec)
     weights = _affine(model)
     elements, code = weights.encoder.shape
-    location = model.run.location()
-    train = open_source(location.source, model.run.config.data.train, folder=location.folder)
+    location, data = model.run.location(), model.run.config.data
+    train = open_source(location.source, data.train, location.folder, keep=data.keep_labels)
     components = principal.fit((x for x in _pieces(model, train)), code)
     angle = _largest_angle(weights.decoder.T, components.axes)
     numbers = {

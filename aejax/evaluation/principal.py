@@ -96,7 +96,7 @@ def of_training_split(run: Run, components: int) -> Components:
 def _cached(key: str, components: int) -> Components:
     settings = json.loads(key)
     data = kinds.from_dict(Data, settings["data"])
-    source = open_source(data.source, data.train, folder=data.folder)
+    source = open_source(data.source, data.train, data.folder, keep=data.keep_labels)
     preparation = Preparation(data.prepare, source.spec, settings["statistics"])
     elements = int(np.prod(source.spec.shape))
     most = min(_MAX_ROWS, int(_MAX_PRODUCTS / elements**2), len(source))

@@ -54,6 +54,7 @@ class Result:
         numbers: by name.
         figures: in their order.
         files: {name of an .npz file in the run's folder: its arrays by name}.
+        texts: {name of a text file in the run's folder: what it holds}.
         notes: what was left out and why, and how what is there was counted; a sentence each.
     """
 
@@ -61,6 +62,7 @@ class Result:
     figures: list[Figure] = dataclasses.field(default_factory=list)
     files: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def values(self) -> dict[str, float | int | None]:
         """The bare numbers by name."""

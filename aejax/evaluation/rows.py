@@ -13,6 +13,7 @@ from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
 from aejax.data.sources import inherited, open_splits
 from aejax.data.sources.base import Rows, Source, Spec
+from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.models.batch import real_elements as mask_of
@@ -30,14 +31,16 @@ class Chosen:
     """Rows and what they are called.
 
     Attributes:
-        source: the rows.
+        source: the rows; of the run's own source those of its `data.keep_labels`.
         name: the source, as --source takes it.
         split: as --split takes it.
+        every: the rows of all labels; None where they are the same.
     """
 
     source: Source
     name: str
     split: str
+    every: Source | None = None
 
 
 class EvaluatedRows(NamedTuple):
@@ -74,13 +77,16 @@ def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -
     opened = select(splits, split)
     where = f"{setting}={name}, split {split}"
     _check(where, opened.spec, run)
+    every = opened
+    if own:
+        opened = keep_labels(opened, data.keep_labels, f"split {split}")
     known = run.fingerprints.get("test")
     if own and split == data.test and known and known != fingerprint(opened):
         raise InputError(
             f"{where}: its rows are no longer those that the run was evaluated on; --source={name}"
             " takes them as they are now"
         )
-    return Chosen(opened, name, split)
+    return Chosen(opened, name, split, None if every is opened else every)
 
 
 def _check(where: str, spec: Spec, run: Run) -> None:

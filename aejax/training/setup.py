@@ -305,7 +305,7 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
     """
     data = config.data
     source, where, base = locate(data.source, data.folder, (base, os.getcwd()))
-    train, test = open_several(source, (data.train, data.test), where, download)
+    train, test = open_several(source, (data.train, data.test), where, download, data.keep_labels)
     return train, test, base
 
 

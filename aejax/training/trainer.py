@@ -14,6 +14,7 @@ from aejax.callbacks import TRACKERS, Callback, as_callbacks
 from aejax.config import Config
 from aejax.data.sources import ARRAYS, checks
 from aejax.data.sources.base import Arrays, Source, Spec
+from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.mesh import Devices
 from aejax.runs import folder, manifests
@@ -68,7 +69,9 @@ class Trainer:
             raise InputError(f"{missing} is missing: rows are given for {given} and {missing}")
         sources = None
         if train is not None:
-            sources = _as_source("train", train), _as_source("test", test)
+            train_rows, test_rows = _as_source("train", train), _as_source("test", test)
+            keep = config.data.keep_labels
+            sources = keep_labels(train_rows, keep, "train"), keep_labels(test_rows, keep, "test")
             config = dataclasses.replace(
                 config, data=dataclasses.replace(config.data, source=ARRAYS)
             )

@@ -99,7 +99,7 @@ def test_the_numbers_do_not_depend_on_batches_blocks_devices_or_what_else_is_eva
     each = [n * part["log_likelihood"] for n, part in zip((10, 20), parts, strict=True)]
     monkeypatch.setattr(rows, "_ROWS_AT_A_TIME", 10)
     pieces = rows.stream(
-        one.model, one.test, likelihood._measure(one.model, one.test, 23), numbered=True
+        one.model, one.test, likelihood.measure(one.model, one.test, 23), numbered=True
     )
     sums = np.cumsum([piece.values["log_likelihood"].sum() for piece in pieces])
     np.testing.assert_allclose(each, sums[:2], rtol=1e-5)

@@ -41,6 +41,7 @@ def test_what_it_can_do_is_told(tmp_path):
         "train",
         "evaluate",
         "encode",
+        "compress",
         "search",
         "prepare",
     ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, table, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
+from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.places import parts
 from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
@@ -59,7 +60,11 @@ FORMS = tuple(module.FORM for module in _MODULES)
 
 
 def open_source(
-    text: str, split: str = "train", folder: str = "", download: bool = False
+    text: str,
+    split: str = "train",
+    folder: str = "",
+    download: bool = False,
+    keep: Sequence[int] = (),
 ) -> Source:
     """Opens one split of a source.
 
@@ -69,6 +74,7 @@ def open_source(
             splits of their own are cut into train (90 %) and test (10 %).
         folder: TFDS's data folder; "" for its default.
         download: let TFDS fetch a set that is missing. Without it nothing reaches for the network.
+        keep: labels of the rows to keep; () for all rows.
 
     Returns:
         The rows, `Arrays` in memory, or a source that reads them when they are indexed.
@@ -76,16 +82,20 @@ def open_source(
     Raises:
         InputError: no such source or split, or its files are missing or damaged.
     """
-    return open_several(text, (split,), folder, download)[0]
+    return open_several(text, (split,), folder, download, keep)[0]
 
 
 def open_several(
-    text: str, splits: Sequence[str], folder: str = "", download: bool = False
+    text: str,
+    splits: Sequence[str],
+    folder: str = "",
+    download: bool = False,
+    keep: Sequence[int] = (),
 ) -> list[Source]:
     """Opens several splits of a source, and lists its files once; as `open_source`."""
     found = open_splits(text, folder, download)
     with _naming(f"data.source={text}"):
-        return [select(found, split) for split in splits]
+        return [keep_labels(select(found, split), keep, f"split {split}") for split in splits]
 
 
 def open_splits(

@@ -145,6 +145,15 @@ class Named(Protocol):
 
 
 @runtime_checkable
+class Labelled(Protocol):
+    """What a source may have besides: all its labels, where reading the rows takes longer."""
+
+    def labels(self) -> np.ndarray | None:
+        """int [rows], or None where the source has no labels."""
+        ...
+
+
+@runtime_checkable
 class Filed(Protocol):
     """What a source may have besides: a file for each row."""
 

@@ -52,6 +52,10 @@ class Frames:
         """Paths of these rows' files below the folder, with forward slashes."""
         return [self.files.names[row] for row in index]
 
+    def labels(self) -> np.ndarray | None:
+        """All labels, without reading the files."""
+        return self.files.label
+
     def paths(self) -> list[str]:
         """Where the file of each row lies."""
         return self.files.paths()

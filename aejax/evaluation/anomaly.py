@@ -1,0 +1,326 @@
+"""Task: how strange rows are, by several scores, beside detectors that know no autoencoder.
+
+Areas under curves have intervals of 95 % by the bootstrap (1,000 draws of normal and of anomalous
+rows, the same for all scores).
+"""
+
+import csv
+import io
+import math
+
+import jax
+import numpy as np
+
+from aejax import pictures
+from aejax.data.sources.base import Source, Spec, names
+from aejax.data.sources.labels import labels_of
+from aejax.data.sources.splits import take
+from aejax.errors import InputError
+from aejax.evaluation import detector, plots, principal
+from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
+from aejax.evaluation.rows import stream
+from aejax.evaluation.symbols import are_symbols
+from aejax.runs.folder import Run
+from aejax.runs.loading import Model
+
+RANKING = "anomaly.csv"
+_DRAWS, _DRAWS_AT_A_TIME = 1000, 50
+_SVM_ROWS, _BASELINE_ROWS = 2000, 20_000
+_WORST = 10
+_MEANINGS = {
+    "error": "reconstruction error",
+    "mahalanobis": "Mahalanobis distance of the code to training codes",
+    "knn": f"mean distance of the code to its {detector.NEIGHBOURS} nearest training codes",
+    "elbo": "negative evidence lower bound",
+    "pca": "reconstruction error of PCA with as many components as the code has numbers",
+    "svm": f"one-class SVM (nu 0.1, at most {_SVM_ROWS} training rows)",
+    "forest": "isolation forest",
+}
+
+
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    need_autoencoder(run, "--tasks=anomaly")
+
+
+def task(
+    model: Model,
+    source: Source,
+    learned: Source,
+    normal: str = "",
+    score: str = "error",
+    false_alarms: float = 0.05,
+) -> Result:
+    """Scores rows, compares normal ones with the others, and sets a threshold.
+
+    A half of the normal rows, drawn by seed 0, sets the threshold (split conformal); the rate of
+    false alarms is counted on the other half. None of them may have been trained on.
+
+    Args:
+        model: `rows.rescaled` to the source.
+        source: rows of all labels.
+        learned: rows of the run's training split; codes are compared with those of the normal ones.
+        normal: labels that are normal, as 3 or 3,5; "" for the run's `data.keep_labels`.
+        score: that the threshold and the ranking are of: error, mahalanobis, knn or elbo.
+        false_alarms: the rate that the threshold keeps.
+
+    Raises:
+        InputError: a model without encode and decode, an option that cannot be, or no normal rows.
+    """
+    check(model.run, source.spec)
+    kept = _normal(model, normal, source)
+    if score not in detector.SCORES or (why := detector.refusal(model.run.config.model, score)):
+        accepted = " or ".join(detector.scores_of(model))
+        why = f" ({why})" if score in detector.SCORES else ""
+        raise InputError(f"--score={score}: must be {accepted}{why}")
+    if not 0 < false_alarms < 1:
+        raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
+    train = learned
+    if kept and train.spec.labelled:
+        train = take(train, np.flatnonzero(np.isin(labels_of(train), kept)))
+        if not len(train):
+            raise InputError(f"--normal={normal}: no training row has such a label")
+    fitted = detector.fit(model, train)
+    if score == "mahalanobis" and not fitted.precision.size:
+        raise InputError("--score=mahalanobis: the code has too many numbers; accepted: error, knn")
+    scores = detector.score(model, source, fitted, detector.scores_of(model))
+    notes = [] if "mahalanobis" in scores else ["No Mahalanobis distance: the code is too large."]
+    others, why_not = _baselines(model, source, train)
+    scores |= others
+    notes += why_not
+    scores = {name: np.nan_to_num(each, nan=np.inf) for name, each in scores.items()}
+    label = labels_of(source) if source.spec.labelled else None
+    strange = None if label is None or not kept else ~np.isin(label, kept)
+    numbers = _areas(scores, strange, notes)
+    limit = _threshold(scores[score], strange, false_alarms, numbers, (kept, notes))
+    record = {
+        "score": score,
+        "threshold": limit,
+        "false_alarms": false_alarms,
+        "calibration_rows": numbers["calibration_rows"].value,
+        "normal": kept,
+    }
+    text, arrays = detector.kept(model, fitted, record)
+    notes.append(
+        f"{len(source)} rows of all labels, ranked by {score}; codes are compared with those of"
+        f" {len(fitted.codes)} training rows."
+    )
+    order = np.argsort(-scores[score], kind="stable")
+    figures = [_histogram(scores[score], strange, score, limit)]
+    figures += _worst(model, source, order[:_WORST])
+    return Result(
+        numbers,
+        figures,
+        {detector.ARRAYS: arrays},
+        notes,
+        {detector.RECORD: text, RANKING: _ranking(source, order, scores[score])},
+    )
+
+
+def _normal(model: Model, normal: str, source: Source) -> list[int]:
+    """The labels that are normal; none where nothing says which.
+
+    Raises:
+        InputError: not labels, or labels of rows that have none.
+    """
+    if not normal:
+        return list(model.run.config.data.keep_labels)
+    try:
+        found = [int(word) for word in normal.split(",")]
+    except ValueError:
+        raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5") from None
+    if not source.spec.labelled:
+        raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
+    there = np.unique(labels_of(source)).tolist()
+    if missing := [each for each in found if each not in there]:
+        accepted = ", ".join(map(str, there[:20]))
+        raise InputError(f"--normal={normal}: no row has label {missing[0]}; accepted: {accepted}")
+    return found
+
+
+def _areas(
+    scores: dict[str, np.ndarray], strange: np.ndarray | None, notes: list[str]
+) -> dict[str, Number]:
+    if strange is None or strange.all() or not strange.any():
+        notes.append("No AUROC: it takes labels, and normal rows beside others (--normal=LABELS).")
+        return {}
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    out = {}
+    for name, values in scores.items():
+        values = np.minimum(values, np.finfo(np.float64).max)
+        found = roc_auc_score(strange, values), average_precision_score(strange, values)
+        bounds = intervals(values, strange)
+        pairs = zip(("auroc", "ap"), found, bounds, strict=True)
+        for kind, value, (low, high) in pairs:
+            main = kind == "auroc" and name in ("error", "mahalanobis")
+            what = "area under the ROC curve" if kind == "auroc" else "average precision"
+            meaning = f"{what}, {_MEANINGS[name]} (95 %: {low:.4f} to {high:.4f})"
+            out[f"{name}_{kind}"] = Number(float(value), "", meaning, main)
+            out[f"{name}_{kind}_low"] = Number(low, "", f"lower end of 95 % for {name}_{kind}")
+            out[f"{name}_{kind}_high"] = Number(high, "", f"upper end of 95 % for {name}_{kind}")
+    out["normal_rows"] = Number(int((~strange).sum()), "rows", "evaluated that are normal")
+    out["anomalous_rows"] = Number(int(strange.sum()), "rows", "evaluated that are not")
+    return out
+
+
+def intervals(score: np.ndarray, strange: np.ndarray, draws: int = _DRAWS) -> np.ndarray:
+    """95 % intervals by the bootstrap: [AUROC and average precision, (low, high)].
+
+    Args:
+        score: [rows]; larger is stranger.
+        strange: bool [rows], with both kinds.
+        draws: how many, by seed 0; the numbers of normal and of strange rows stay.
+    """
+    order = np.argsort(-score, kind="stable")
+    score, strange = score[order], strange[order]
+    ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+    random, found = np.random.RandomState(0), []
+    places = [np.flatnonzero(strange == kind) for kind in (True, False)]
+    for start in range(0, draws, _DRAWS_AT_A_TIME):
+        count = min(_DRAWS_AT_A_TIME, draws - start)
+        sums = []
+        for place in places:
+            weight = np.zeros((count, len(score)), np.float32)
+            drawn = random.multinomial(len(place), np.full(len(place), 1 / len(place)), count)
+            weight[:, place] = drawn
+            sums.append(weight.cumsum(axis=1, dtype=np.float64)[:, ends] / len(place))
+        hit, alarm = (np.pad(each, ((0, 0), (1, 0))) for each in sums)
+        area = np.trapezoid(hit, alarm, axis=1)
+        hits, alarms = hit[:, 1:] * len(places[0]), alarm[:, 1:] * len(places[1])
+        precision = hits / np.maximum(hits + alarms, 1)
+        found.append(np.stack([area, (np.diff(hit, axis=1) * precision).sum(axis=1)]))
+    return np.quantile(np.concatenate(found, axis=1), (0.025, 0.975), axis=1).T
+
+
+def _threshold(
+    values: np.ndarray,
+    strange: np.ndarray | None,
+    rate: float,
+    numbers: dict[str, Number],
+    about: tuple[list[int], list[str]],
+) -> float | None:
+    """The threshold, with its numbers; None where normal rows are unknown or too few."""
+    kept, notes = about
+    known = strange is not None or not kept
+    normal = np.arange(len(values)) if strange is None else np.flatnonzero(~strange)
+    if not known:
+        normal = normal[:0]
+        notes.append("No threshold: the rows have no labels that say which are normal.")
+    elif strange is None:
+        notes.append("All evaluated rows are taken to be normal for the threshold.")
+    mixed = np.random.RandomState(0).permutation(normal)
+    half = -(-len(mixed) // 2)
+    limit = detector.threshold(values[mixed[:half]], rate) if half else None
+    numbers["calibration_rows"] = Number(half, "rows", "normal rows that set the threshold")
+    if limit is None:
+        if known:
+            notes.append(
+                f"No threshold at a rate of {rate:g}: {half} calibration rows; must be at least"
+                f" {math.ceil(1 / rate) - 1}."
+            )
+        return None
+    numbers["threshold"] = Number(limit, "", f"score above which a row is flagged; rate {rate:g}")
+    rest = values[mixed[half:]]
+    if len(rest):
+        alarms = float(np.mean(rest > limit))
+        numbers["false_alarms"] = Number(
+            alarms, "", f"share of the other {len(rest)} normal rows that are flagged", True
+        )
+    if strange is not None and strange.any():
+        hits = float(np.mean(values[strange] > limit))
+        numbers["detected"] = Number(hits, "", "share of anomalous rows that are flagged", True)
+    notes.append(
+        f"The threshold is split conformal, set by {half} of the evaluated normal rows, none of"
+        " which is a training row; where the step was chosen by the same split it is a little low."
+    )
+    return limit
+
+
+def _baselines(
+    model: Model, source: Source, train: Source
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Scores of detectors that are fitted to prepared rows, or why there are none."""
+    spec = source.spec
+    elements, code = math.prod(spec.shape), math.prod(model.code_shape)
+    if spec.padded or spec.missing or train.spec.missing or are_symbols(model):
+        return {}, ["No detectors beside it: rows have padding, missing values or symbols."]
+    if elements > principal.MAX_ELEMENTS:
+        return {}, [f"No detectors beside it: rows of more than {principal.MAX_ELEMENTS} elements."]
+    from sklearn.ensemble import IsolationForest
+    from sklearn.svm import OneClassSVM
+
+    def prepared(rows: Source, function=lambda x: x) -> np.ndarray:
+        def run(module, raw: jax.Array, mask) -> jax.Array:
+            x = model.preparation.measured(model.preparation(raw))
+            return x.reshape(len(raw), -1)
+
+        return np.concatenate([function(batch.values) for batch in stream(model, rows, run)])
+
+    count = min(len(train), _BASELINE_ROWS)
+    x = prepared(take(train, np.linspace(0, len(train) - 1, count).round().astype(np.int64)))
+    some = x[np.linspace(0, count - 1, min(count, _SVM_ROWS)).round().astype(np.int64)]
+    svm = OneClassSVM(nu=0.1).fit(some)
+    forest = IsolationForest(random_state=0).fit(x)
+    out, notes = {}, []
+    if code < elements:
+        components = principal.fit([x], code)
+        out["pca"] = prepared(
+            source, lambda rows: np.square(rows - components.reconstruct(rows)).mean(axis=1)
+        )
+    else:
+        notes.append(f"No PCA beside it: a code of {code} numbers is no smaller than a row.")
+    out["svm"] = prepared(source, lambda rows: -svm.score_samples(rows))
+    out["forest"] = prepared(source, lambda rows: -forest.score_samples(rows))
+    return out, notes
+
+
+def _ranking(source: Source, order: np.ndarray, score: np.ndarray) -> str:
+    """A table: rank, row, name, score; strangest first."""
+    called = names(source, order)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(("rank", "row", "name", "score"))
+    for rank, row in enumerate(order):
+        name = called[rank] if called is not None else ""
+        table.writerow((rank + 1, int(row), name, f"{score[row]:.6g}"))
+    return out.getvalue()
+
+
+def _histogram(
+    score: np.ndarray, strange: np.ndarray | None, name: str, limit: float | None
+) -> Figure:
+    finite = np.isfinite(score)
+    most = np.quantile(score[finite], 0.995) if finite.any() else 0.0
+    values = np.minimum(np.where(finite, score, most), most)
+    label = None if strange is None else strange.astype(np.int32)
+    png = plots.histogram_png(values, label, name, ("normal", "anomalous"))
+    ends = "" if limit is None else f"; the threshold is {limit:.4g}"
+    caption = f"Scores of the rows ({_MEANINGS[name]}){ends}; the largest 0.5 % stand at the end."
+    return Figure("anomaly_scores", png, caption)
+
+
+def _worst(model: Model, source: Source, worst: np.ndarray) -> list[Figure]:
+    """The strangest images, their reconstructions, and where the errors are."""
+    if not pictures.is_image(source.spec.shape):
+        return []
+    preparation = model.preparation
+
+    def run(module, raw: jax.Array, mask) -> tuple[jax.Array, jax.Array]:
+        x = preparation(raw)
+        decoded = module.decode(module.encode(x, mask), mask)
+        return preparation.measured(x), preparation.measured(decoded)
+
+    ((x, decoded),) = [batch.values for batch in stream(model, take(source, worst), run)]
+    x, decoded = (np.nan_to_num(each.reshape(-1, *source.spec.shape)) for each in (x, decoded))
+    low, high = (0.0, 1.0) if preparation.settings.scale else (x.min(), x.max())
+    width = (high - low) or 1.0
+    error = np.square(x - decoded).mean(axis=-1, keepdims=True) * np.ones(x.shape[-1])
+    lines = [(x - low) / width, (decoded - low) / width, error / (error.max() or 1.0)]
+    grid = pictures.grid(np.stack(lines))
+    png = plots.image_png(pictures.enlarged(grid, max(1, round(960 / grid.shape[1]))))
+    caption = (
+        f"The {len(worst)} strangest images (rows {', '.join(map(str, worst))}), what the model"
+        " makes of them, and the squared error of each pixel."
+    )
+    return [Figure("anomaly_worst", png, caption)]

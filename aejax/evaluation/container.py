@@ -1,0 +1,151 @@
+"""Codes as bytes: quantised by a uniform step, entropy-coded by ANS, in a file that checks itself.
+
+Each number of a code has a categorical model of its own: how often each symbol came among training
+codes, one more for each. Symbols outside of what training codes had, and two beside, are clipped.
+The coder is constriction's ANS (Duda 2013); the same bytes give the same symbols on any machine.
+"""
+
+import dataclasses
+import hashlib
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from aejax.errors import InputError
+
+MAGIC, VERSION = b"AEJAXCOD", 1
+MOST_BITS = 12
+# magic, version, digest of the model, digest of the training codes, step, rows, numbers a row,
+# words of the stream, CRC-32 of all that stands before and after it
+_HEADER = struct.Struct("<8sB8s8sdIIII")
+_MARGIN = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class EntropyModel:
+    """How often each symbol comes, for one step.
+
+    Attributes:
+        step: width of a quantisation bin.
+        low: the least symbol of each number [numbers].
+        chances: of each number's symbols, from the least.
+    """
+
+    step: float
+    low: np.ndarray
+    chances: list[np.ndarray]
+
+    @classmethod
+    def fit(cls, codes: np.ndarray, step: float) -> "EntropyModel":
+        """Counts the symbols of training codes [rows, numbers]."""
+        symbols = _rounded(codes, step)
+        low, high = symbols.min(axis=0) - _MARGIN, symbols.max(axis=0) + _MARGIN
+        chances = []
+        for each, least, most in zip(symbols.T, low, high, strict=True):
+            count = np.bincount(each - least, minlength=most - least + 1) + 1.0
+            chances.append(count / count.sum())
+        return cls(step, low, chances)
+
+    def quantise(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [rows, numbers] -> symbols int64 [rows, numbers], from 0 for each one's least."""
+        most = np.array([len(each) - 1 for each in self.chances])
+        return np.clip(_rounded(codes, self.step) - self.low, 0, most)
+
+    def dequantise(self, symbols: np.ndarray) -> np.ndarray:
+        """Symbols -> codes, float32 [rows, numbers]."""
+        return ((symbols + self.low) * self.step).astype(np.float32)
+
+    def estimate(self, symbols: np.ndarray) -> float:
+        """Bits that the symbols need under these chances."""
+        pairs = zip(symbols.T, self.chances, strict=True)
+        return float(-sum(np.log2(chance[each]).sum() for each, chance in pairs))
+
+    def encode(self, symbols: np.ndarray) -> np.ndarray:
+        """Symbols -> the stream, uint32."""
+        coder = _ans().stack.AnsCoder()
+        for number in reversed(range(len(self.chances))):
+            column = np.ascontiguousarray(symbols[:, number], np.int32)
+            coder.encode_reverse(column, self._model(number))
+        return coder.get_compressed()
+
+    def decode(self, stream: np.ndarray, rows: int) -> np.ndarray:
+        """The stream -> symbols int64 [rows, numbers]."""
+        coder = _ans().stack.AnsCoder(stream)
+        columns = [coder.decode(self._model(i), rows) for i in range(len(self.chances))]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def _model(self, number: int):
+        return _ans().model.Categorical(self.chances[number], perfect=False)
+
+
+def _ans() -> Any:
+    """constriction's coders and models; it has no type hints."""
+    import constriction
+
+    return constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _rounded(codes: np.ndarray, step: float) -> np.ndarray:
+    return np.rint(codes.astype(np.float64) / step).astype(np.int64)
+
+
+def step_of(codes: np.ndarray, bits: int) -> float:
+    """The step that cuts the range of training codes into 2^bits bins."""
+    width = float(np.ptp(codes.astype(np.float64), axis=0).max())
+    return (width or 1.0) / 2**bits
+
+
+def codes_digest(codes: np.ndarray) -> str:
+    """A digest of the training codes that both sides count symbols of."""
+    return hashlib.sha256(np.ascontiguousarray(codes, "<f4").tobytes()).hexdigest()[:16]
+
+
+def pack(entropy: EntropyModel, symbols: np.ndarray, digests: tuple[str, str]) -> bytes:
+    """A whole file.
+
+    Args:
+        entropy: of the symbols.
+        symbols: [rows, numbers].
+        digests: of the model and of its training codes, 16 hexadecimal digits each.
+    """
+    stream = entropy.encode(symbols).astype("<u4").tobytes()
+    model, codes = map(bytes.fromhex, digests)
+    fields = (MAGIC, VERSION, model, codes, entropy.step, *symbols.shape, len(stream) // 4)
+    check = zlib.crc32(_HEADER.pack(*fields, 0) + stream)
+    return _HEADER.pack(*fields, check) + stream
+
+
+def unpack(name: str, data: bytes, codes: np.ndarray, digests: tuple[str, str]) -> np.ndarray:
+    """The quantised codes of a file, float32 [rows, numbers].
+
+    Args:
+        name: of the file, for messages.
+        data: what it holds.
+        codes: training codes of the run.
+        digests: of the run's model and of its training codes.
+
+    Raises:
+        InputError: not such a file, a damaged one, or one of other parameters.
+    """
+    if not data.startswith(MAGIC):
+        raise InputError(f"{name}: is no file that launch.compress wrote")
+    if len(data) < _HEADER.size:
+        raise InputError(f"{name}: damaged (it ends within its header)")
+    *fields, check = _HEADER.unpack(data[: _HEADER.size])
+    _, version, model, table, step, rows, numbers, words = fields
+    if version != VERSION:
+        raise InputError(f"{name}: version {version}; this version of aejax reads {VERSION}")
+    stream = data[_HEADER.size :]
+    if len(stream) != 4 * words or zlib.crc32(_HEADER.pack(*fields, 0) + stream) != check:
+        raise InputError(f"{name}: damaged (its bytes are not those that were written)")
+    if (model.hex(), table.hex()) != digests:
+        raise InputError(
+            f"{name}: was compressed with parameters {model.hex()} and training codes"
+            f" {table.hex()}; this checkpoint has {digests[0]} and {digests[1]}"
+        )
+    entropy = EntropyModel.fit(codes, step)
+    symbols = entropy.decode(np.frombuffer(stream, "<u4").astype(np.uint32), rows)
+    assert symbols.shape[1] == numbers
+    return entropy.dequantise(symbols)

@@ -1,0 +1,186 @@
+"""Scores of how strange a row is to a model, and the threshold that a run's folder keeps.
+
+A code's distance is Mahalanobis's (its covariance shrunk as Ledoit and Wolf 2004 do, so that dead
+units do no harm), or the mean distance to its k nearest training codes. The threshold is split
+conformal (Vovk et al. 2005): of n normal rows that the model was not trained on, the
+ceil((n + 1)(1 - rate))-th smallest score, which a further normal row exceeds at that rate at most.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax.data.sources.base import Source
+from aejax.data.sources.splits import take
+from aejax.errors import InputError
+from aejax.evaluation import likelihood
+from aejax.evaluation.rows import real_elements, stream
+from aejax.evaluation.symbols import are_symbols
+from aejax.models.bottlenecks import Variational
+from aejax.runs import folder
+from aejax.runs.loading import Model
+
+RECORD, ARRAYS = "anomaly.json", "anomaly.npz"
+SCORES = ("error", "mahalanobis", "knn", "elbo")
+NEIGHBOURS = 5
+_FORMAT = 1
+_SAMPLES = 16  # codes drawn for a row's bound
+_MOST_CODES = 20_000  # training codes, evenly taken of more
+_MOST_NUMBERS = 4096  # of one code, for a covariance
+
+
+def scores_of(model: Model) -> tuple[str, ...]:
+    """The scores that this model has."""
+    return tuple(name for name in SCORES if refusal(model.run.config.model, name) is None)
+
+
+def refusal(settings: Any, score: str) -> str | None:
+    """Why a model has no such score; None where it has."""
+    bottleneck = getattr(settings, "bottleneck", None)
+    if score == "elbo" and not isinstance(bottleneck, Variational):
+        return "needs a variational code"
+    return None
+
+
+def digest(model: Model) -> str:
+    """A digest of a model's parameters and of what prepares its rows."""
+    found = hashlib.sha256(json.dumps(model.run.statistics, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model.module))):
+        found.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return found.hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What codes are compared with.
+
+    Attributes:
+        codes: of training rows [rows, numbers].
+        mean: of them [numbers].
+        precision: inverse of their covariance [numbers, numbers]; empty where there are too many.
+    """
+
+    codes: np.ndarray
+    mean: np.ndarray
+    precision: np.ndarray
+
+    def mahalanobis(self, z: np.ndarray) -> np.ndarray:
+        """Distance of each code, [rows]."""
+        away = z.astype(np.float64) - self.mean
+        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", away, self.precision, away), 0))
+
+    def knn(self, z: np.ndarray) -> np.ndarray:
+        """Mean distance of each code to its nearest training codes, [rows]."""
+        from sklearn.neighbors import NearestNeighbors
+
+        nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(self.codes))).fit(self.codes)
+        return nearest.kneighbors(z)[0].mean(axis=1)
+
+
+def fit(model: Model, train: Source) -> Fitted:
+    """Codes of training rows, evenly taken, and their covariance."""
+    from sklearn.covariance import LedoitWolf
+
+    count = min(len(train), _MOST_CODES)
+    rows = take(train, np.linspace(0, len(train) - 1, count).round().astype(np.int64))
+    z = codes_and_errors(model, rows)[0]
+    if z.shape[1] > _MOST_NUMBERS:
+        return Fitted(z, z.mean(axis=0), np.zeros((0, 0)))
+    found = LedoitWolf().fit(z.astype(np.float64))
+    return Fitted(z, found.location_, np.linalg.pinv(found.covariance_, hermitian=True))
+
+
+def codes_and_errors(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Codes [rows, numbers], and the reconstruction error of each row as `Model.score` has it."""
+    preparation, symbols = model.preparation, are_symbols(model)
+
+    def run(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
+        x = preparation(raw)
+        z = module.encode(x, mask)
+        pair = {"x": x, "decoded": module.decode(z, mask)}
+        pair = {name: preparation.measured(value) for name, value in pair.items()}
+        return {"z": z.reshape(len(z), -1), **pair}
+
+    codes, errors = [], []
+    for batch in stream(model, source, run):
+        real = real_elements(batch.rows)
+        x, decoded = (batch.values[name].reshape(real.shape) for name in ("x", "decoded"))
+        error = x != decoded if symbols else np.square(x - decoded, dtype=np.float64)
+        errors.append(np.average(np.where(real > 0, error, 0), axis=1, weights=real))
+        codes.append(batch.values["z"])
+    return np.concatenate(codes), np.concatenate(errors)
+
+
+def score(model: Model, source: Source, fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
+    """{score: [rows]} of each row; larger is stranger."""
+    out: dict[str, np.ndarray] = {}
+    if set(names) & {"error", "mahalanobis", "knn"}:
+        z, error = codes_and_errors(model, source)
+        if "error" in names:
+            out["error"] = error
+        if "mahalanobis" in names and fitted.precision.size:
+            out["mahalanobis"] = fitted.mahalanobis(z)
+        if "knn" in names:
+            out["knn"] = fitted.knn(z)
+    if "elbo" in names:
+        bound = likelihood.measure(model, source, _SAMPLES)
+        rows = [batch.values for batch in stream(model, source, bound, numbered=True)]
+        out["elbo"] = np.concatenate([each["kl"] - each["log_p"] for each in rows])
+    return out
+
+
+def threshold(scores: np.ndarray, rate: float) -> float | None:
+    """The score that at most `rate` of further normal rows exceed; None of too few rows.
+
+    Args:
+        scores: of normal rows that the model was not trained on.
+        rate: of false alarms, between 0 and 1.
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - rate))
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else None
+
+
+def kept(model: Model, fitted: Fitted, record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The text of anomaly.json, and the arrays of anomaly.npz."""
+    data = {"format": _FORMAT, "step": model.step, "model": digest(model), **record}
+    return json.dumps(data, indent=1) + "\n", dataclasses.asdict(fitted)
+
+
+def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]:
+    """The score of each row, and whether it is above the threshold of the run's folder.
+
+    Args:
+        workdir: the run's folder.
+        model: `rows.rescaled` to the source.
+        source: rows of the model's shape.
+
+    Raises:
+        InputError: the folder keeps no threshold, or one of other parameters.
+    """
+    name = folder.path(workdir, RECORD)
+    advice = f"python -m launch.evaluate --workdir={workdir} --tasks=anomaly makes one"
+    try:
+        with open(name) as file:
+            record = json.load(file)
+        kind, limit, known = record["score"], record["threshold"], record["model"]
+        with np.load(folder.path(workdir, ARRAYS)) as arrays:
+            fitted = Fitted(**{key.name: arrays[key.name] for key in dataclasses.fields(Fitted)})
+    except FileNotFoundError:
+        raise InputError(f"--flag: {workdir} keeps no threshold; {advice}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{name}: damaged ({error}); {advice}") from None
+    if known != digest(model):
+        raise InputError(
+            f"--flag: the threshold in {name} is of step {record['step']}, these parameters are of"
+            f" step {model.step}; give --step={record['step']}, or {advice}"
+        )
+    if limit is None:
+        raise InputError(f"--flag: {name} has no threshold, for want of normal rows; {advice}")
+    found = score(model, source, fitted, (kind,))[kind]
+    return {"score": found, "flagged": ~(found <= limit)}

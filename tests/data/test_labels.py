@@ -1,0 +1,92 @@
+"""Rows of some labels only: both feeds, statistics, resuming, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Arrays
+from aejax.data.sources.labels import keep_labels, labels_of
+from aejax.data.sources.splits import Joined, Selected
+from aejax.errors import InputError
+from aejax.evaluation.rows import choose_rows
+from aejax.runs import folder
+from aejax.training.trainer import Trainer
+from tests.training.runs import small, train
+
+
+def config(**data):
+    made = small(duration="6 steps", batch_size=16, log_every=3)
+    made.evaluation.every = made.checkpoint.every = "3 steps"
+    for name, value in data.items():
+        setattr(made.data, name, value)
+    return made
+
+
+def test_rows_of_kept_labels_alone_in_their_order():
+    whole = open_source("digits", "train")
+    found = open_source("digits", "train", keep=(3, 5))
+    rows = np.flatnonzero(np.isin(whole[:].label, (3, 5)))
+    assert np.array_equal(found[:].x, whole[rows].x)
+    assert set(np.unique(found[:].label)) == {3, 5}
+    assert keep_labels(whole, (), "train") is whole
+    part = Selected(whole, np.arange(10, 40))
+    both = Joined((part, whole))
+    assert np.array_equal(labels_of(both), both[slice(0, len(both))].label)
+    assert np.array_equal(keep_labels(both, (7,), "x")[np.arange(3)].label, [7, 7, 7])
+
+
+def test_a_run_knows_its_rows_and_goes_on_with_them_by_either_feed(tmp_path):
+    counts = [len(open_source("digits", split, keep=(3,))) for split in ("train", "test")]
+    for feed in ("resident", "streaming"):
+        place = str(tmp_path / feed)
+        train(config(keep_labels=(3,), feed=feed), place)
+        run = folder.read(place)
+        assert run.rows == counts[0] and run.config.data.keep_labels == (3,)
+        assert set(np.unique(choose_rows(run).source[:].label)) == {3}
+        assert len(choose_rows(run).source) == counts[1]
+        assert len(choose_rows(run).every or ()) == 360
+        longer = config(keep_labels=(3,), feed=feed)
+        longer.duration = "9 steps"
+        assert train(longer, place).step == 9
+    rows = [
+        [json.loads(line)["loss"] for line in (tmp_path / feed / "metrics.jsonl").open()]
+        for feed in ("resident", "streaming")
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5)
+    with pytest.raises(InputError, match=r"config.data.keep_labels: \[3\] -> \[5\]"):
+        train(config(keep_labels=(5,)), str(tmp_path / "resident"))
+
+
+def test_rows_that_are_given_are_kept_by_label_too(tmp_path):
+    label = np.arange(100, dtype=np.int32) % 4
+    given = Arrays(np.random.RandomState(0).rand(100, 6).astype(np.float32), label, 1.0)
+    Trainer(config(keep_labels=(1,)), tmp_path, train=given, test=given).fit(quiet=True)
+    assert folder.read(str(tmp_path)).rows == 25
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="keep_labels=3,13: .* no label 13; accepted: 0, 1, 2"):
+        open_source("digits", keep=(3, 13))
+    np.savez(tmp_path / "rows.npz", x=np.zeros((20, 3), np.float32))
+    with pytest.raises(InputError, match="keep_labels=3: the rows of split train have no labels"):
+        open_source(f"npz:{tmp_path}/rows.npz", keep=(3,))
+
+
+def test_the_program_takes_one_label_or_several_and_refuses_in_one_line(tmp_path):
+    words = [sys.executable, "-m", "launch.train", "--config=dense", f"--workdir={tmp_path}/run"]
+    for value, code, text in (
+        ("3,5", 0, "303 training rows"),
+        ("3", 0, "150 training rows"),
+        ("77", 2, "error: data.source=digits: config.data.keep_labels=77"),
+    ):
+        found = subprocess.run(
+            [*words, f"--config.data.keep_labels={value}", "--dry_run", "--config.batch_size=64"],
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == code, found.stderr
+        assert text in (found.stderr if code else found.stdout)
