@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 
-from aejax.evaluation import generate, latent, likelihood, pca, probe, reconstruction
+from aejax.evaluation import cluster, generate, latent, likelihood, pca, probe, reconstruction
 from aejax.evaluation.result import Figure, Number, Result
 
 __all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
@@ -40,4 +40,5 @@ TASKS: dict[str, Task] = {
     "likelihood": Task(likelihood.task, likelihood.check),
     "probe": Task(probe.task, probe.check),
     "generate": Task(generate.task, generate.check),
+    "cluster": Task(cluster.task, cluster.check),
 }
