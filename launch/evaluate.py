@@ -14,7 +14,8 @@ what the codes look like); pca (a linear model beside the principal components);
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
 logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
 drawn codes, and of codes between those of two rows); cluster (k-means on codes, principal
-components and pixels against the labels, in --clusters clusters).
+components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
+of reconstructions of noisy images, beside filters).
 
 Everything is written to the run's folder: evaluation.json keeps the numbers of every step that was
 evaluated; report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA)

@@ -8,7 +8,16 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 
-from aejax.evaluation import cluster, generate, latent, likelihood, pca, probe, reconstruction
+from aejax.evaluation import (
+    cluster,
+    denoise,
+    generate,
+    latent,
+    likelihood,
+    pca,
+    probe,
+    reconstruction,
+)
 from aejax.evaluation.result import Figure, Number, Result
 
 __all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
@@ -41,4 +50,5 @@ TASKS: dict[str, Task] = {
     "probe": Task(probe.task, probe.check),
     "generate": Task(generate.task, generate.check),
     "cluster": Task(cluster.task, cluster.check),
+    "denoise": Task(denoise.task, denoise.check),
 }
