@@ -13,12 +13,15 @@ Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); late
 what the codes look like); pca (a linear model beside the principal components); likelihood (log
 p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
 logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
-drawn codes, and of codes between those of two rows); anomaly (how strange each row is, by several
-scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside
-JPEG, WebP and AVIF). Everything is written to the run's folder:
-evaluation.json keeps the numbers of every step that was evaluated; report.html, figures/*.png and
-codes.npz are those of the last one. The averaged (EMA) parameters are taken where the run keeps
-them.
+drawn codes, and of codes between those of two rows); cluster (k-means on codes, principal
+components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM of
+reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
+scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside JPEG, WebP
+and AVIF).
+
+Everything is written to the run's folder: evaluation.json keeps the numbers of every step that was
+evaluated; report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA)
+parameters are taken where the run keeps them.
 
 With --follow it waits beside a training that runs, evaluates each checkpoint once, and ends with
 the run (exit code 0) or on Ctrl-C (75: start me again).
@@ -33,6 +36,8 @@ from absl import flags
 from aejax.errors import InputError
 from launch import program
 
+_OPTIONS = ("samples", "train", "clusters", "normal", "score", "false_alarms", "bits")  # of tasks
+
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
 flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
@@ -44,6 +49,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
+flags.DEFINE_integer(
+    "clusters", None, "Clusters of the task cluster; as many as classes without it."
+)
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
 flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")
@@ -66,8 +74,7 @@ def main(argv: list[str]) -> int:
     from aejax.evaluation import checkpoints
 
     rows = (given.source, given.split, given.folder)
-    options = ("samples", "train", "normal", "score", "false_alarms", "bits")
-    options = {name: given[name].value for name in options}
+    options = {name: given[name].value for name in _OPTIONS}
     asked = checkpoints.check_request(given.workdir, given.tasks, *rows, **options)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step

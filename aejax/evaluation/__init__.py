@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from aejax.evaluation import (
     anomaly,
+    cluster,
     compress,
+    denoise,
     generate,
     latent,
     likelihood,
@@ -54,4 +56,6 @@ TASKS: dict[str, Task] = {
     "generate": Task(generate.task, generate.check),
     "compress": Task(compress.task, compress.check),
     "anomaly": Task(anomaly.task, anomaly.check, every_label=True),
+    "cluster": Task(cluster.task, cluster.check),
+    "denoise": Task(denoise.task, denoise.check),
 }

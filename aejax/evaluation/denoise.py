@@ -1,0 +1,262 @@
+"""Task: how well does a model remove noise, beside filters that are fitted to nothing?
+
+Noise is added to images in [0, 1] and not clipped. The model reconstructs the noisy images; the
+median, the Gaussian and the non-local-means filter (Buades, Coll and Morel 2005) of scikit-image
+take the same ones. Each filter has the best of three strengths for each kind and level of noise.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax import pictures
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Source, Spec
+from aejax.errors import InputError
+from aejax.evaluation import plots
+from aejax.evaluation.encoded import evenly
+from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, need_whole
+from aejax.evaluation.similarity import ssim
+from aejax.runs.folder import Run
+from aejax.runs.loading import Model
+
+# {kind: its levels}: deviation of normal noise, share of elements set to 0 or 1, or to 0.
+LEVELS = {
+    "gaussian": (0.1, 0.2, 0.3, 0.5),
+    "salt_and_pepper": (0.1, 0.3, 0.5),
+    "masking": (0.25, 0.5),
+}
+# Side of the median's window, deviation of the Gaussian in pixels, strength h of non-local means.
+STRENGTHS = {"median": (3, 5, 7), "gaussian_filter": (0.7, 1.0, 1.5), "nlm": (0.2, 0.5, 1.0)}
+_ROWS, _TRAINING_ROWS = 200, 50
+_SHOWN, _PIXELS = 8, 960
+_SIDE = 7  # the least image that scikit-image's windows suit
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One kind and level of noise.
+
+    Attributes:
+        kind: in `LEVELS`.
+        level: of its noise.
+    """
+
+    kind: str
+    level: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.level:g}"
+
+
+def check(run: Run, spec: Spec) -> None:
+    """Raises InputError where the task cannot be done."""
+    asker = "--tasks=denoise"
+    need_autoencoder(run, asker)
+    need_whole(spec, asker)
+    if not pictures.is_image(spec.shape) or min(spec.shape[:2]) < _SIDE:
+        raise InputError(
+            f"{asker}: rows of shape {spec.shape} are not images of at least {_SIDE} x {_SIDE}"
+            " pixels with 1 or 3 channels"
+        )
+    prepare = run.config.data.prepare
+    if not prepare.scale:
+        raise InputError(
+            f"{asker}: config.data.prepare.scale=False; must be True: levels of noise"
+            " are for images in [0, 1]"
+        )
+    if prepare.binarise == "threshold":
+        raise InputError(
+            f"{asker}: config.data.prepare.binarise=threshold; must be none or sampled: the"
+            " threshold would remove noise before the model sees it"
+        )
+
+
+def task(model: Model, source: Source) -> Result:
+    """Measures PSNR and SSIM of noisy, reconstructed and filtered images.
+
+    At most 200 evaluated rows are taken, evenly; 50 training rows choose the filters' strengths.
+    What is drawn for a row depends on the run's seed, the noise and the row's number alone.
+
+    Raises:
+        InputError: a model without encode and decode, or rows that are not images in [0, 1].
+    """
+    check(model.run, source.spec)
+    seed, notes = model.run.config.seed, []
+    index = evenly(len(source), _ROWS)
+    clean = _images(model, source, index)
+    fitting, fit_index, why = _training(model, clean, index)
+    notes += why
+    reconstruct = _reconstruct(model)
+    numbers: dict[str, Number] = {}
+    curves: dict[str, dict[Cell, float]] = {}
+    shown: list[np.ndarray] = []
+    for kind, levels in LEVELS.items():
+        for cell in (Cell(kind, level) for level in levels):
+            noisy = add_noise(clean, cell, seed, index)
+            outs = {"noisy": noisy, "model": reconstruct(noisy)}
+            trial = add_noise(fitting, cell, seed + 1, fit_index)
+            for name, strengths in STRENGTHS.items():
+                best = max(strengths, key=lambda s: psnr(fitting, apply(name, s, trial)))
+                outs[name] = apply(name, best, noisy)
+            found = {name: psnr(clean, out) for name, out in outs.items()}
+            for name, value in found.items():
+                curves.setdefault(name, {})[cell] = value
+            numbers |= _numbers(cell, clean, outs, found)
+            if cell.level == levels[-1]:
+                best = max(STRENGTHS, key=found.__getitem__)
+                shown += [
+                    clean[:_SHOWN],
+                    *(outs[name][:_SHOWN] for name in ("noisy", "model", best)),
+                ]
+    notes.append(
+        f"{len(clean)} rows, evenly taken, are measured; of three strengths each filter has the one"
+        f" with the best PSNR on {len(fitting)} {'training' if not why else 'of these'} rows, for"
+        " each kind and level of noise. PSNR is from the mean squared error of all rows; noisy"
+        " values are not clipped."
+    )
+    return Result(numbers, [*_curves(curves), _figure(shown)], notes=notes)
+
+
+def _images(model: Model, source: Source, index: np.ndarray) -> np.ndarray:
+    """Rows by number in [0, 1], float32 [rows, height, width, channels]."""
+    settings = dataclasses.replace(model.preparation.settings, centre="none", binarise="none")
+    plain = dataclasses.replace(model.preparation, settings=settings, spec=source.spec)
+    return np.asarray(plain(jax.numpy.asarray(source[index].x)))
+
+
+def _training(
+    model: Model, clean: np.ndarray, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Training images and their numbers; of the evaluated ones where the split is gone."""
+    location = model.run.location()
+    try:
+        train = open_source(location.source, model.run.config.data.train, folder=location.folder)
+    except InputError as error:
+        why = f"The training split cannot be read ({error}); evaluated rows choose strengths."
+        return clean[:_TRAINING_ROWS], index[:_TRAINING_ROWS], [why]
+    some = evenly(len(train), _TRAINING_ROWS)
+    return _images(model, train, some), some, []
+
+
+def _reconstruct(model: Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Images in [0, 1] and beyond -> their reconstructions, both [rows, *shape]."""
+    graph, state = nnx.split(model.module)
+    preparation = model.preparation
+    settings = preparation.settings
+
+    def call(state: Any, images: jax.Array) -> jax.Array:
+        flat = images.reshape(len(images), -1)
+        if settings.centre != "none":
+            flat = flat - np.asarray(preparation.statistics["mean"], np.float32)
+        if settings.centre == "standardise":
+            flat = flat / np.asarray(preparation.statistics["deviation"], np.float32)
+        module = nnx.merge(graph, state)
+        return preparation.inverse(module.decode(module.encode(flat.reshape(images.shape), None)))
+
+    jitted = jax.jit(call)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with jax.default_matmul_precision("highest"):
+            return model.batched_apply(lambda rows: jitted(state, rows), images)
+
+    return run
+
+
+def add_noise(images: np.ndarray, cell: Cell, seed: int, index: np.ndarray) -> np.ndarray:
+    """Noisy images, float32 [rows, height, width, channels].
+
+    Args:
+        images: in [0, 1].
+        cell: which noise.
+        seed: of all draws.
+        index: the rows' numbers, of the draws of each.
+    """
+    kind, out = list(LEVELS).index(cell.kind), np.array(images, np.float32)
+    for image, number in zip(out, index, strict=True):
+        random = np.random.default_rng([seed, kind, round(1000 * cell.level), int(number)])
+        if cell.kind == "gaussian":
+            image += np.float32(cell.level) * random.standard_normal(image.shape, np.float32)
+            continue
+        chosen, white = random.random(image.shape) < cell.level, random.random(image.shape) < 0.5
+        image[chosen] = white[chosen] if cell.kind == "salt_and_pepper" else 0.0
+    return out
+
+
+def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
+    """A filter of scikit-image on each image, float32 [rows, height, width, channels].
+
+    Args:
+        name: in `STRENGTHS`.
+        strength: as `STRENGTHS` has them.
+        images: to filter.
+    """
+    from skimage import filters, restoration
+
+    def one(image: np.ndarray) -> np.ndarray:
+        if name == "median":
+            footprint = np.ones((int(strength), int(strength), 1), bool)
+            return filters.median(image, footprint, mode="nearest")
+        if name == "gaussian_filter":
+            return filters.gaussian(image, strength, channel_axis=-1, preserve_range=True)
+        return restoration.denoise_nl_means(
+            image, patch_size=5, patch_distance=6, h=strength, fast_mode=True, channel_axis=-1
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        filtered = np.stack([one(image) for image in images])
+    return filtered.reshape(images.shape).astype(np.float32)  # one channel is dropped by some
+
+
+def psnr(clean: np.ndarray, other: np.ndarray) -> float:
+    """10 log10(1 / mean squared error of all rows), in dB; infinite for equal images."""
+    error = float(np.mean(np.square(clean.astype(np.float64) - other)))
+    return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def _numbers(
+    cell: Cell, clean: np.ndarray, outs: dict[str, np.ndarray], found: dict[str, float]
+) -> dict[str, Number]:
+    names = {"noisy": "of the noisy images", "model": "of the model's reconstructions"}
+    out = {}
+    for name, images in outs.items():
+        what = names.get(name, f"of the filter {name}")
+        noise = f"{cell.kind} {cell.level:g}"
+        main = name == "model" and cell == Cell("gaussian", 0.5)
+        out[f"{cell.name}_{name}_psnr"] = Number(found[name], "dB", f"PSNR {what}, {noise}", main)
+        similar = float(ssim(clean, images, 1.0).mean())
+        out[f"{cell.name}_{name}_ssim"] = Number(similar, "", f"SSIM {what}, {noise}")
+    return out
+
+
+def _curves(curves: dict[str, dict[Cell, float]]) -> list[Figure]:
+    out = []
+    for kind, levels in LEVELS.items():
+        series = {
+            name: (np.array(levels), np.array([values[Cell(kind, level)] for level in levels]))
+            for name, values in curves.items()
+        }
+        png = plots.lines_png(series, (f"level of {kind} noise", "PSNR (dB)"))
+        caption = f"PSNR against the level of {kind} noise: noisy images, the model and filters."
+        out.append(Figure(f"denoise_{kind}", png, caption))
+    return out
+
+
+def _figure(shown: list[np.ndarray]) -> Figure:
+    grid = pictures.grid(np.stack(shown))
+    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
+    kinds = ", ".join(f"{kind} {levels[-1]:g}" for kind, levels in LEVELS.items())
+    return Figure(
+        "denoise",
+        png,
+        f"Four rows for each of {kinds}: clean images, noisy ones, what the model makes of them,"
+        " and the filter with the best PSNR.",
+    )

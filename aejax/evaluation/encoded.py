@@ -1,0 +1,61 @@
+"""Codes of all evaluated rows, with the rows themselves and their labels, for tasks on codes."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax.data.sources.base import Source
+from aejax.evaluation.rows import stream
+from aejax.runs.loading import Model
+
+
+class Encoded(NamedTuple):
+    """Rows and their codes, in the source's order.
+
+    Attributes:
+        z: codes, float64 [rows, numbers]; a code with a shape, or tokens, as one vector.
+        x: rows in the units of `preparation.inverse`, float32 [rows, elements].
+        label: int [rows], or None.
+    """
+
+    z: np.ndarray
+    x: np.ndarray
+    label: np.ndarray | None
+
+
+def encode_rows(model: Model, source: Source) -> Encoded:
+    """Encodes every row of a source.
+
+    Args:
+        model: `rows.rescaled` to the source.
+        source: [rows, *shape].
+    """
+    preparation = model.preparation
+
+    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        x = preparation(raw)
+        flat = preparation.inverse(x).reshape(len(x), -1)
+        return module.encode(x, mask).reshape(len(x), -1), flat
+
+    batches = [(batch.values, batch.rows.label) for batch in stream(model, source, encode)]
+    z, x = (np.concatenate([values[i] for values, _ in batches]) for i in range(2))
+    labels = [label for _, label in batches if label is not None]
+    return Encoded(z.astype(np.float64), x, np.concatenate(labels) if labels else None)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Numbers of at most `most` of `count` rows, evenly taken."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def bottleneck_of(model: Model) -> Any:
+    """The model's bottleneck; None where its settings have none."""
+    return getattr(getattr(model.module, "settings", None), "bottleneck", None)
+
+
+def peak_of(model: Model, source: Source, x: np.ndarray) -> float:
+    """The value that is drawn as white: 1 where rows were scaled, else the format's largest."""
+    if model.preparation.settings.scale:
+        return 1.0
+    return source.spec.maximum or float(x.max()) or 1.0

@@ -1,0 +1,90 @@
+"""The denoise task: its noise, its filters, and a model that is known to do nothing."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+
+from aejax.config import Prepare
+from aejax.errors import InputError
+from aejax.evaluation import denoise
+from aejax.evaluation.denoise import Cell
+from aejax.models.likelihood import Bernoulli, Gaussian
+
+RANDOM = np.random.RandomState(0)
+# Smooth images, which filters can restore.
+GRID = np.linspace(0, 1, 8)
+X = 127 + 120 * np.sin(6 * RANDOM.rand(60, 1, 1, 1) + 3 * GRID[:, None, None] * GRID[None, :, None])
+X = X.astype(np.uint8)
+
+
+def test_noise_has_its_level_and_depends_on_the_rows_number_alone():
+    clean = np.full((50, 20, 20, 1), 0.5, np.float32)
+    index = np.arange(50)
+    gaussian = denoise.add_noise(clean, Cell("gaussian", 0.3), 0, index)
+    assert (gaussian - clean).std() == pytest.approx(0.3, rel=0.03) and gaussian.max() > 1
+    pepper = denoise.add_noise(clean, Cell("salt_and_pepper", 0.3), 0, index)
+    assert np.mean(pepper != clean) == pytest.approx(0.3, abs=0.02)
+    assert np.mean(pepper[pepper != clean]) == pytest.approx(0.5, abs=0.03)
+    masked = denoise.add_noise(clean, Cell("masking", 0.5), 0, index)
+    assert np.mean(masked == 0) == pytest.approx(0.5, abs=0.02)
+    part = denoise.add_noise(clean[7:9], Cell("gaussian", 0.3), 0, index[7:9])
+    np.testing.assert_array_equal(part, gaussian[7:9])
+    assert not np.array_equal(gaussian, denoise.add_noise(clean, Cell("gaussian", 0.3), 1, index))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", denoise.STRENGTHS)
+def test_filters_remove_noise_of_every_channel_on_its_own(name, channels):
+    clean = np.repeat(X[:10] / np.float32(255), channels, axis=3)
+    noisy = denoise.add_noise(clean, Cell("gaussian", 0.2), 0, np.arange(10))
+    strength = denoise.STRENGTHS[name][0]
+    filtered = denoise.apply(name, strength, noisy)
+    assert filtered.shape == clean.shape and filtered.dtype == np.float32
+    assert denoise.psnr(clean, filtered) > denoise.psnr(clean, noisy) + 1
+    if name != "nlm":
+        alone = denoise.apply(name, strength, noisy[..., :1])
+        np.testing.assert_allclose(filtered[..., :1], alone, atol=1e-6)
+
+
+def test_psnr_is_pooled_over_rows():
+    clean, other = RANDOM.rand(2, 5, 8, 8, 1)
+    wanted = peak_signal_noise_ratio(clean, other, data_range=1)
+    assert denoise.psnr(clean, other) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("centre", ["none", "standardise"])
+def test_the_model_sees_the_noisy_images(make, centre):
+    likelihood = Bernoulli() if centre == "none" else Gaussian()
+    prepare = Prepare(centre=centre)
+    one = make(3, likelihood, prepare, x_train=X, x_test=X[:30])
+    result = denoise.task(one.model, one.test)
+    clean = X[:30] / np.float32(255)
+    noisy = denoise.add_noise(
+        clean, Cell("gaussian", 0.5), one.model.run.config.seed, np.arange(30)
+    )
+    x = noisy
+    if centre != "none":
+        statistics = one.model.preparation.statistics
+        mean, deviation = (np.reshape(statistics[n], (8, 8, 1)) for n in ("mean", "deviation"))
+        x = (noisy - mean) / deviation
+    out = one.linear.decode(one.linear.encode(x)).reshape(clean.shape)
+    out = 1 / (1 + np.exp(-out)) if centre == "none" else out * deviation + mean
+    values = result.values()
+    assert values["gaussian_0.5_model_psnr"] == pytest.approx(denoise.psnr(clean, out), abs=1e-3)
+    assert values["gaussian_0.5_noisy_psnr"] == pytest.approx(denoise.psnr(clean, noisy))
+    assert len(values) == 9 * 5 * 2 and all(value is not None for value in values.values())
+    names = ["denoise_gaussian", "denoise_salt_and_pepper", "denoise_masking", "denoise"]
+    assert [figure.name for figure in result.figures] == names
+    assert "30 rows" in result.notes[-1] and "50 training rows" in result.notes[-1]
+
+
+def test_what_is_no_image_in_0_to_1_is_refused(make):
+    flat = RANDOM.uniform(size=(20, 6)).astype(np.float32)
+    for rows, prepare, said in (
+        (flat, None, "not images of at least 7 x 7"),
+        (X, Prepare(scale=False), "prepare.scale=False"),
+        (X, Prepare(binarise="threshold"), "prepare.binarise=threshold"),
+    ):
+        one = make(2, Bernoulli(), prepare, x_train=rows, x_test=rows)
+        with pytest.raises(InputError, match=said):
+            denoise.check(one.model.run, one.test.spec)
