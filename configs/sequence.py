@@ -12,13 +12,13 @@ number is 0 to 4), of which a frame of 40 bands comes every 10 ms, 42 frames in 
 
 Squared error a band on the test split, of energies scaled to [0, 1] (76.7 dB), written freely from
 the code, seeds 0 to 2 (--config.seed), 6 to 8 minutes on one core each; beside it PCA of whole
-recordings (`python -m benchmarks.speech_pca --data=FOLDER`; without any code, .0374):
+recordings (`python -m benchmarks.speech_pca --data=FOLDER`; without any code, 0.0374):
 
     numbers in the code     16        32        64        128
-    seed 0                  .00433    .00312    .00248    .00209
-    seed 1                  .00427    .00317    .00245    .00208
-    seed 2                  .00427    .00314    .00244    .00206
-    PCA                     .00620    .00402    .00270    .00184
+    seed 0                  0.00433    0.00312    0.00248    0.00209
+    seed 1                  0.00427    0.00317    0.00245    0.00208
+    seed 2                  0.00427    0.00314    0.00244    0.00206
+    PCA                     0.00620    0.00402    0.00270    0.00184
 """
 
 from aejax.config import Config

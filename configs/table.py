@@ -13,8 +13,8 @@ Squared error a column on the test split, in squared deviations (the row `test` 
 with --config.model.latent_dim=K and seed 0; beside it PCA of the training split:
 
     numbers in the code     2       4       8
-    this                    .399    .264    .108 (seeds 1 and 2: .095, .104)
-    PCA                     .448    .290    .106
+    this                    0.399    0.264    0.108 (seeds 1 and 2: 0.095, 0.104)
+    PCA                     0.448    0.290    0.106
 """
 
 from aejax.config import Config, Data, Prepare
