@@ -10,11 +10,11 @@ Rows of another --source have the options of the run's own source where they are
 and do not give them, so that pictures of any size will do.
 
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
-what the codes look like); pca (a linear model beside the principal components); likelihood (log
-p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
-logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
-drawn codes, and of codes between those of two rows); cluster (k-means on codes, principal
-components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
+what the codes look like, on --maps=pca,tsne); pca (a linear model beside the principal components);
+likelihood (log p(x) of a variational model by --samples importance samples a row, and its bound);
+probe (error of logistic regression on the codes, fitted to the split --train); generate (what the
+decoder makes of drawn codes, and of codes between those of two rows); cluster (k-means on codes,
+principal components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
 of reconstructions of noisy images, beside filters).
 
 Everything is written to the run's folder: evaluation.json keeps the numbers of every step that was
@@ -34,7 +34,7 @@ from absl import flags
 from aejax.errors import InputError
 from launch import program
 
-_OPTIONS = ("samples", "train", "clusters")  # of tasks
+_OPTIONS = ("samples", "train", "clusters", "maps")  # of tasks
 
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
 flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
@@ -50,6 +50,7 @@ flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 500
 flags.DEFINE_integer(
     "clusters", None, "Clusters of the task cluster; as many as classes without it."
 )
+flags.DEFINE_string("maps", "", "Maps that the task latent draws: pca (without it), tsne.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 
 
