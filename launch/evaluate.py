@@ -10,12 +10,12 @@ Rows of another --source have the options of the run's own source where they are
 and do not give them, so that pictures of any size will do.
 
 Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); latent (codes.npz and
-what the codes look like); pca (a linear model beside the principal components); likelihood (log
-p(x) of a variational model by --samples importance samples a row, and its bound); probe (error of
-logistic regression on the codes, fitted to the split --train); generate (what the decoder makes of
-drawn codes, and of codes between those of two rows); cluster (k-means on codes, principal
-components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM of
-reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
+what the codes look like, on --maps=pca,tsne); pca (a linear model beside the principal components);
+likelihood (log p(x) of a variational model by --samples importance samples a row, and its bound);
+probe (error of logistic regression on the codes, fitted to the split --train); generate (what the
+decoder makes of drawn codes, and of codes between those of two rows); cluster (k-means on codes,
+principal components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
+of reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
 scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside JPEG, WebP
 and AVIF).
 
@@ -36,7 +36,16 @@ from absl import flags
 from aejax.errors import InputError
 from launch import program
 
-_OPTIONS = ("samples", "train", "clusters", "normal", "score", "false_alarms", "bits")  # of tasks
+_OPTIONS = (  # of tasks
+    "samples",
+    "train",
+    "clusters",
+    "maps",
+    "normal",
+    "score",
+    "false_alarms",
+    "bits",
+)
 
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
 flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
@@ -52,6 +61,7 @@ flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 500
 flags.DEFINE_integer(
     "clusters", None, "Clusters of the task cluster; as many as classes without it."
 )
+flags.DEFINE_string("maps", "", "Maps that the task latent draws: pca (without it), tsne.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
 flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
 flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")

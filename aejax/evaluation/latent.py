@@ -1,20 +1,30 @@
-"""Task: what codes look like. All codes as an .npz, their spread, and pictures of the plane."""
+"""Task: what codes look like. All codes as an .npz, their spread, neighbours and maps."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax.data.sources.base import Source, Spec
+from aejax.errors import InputError
 from aejax.evaluation import plots, principal
+from aejax.evaluation.encoded import bottleneck_of, evenly
 from aejax.evaluation.principal import Components
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
+from aejax.models.bottlenecks import Variational
+from aejax.models.bottlenecks.variational import divergence
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 CODES = "codes.npz"
+MAPS = ("pca", "tsne")
+NEIGHBOURS = 5
+_MOST_MAPPED, _PERPLEXITY = 2000, 30.0
+# Neighbours of more rows are sought among some, evenly taken: the work grows with their square.
+_MOST_NEIGHBOURS = 10_000
 # A unit whose values differ by less than this part of its largest is constant: rounding differs.
 _CONSTANT = 1e-6
 
@@ -24,16 +34,27 @@ def check(run: Run, spec: Spec) -> None:
     need_autoencoder(run, "--tasks=latent")
 
 
-def task(model: Model, source: Source) -> Result:
+def task(model: Model, source: Source, maps: str = "pca") -> Result:
     """Encodes every row and describes the codes, in float64.
 
     The file `codes.npz` has z [rows, latent], index [rows] (a row's number in its split) and,
     where the source has labels, label [rows].
 
+    Args:
+        model: `rows.rescaled` to the source.
+        source: rows to encode.
+        maps: of codes with two numbers or more, in a row with commas: pca; tsne (van der Maaten
+            and Hinton 2008), of at most 2,000 rows.
+
     Raises:
-        InputError: a model without encode.
+        InputError: a model without encode, or a map that there is not.
     """
     check(model.run, source.spec)
+    wanted = maps.split(",")
+    if unknown := [name for name in wanted if name not in MAPS]:
+        raise InputError(
+            f"--maps={maps}: there is no map {unknown[0]!r}; accepted: {', '.join(MAPS)}"
+        )
     z, label = _codes(model, source)
     flat = z.reshape(len(z), -1).astype(np.float64)
     arrays = {"z": z, "index": np.arange(len(z))}
@@ -54,7 +75,13 @@ def task(model: Model, source: Source) -> Result:
     if size >= 2:
         components = principal.fit([flat], 2)
         numbers |= _explained(components)
-        figures.append(_plane(components, flat, label, numbers, classes))
+        if "pca" in wanted:
+            figures.append(_plane(components, flat, label, numbers, classes))
+        if "tsne" in wanted:
+            figures.append(_tsne(flat, label, model.run.config.seed, classes))
+        figures.append(_activity(model, source, flat))
+    if label is not None and len(flat) > NEIGHBOURS:
+        numbers |= _neighbours(flat, label)
     if label is None:
         notes.append("Nothing is coloured by class: the source has no labels.")
     return Result(numbers, figures, {CODES: arrays}, notes)
@@ -124,6 +151,61 @@ def _plane(
     )
     png = plots.scatter_png(components.project(z), label, axes, classes)
     return Figure("latent_pca", png, caption)
+
+
+def _tsne(z: np.ndarray, label: np.ndarray | None, seed: int, classes: Sequence[str]) -> Figure:
+    from sklearn.manifold import TSNE
+
+    some = evenly(len(z), _MOST_MAPPED)
+    settings = {"init": "pca", "random_state": seed}
+    tsne = TSNE(perplexity=min(_PERPLEXITY, (len(some) - 1) / 3), **settings)
+    points = tsne.fit_transform(z[some].astype(np.float32))
+    label = None if label is None else label[some]
+    png = plots.scatter_png(points, label, ("t-SNE 1", "t-SNE 2"), classes)
+    caption = (
+        f"t-SNE of {len(some)} codes, perplexity {tsne.perplexity:g}, one point a row{_by(label)}."
+        " Near rows stay near; sizes of groups and distances between them mean nothing."
+    )
+    return Figure("latent_tsne", png, caption)
+
+
+def _neighbours(z: np.ndarray, label: np.ndarray) -> dict[str, Number]:
+    """Accuracy of the most frequent class of each row's nearest other rows; of ties the least."""
+    from scipy.stats import mode
+    from sklearn.neighbors import NearestNeighbors
+
+    some = evenly(len(z), _MOST_NEIGHBOURS)
+    z, label = z[some], label[some]
+    # Without rows of its own, kneighbors leaves each row out.
+    found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(z).kneighbors(return_distance=False)
+    accuracy = float(np.mean(mode(label[found], axis=1).mode == label))
+    meaning = (
+        f"share of {len(z)} rows whose class is the most frequent one of the {NEIGHBOURS} nearest"
+        " other codes"
+    )
+    return {"knn_accuracy": Number(accuracy, "", meaning, main=True)}
+
+
+def _activity(model: Model, source: Source, z: np.ndarray) -> Figure:
+    """How active each number of the code is, the most active first."""
+    if isinstance(bottleneck_of(model), Variational):
+        values, what = _divergences(model, source), "KL to the prior (nats, mean over rows)"
+    else:
+        values, what = z.var(axis=0), "variance over rows"
+    png = plots.bars_png(np.sort(values)[::-1], ("numbers of the code, in order", what))
+    return Figure("latent_activity", png, f"Each number of a code: its {what}, largest first.")
+
+
+def _divergences(model: Model, source: Source) -> np.ndarray:
+    """KL of each number of a variational code, in nats, mean over rows [numbers]."""
+
+    def measure(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
+        features = module.encoder(model.preparation(raw), None, mask).astype(jnp.float32)
+        kl = divergence(*jnp.split(features, 2, axis=-1))
+        return kl.reshape(len(kl), -1)
+
+    batches = [batch.values for batch in stream(model, source, measure)]
+    return np.concatenate(batches).mean(axis=0, dtype=np.float64)
 
 
 def _by(label: np.ndarray | None) -> str:

@@ -95,6 +95,15 @@ def histogram_png(
     return _png(figure)
 
 
+def bars_png(values: np.ndarray, axes: tuple[str, str]) -> bytes:
+    """A bar for each value [n], in their order."""
+    figure, plot = _figure()
+    plot.bar(np.arange(1, len(values) + 1), values, width=0.8, color="#5e81ac")
+    plot.set_xlabel(axes[0])
+    plot.set_ylabel(axes[1])
+    return _png(figure)
+
+
 def lines_png(
     series: dict[str, tuple[np.ndarray, np.ndarray]], axes: tuple[str, str], log: bool = False
 ) -> bytes:
