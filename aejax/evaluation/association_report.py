@@ -120,4 +120,4 @@ def _figure(results: dict[str, Association]) -> Figure:
         "Effect sizes d: to the right X goes with A. Red from 0.8 on (large), orange from 0.5"
         " (medium), yellow from 0.2 (small). A star: p below 0.05, not adjusted."
     )
-    return Figure("association", plots.bars_png(bars, colours, "effect size d"), caption)
+    return Figure("association", plots.named_bars_png(bars, colours, "effect size d"), caption)

@@ -49,11 +49,6 @@ def evenly(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
-def bottleneck_of(model: Model) -> Any:
-    """The model's bottleneck; None where its settings have none."""
-    return getattr(getattr(model.module, "settings", None), "bottleneck", None)
-
-
 def peak_of(model: Model, source: Source, x: np.ndarray) -> float:
     """The value that is drawn as white: 1 where rows were scaled, else the format's largest."""
     if model.preparation.settings.scale:

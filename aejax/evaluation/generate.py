@@ -39,7 +39,7 @@ def task(model: Model, source: Source) -> Result:
     """
     check(model.run, source.spec)
     z, x = _codes(model, source)
-    bottleneck = getattr(getattr(model.module, "settings", None), "bottleneck", None)
+    bottleneck = model.run.config.model.bottleneck
     random = np.random.RandomState(model.run.config.seed)
     drawn, whence = draw(z, bottleneck, _SIDE * _SIDE, random)
     numbers, figures, notes = {}, [], []

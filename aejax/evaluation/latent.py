@@ -10,7 +10,7 @@ import numpy as np
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.evaluation import plots, principal
-from aejax.evaluation.encoded import bottleneck_of, evenly
+from aejax.evaluation.encoded import evenly
 from aejax.evaluation.principal import Components
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
@@ -188,7 +188,7 @@ def _neighbours(z: np.ndarray, label: np.ndarray) -> dict[str, Number]:
 
 def _activity(model: Model, source: Source, z: np.ndarray) -> Figure:
     """How active each number of the code is, the most active first."""
-    if isinstance(bottleneck_of(model), Variational):
+    if isinstance(model.run.config.model.bottleneck, Variational):
         values, what = _divergences(model, source), "KL to the prior (nats, mean over rows)"
     else:
         values, what = z.var(axis=0), "variance over rows"

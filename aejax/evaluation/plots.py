@@ -191,7 +191,7 @@ def boxes_png(rows: dict[str, str], colours: dict[str, str]) -> bytes:
     return _png(figure)
 
 
-def bars_png(bars: dict[str, float], colours: Sequence[str], axis: str) -> bytes:
+def named_bars_png(bars: dict[str, float], colours: Sequence[str], axis: str) -> bytes:
     """Horizontal bars by name, from above; a value that is not finite leaves a gap."""
     from matplotlib.figure import Figure
 
