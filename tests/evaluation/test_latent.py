@@ -113,11 +113,11 @@ def test_neighbours_vote_without_the_row_itself(make):
 
 
 def test_tsne_is_drawn_where_it_is_asked_for(make, monkeypatch):
-    monkeypatch.setattr(latent, "_MOST_MAPPED", 100)
+    monkeypatch.setattr(latent, "_MOST_MAPPED", 40)
     made = make(latent_dim=3, x_train=X, x_test=X[:200], y_train=Y, y_test=Y[:200])
     result = latent.task(made.model, made.test, maps="tsne")
     assert [figure.name for figure in result.figures] == ["latent_tsne", "latent_activity"]
-    assert "t-SNE of 100 codes, perplexity 30" in result.figures[0].caption
+    assert "t-SNE of 40 codes, perplexity 13" in result.figures[0].caption
     with pytest.raises(InputError, match="--maps=pca,umap: there is no map 'umap'"):
         latent.task(made.model, made.test, maps="pca,umap")
 
