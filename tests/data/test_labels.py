@@ -76,6 +76,7 @@ def test_what_is_not_there_is_refused(tmp_path):
         open_source(f"npz:{tmp_path}/rows.npz", keep=(3,))
 
 
+@pytest.mark.slow
 def test_the_program_takes_one_label_or_several_and_refuses_in_one_line(tmp_path):
     words = [sys.executable, "-m", "launch.train", "--config=dense", f"--workdir={tmp_path}/run"]
     for value, code, text in (

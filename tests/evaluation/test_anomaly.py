@@ -99,6 +99,7 @@ def test_without_labels_rows_are_ranked(make):
     assert any("No AUROC" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_threshold_and_encode_flags_by_it(tmp_path):
     config = get_config()
     config.duration, config.trackers, config.batch_size = "40 steps", (), 64

@@ -60,6 +60,7 @@ def run(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(words, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_files_of_a_run_come_back_in_another_process(folder):
     place, file, out = f"--workdir={folder}", folder / "rows.aejax", folder / "rows.npz"
     missing = run(place, f"--out={file}")
