@@ -132,10 +132,11 @@ def test_the_report_is_one_page_that_needs_nothing(folder, monkeypatch):
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     links = [value for key, value in page.attributes if key in ("src", "href", "style", "onload")]
     start = "data:image/png;base64,"
-    assert len(links) == 2 and all(link.startswith(start) for link in links)
+    figures = ("reconstruction", "latent_pca", "latent_activity")
+    assert len(links) == len(figures) and all(link.startswith(start) for link in links)
     assert "http" not in text and "url(" not in text and "@import" not in text
     shown = [base64.b64decode(link[len(start) :]) for link in links]
-    for figure in ("reconstruction", "latent_pca"):
+    for figure in figures:
         assert (folder.parent / name / "figures" / f"{figure}.png").read_bytes() in shown
     assert name in page.text and "step 20 of 20" in page.text and "EMA" in page.text
     for task, values in record["tasks"].items():
