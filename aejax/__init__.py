@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from aejax.evaluation.checkpoints import evaluate
     from aejax.models import Autoencoder
     from aejax.runs.loading import Model, load
+    from aejax.sweeps.run import sweep
     from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "load"]
+__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "load", "sweep"]
 
 _WHERE = {
     "Autoencoder": "aejax.models",
@@ -31,6 +32,7 @@ _WHERE = {
     "Trainer": "aejax.training.trainer",
     "evaluate": "aejax.evaluation.checkpoints",
     "load": "aejax.runs.loading",
+    "sweep": "aejax.sweeps.run",
 }
 
 

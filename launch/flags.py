@@ -58,6 +58,7 @@ class Program:
         default: the preset that is taken where none is named.
         module: of the program, whose presets `kind` makes; others are another program's.
         first: names of the settings that most people want.
+        parent: the folder of folders that are called after their preset.
     """
 
     kind: type
@@ -66,6 +67,7 @@ class Program:
     default: str
     module: str
     first: tuple[str, ...]
+    parent: str = "runs"
 
 
 TRAIN = Program(
@@ -113,23 +115,44 @@ def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
         print("\n".join(f"{name:<12} {line}" for name, line in presets(of).items()))
         sys.exit(0)
     name, config, words = _preset(words, of)
-    words = _apply_kinds(config, words)
-    _check_names(config, words)
-    words = [_as_tuple(word, config) for word in words]
-    argv = [argv[0], *words]
-    config_flags.DEFINE_config_dataclass("config", config, "The run's settings.", sys_argv=argv)
-    try:
-        left = flags.FLAGS(argv)
-    except flags.IllegalFlagValueError as error:
-        raise _explained(error, config, words) from None
-    except flags.UnrecognizedFlagError as error:
-        raise _meant(error, config) from None
+    left = _set(config, words, argv[0], flags.FLAGS)
     config = kinds.rebuild(flags.FLAGS.config)
     of.check(config)
     flags.FLAGS.config = config
     if flags.FLAGS.workdir is None:
-        flags.FLAGS.workdir = os.path.join("runs", name)
+        flags.FLAGS.workdir = os.path.join(of.parent, name)
     return left
+
+
+def config_of(words: list[str], of: Program = TRAIN) -> Any:
+    """The checked settings that words give, `--config` and its fields alone.
+
+    Raises:
+        InputError: as `parse`.
+    """
+    _, config, words = _preset(words, of)
+    values = flags.FlagValues()
+    _set(config, words, "settings", values)
+    config = kinds.rebuild(values.config)
+    of.check(config)
+    return config
+
+
+def _set(config: Any, words: list[str], program_name: str, values: flags.FlagValues) -> list[str]:
+    """Sets the fields of `config`, and the other flags of `values`; returns the words left."""
+    words = _apply_kinds(config, words)
+    _check_names(config, words)
+    words = [_as_tuple(word, config) for word in words]
+    argv = [program_name, *words]
+    config_flags.DEFINE_config_dataclass(
+        "config", config, "The run's settings.", flag_values=values, sys_argv=argv
+    )
+    try:
+        return values(argv)
+    except flags.IllegalFlagValueError as error:
+        raise _explained(error, config, words) from None
+    except flags.UnrecognizedFlagError as error:
+        raise _meant(error, config) from None
 
 
 def _print_help(of: Program, words: list[str], whole: bool) -> None:

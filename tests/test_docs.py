@@ -25,6 +25,7 @@ NEEDS = ("mkdocs", "material", "mkdocstrings", "latex2mathml")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 OF_SETTINGS = {
     "train": launch_flags.TRAIN,
+    "sweep": launch_flags.TRAIN,
     "search": Program(Search, "Search", check_search, "search_plant", "launch.search", ()),
 }
 # What stands in a command for something of the reader's own.

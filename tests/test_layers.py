@@ -14,7 +14,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("pretrain", "evaluation"),
-    ("search",),
+    ("search", "sweeps"),
     ("",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -12,20 +12,19 @@ from typing import Any
 from aejax import files
 from aejax.cluster import Stopped, never
 from aejax.data import outliers
+from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source
 from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError, near
-from aejax.evaluation import TASKS, report
+from aejax.evaluation import TASKS, records, report
 from aejax.evaluation.result import Result, shown
 from aejax.evaluation.rows import Chosen, choose_rows, rescaled
 from aejax.runs import folder, manifests
 from aejax.runs.loading import Model, choose, load
 from aejax.runs.progress import Progress
 
-FORMAT = 1
 # Every autoencoder can do these.
 DEFAULT = ("reconstruction", "latent")
-RECORD = "evaluation.json"
 REPORT = "report.html"
 _SECONDS_BETWEEN_LOOKS = 0.5
 # A step can be pruned between being chosen and being read; the trainer would have to be this fast.
@@ -63,7 +62,7 @@ class Request:
 def check_request(
     workdir: str,
     tasks: Sequence[str] = DEFAULT,
-    source: str = "",
+    source: Any = "",
     split: str = "",
     data_folder: str = "",
     **options: Any,
@@ -73,51 +72,71 @@ def check_request(
     Args:
         workdir: the run's folder.
         tasks: names in `TASKS`.
-        source: rows to evaluate on; "" for the run's own source.
+        source: rows to evaluate on, by name; "" for the run's own source; an array or a `Source`.
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
         options: of tasks, by name; None or "" for the default. `train` is the split that a task
-            fits: without it the run's own, or train of another source.
+            fits: without it the run's own, or train of another source. `train` and `learned`, the
+            run's own training split, may be rows as well, of a run that was given its rows.
 
     Raises:
         InputError: no run, no such task or option, or rows that its model cannot take.
     """
+    check_tasks(tasks)
+    if not tasks:
+        raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
+    settings = _settings(tasks, options)
+    run = folder.read(workdir)
+    records.read(workdir)
+    if not os.access(folder.path(workdir), os.W_OK):
+        raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
+    rows = choose_rows(run, source, split, data_folder)
+    for name in tasks:
+        TASKS[name].check(run, rows.source.spec)
+    named = source if isinstance(source, str) else ARRAYS
+    given = {"source": named, "split": split, "folder": data_folder, **settings}
+    typed = {
+        name: str(value)
+        for name, value in given.items()
+        if isinstance(value, str | float | int) and value
+    }
+    takers = {option: _taker(tasks, option) for option in ("train", "learned")}
+    if task := takers["train"]:
+        split = settings.get("train", "")
+        settings["train"] = _training_rows(run, rows, named, data_folder, split, task)
+    if task := takers["learned"]:
+        # Rows of another source cannot be among those that the run was trained on.
+        compared = dataclasses.replace(rows, split="") if named else rows
+        split = settings.get("learned", "")
+        settings["learned"] = _training_rows(run, compared, "", "", split, task)
+    return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises InputError where one of these is no task."""
     for name in tasks:
         if name not in TASKS:
             raise InputError(
                 f"--tasks={','.join(tasks)}: there is no task {name!r}; accepted:"
                 f" {', '.join(TASKS)}{near(name, TASKS)}"
             )
-    if not tasks:
-        raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
-    settings = _settings(tasks, options)
-    run = folder.read(workdir)
-    _evaluations(workdir)
-    if not os.access(folder.path(workdir), os.W_OK):
-        raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
-    rows = choose_rows(run, source, split, data_folder)
-    for name in tasks:
-        TASKS[name].check(run, rows.source.spec)
-    given = {"source": source, "split": split, "folder": data_folder, **settings}
-    typed = {name: str(value) for name, value in given.items() if value}
-    if fitting := [name for name in tasks if "train" in TASKS[name].options]:
-        train = settings.get("train", "")
-        settings["train"] = _training_rows(run, rows, source, data_folder, train, fitting[0])
-    if own := [name for name in tasks if "learned" in TASKS[name].options]:
-        # Rows of another source cannot be among those that the run was trained on.
-        compared = dataclasses.replace(rows, split="") if source else rows
-        settings["learned"] = _training_rows(run, compared, "", "", "", own[0])
-    return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
+
+
+def _taker(tasks: Sequence[str], option: str) -> str:
+    """The first task that takes this option; "" where none does."""
+    return next((name for name in tasks if option in TASKS[name].options), "")
 
 
 def _training_rows(
-    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: str, task: str
+    run: folder.Run, rows: Chosen, source: str, data_folder: str, train: Any, task: str
 ) -> Source:
     """The rows that a task fits.
 
     Raises:
         InputError: there are none, or they hold those that are evaluated.
     """
+    if not isinstance(train, str):
+        return choose_rows(run, train).source
     split = train or ("train" if source else run.config.data.train)
     if rows.split in (WHOLE, split):
         raise InputError(
@@ -133,7 +152,11 @@ def _settings(tasks: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: none of the tasks takes one of them, or a number below 1.
     """
-    found = {name: value for name, value in options.items() if value not in (None, "")}
+    found = {
+        name: value
+        for name, value in options.items()
+        if value is not None and not (isinstance(value, str) and not value)
+    }
     for name, value in found.items():
         takers = [task for task in TASKS if name in TASKS[task].options]
         if not set(takers) & set(tasks):
@@ -273,15 +296,13 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
             files.write(folder.path(request.workdir, name), text)
         for name, arrays in result.files.items():
             files.write_arrays(folder.path(request.workdir, name), arrays)
-    records = _kept(_evaluations(request.workdir), _record(request, loaded, results))
-    data = {"format": FORMAT, "evaluations": records}
-    files.write(folder.path(request.workdir, RECORD), json.dumps(data, indent=1) + "\n")
+    done = records.write(request.workdir, _record(request, loaded, results))
     about = report.About(
         request.workdir, model, loaded.progress.total, _commands(request, model.step)
     )
-    files.write(folder.path(request.workdir, REPORT), report.page(about, records, results))
-    say(_line(records[-1], results))
-    return records[-1]
+    files.write(folder.path(request.workdir, REPORT), report.page(about, done, results))
+    say(_line(done[-1], results))
+    return done[-1]
 
 
 def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict[str, Result]:
@@ -327,52 +348,9 @@ def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dic
         "rows": len(request.rows.source),
         "checkpoint": loaded.identity,
         "tasks": {name: result.values() for name, result in results.items()},
+        "main": {name: result.main() for name, result in results.items()},
         "notes": {name: result.notes for name, result in results.items()},
     }
-
-
-def _kept(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The record with those before it; of the same checkpoint and rows, one with all tasks."""
-
-    def key(one: dict[str, Any]) -> tuple:
-        return tuple(one.get(name) for name in ("step", "source", "split"))
-
-    def same(one: dict[str, Any]) -> bool:
-        return all(one.get(name) == record[name] for name in ("checkpoint", "parameters", "rows"))
-
-    others = [one for one in before if key(one) != key(record)]
-    for one in before:
-        # A step that was trained anew has the same number, and other parameters.
-        if key(one) == key(record) and same(one):
-            record = {
-                **record,
-                "tasks": {**one["tasks"], **record["tasks"]},
-                "notes": {**one["notes"], **record["notes"]},
-            }
-    return [*others, record]
-
-
-def _evaluations(workdir: str) -> list[dict[str, Any]]:
-    """The records of evaluation.json, oldest first.
-
-    Raises:
-        InputError: the file is damaged, or of another format.
-    """
-    name = folder.path(workdir, RECORD)
-    try:
-        with open(name) as file:
-            data = json.load(file)
-        if data["format"] != FORMAT:
-            raise InputError(
-                f"{name}: format {data['format']}; this version of aejax reads format {FORMAT}"
-            )
-        return list(data["evaluations"])
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name}: damaged ({error}); move it away") from None
 
 
 def _line(record: dict[str, Any], results: dict[str, Result]) -> str:

@@ -119,6 +119,29 @@ def lines_png(
     return _png(figure)
 
 
+def curves_png(
+    series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], axes: tuple[str, str]
+) -> bytes:
+    """Curves by name with error bars, over a logarithmic axis where x spans a factor of eight.
+
+    Args:
+        series: {name: (x [n], mean [n], half the length of the bar [n])}.
+        axes: what to write along both axes.
+    """
+    figure, plot = _figure()
+    for (name, (x, mean, bar)), colour in zip(series.items(), _colours(len(series)), strict=False):
+        plot.errorbar(x, mean, bar, color=colour, label=name, fmt="o-", capsize=3, linewidth=1.4)
+    every = np.unique(np.concatenate([x for x, _, _ in series.values()]))
+    if every[0] > 0 and every[-1] >= 8 * every[0]:
+        plot.set_xscale("log")
+        plot.set_xticks(every, [f"{x:g}" for x in every])
+        plot.minorticks_off()
+    plot.set_xlabel(axes[0])
+    plot.set_ylabel(axes[1])
+    _legend(plot, "")
+    return _png(figure)
+
+
 def points_png(
     points: dict[str, tuple[float, np.ndarray]],
     axes: tuple[str, str],

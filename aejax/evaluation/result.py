@@ -68,6 +68,10 @@ class Result:
         """The bare numbers by name."""
         return {name: number.value for name, number in self.numbers.items()}
 
+    def main(self) -> list[str]:
+        """Names of the numbers that lines and tables show."""
+        return [name for name, number in self.numbers.items() if number.main]
+
 
 def shown(value: float | int | None) -> str:
     """A number for people: five digits, or as it is where it is whole."""

@@ -11,7 +11,7 @@ from flax import nnx
 
 from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
-from aejax.data.sources import inherited, open_splits
+from aejax.data.sources import ARRAYS, as_source, inherited, open_splits
 from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.splits import WHOLE, select
@@ -51,19 +51,23 @@ class EvaluatedRows(NamedTuple):
     values: Any
 
 
-def choose_rows(run: Run, source: str = "", split: str = "", folder: str = "") -> Chosen:
+def choose_rows(run: Run, source: Any = "", split: str = "", folder: str = "") -> Chosen:
     """Opens the rows to evaluate and checks that the run's model can take them.
 
     Args:
         run: what config.json holds.
         source: a source by name, which has the options of the run's own where it is of the same
-            kind and does not give them; "" for the run's own.
+            kind and does not give them; "" for the run's own; or an array or source, all of it.
         split: by name and slice; "" for the run's test split, or all of another source.
         folder: TFDS's data folder; "" for the run's own.
 
     Raises:
         InputError: no such rows, or rows of another shape or type than the model's.
     """
+    if not isinstance(source, str):
+        given = as_source("source", source)
+        _check("source", given.spec, run)
+        return Chosen(given, ARRAYS, split or WHOLE)
     data = run.config.data
     own = not source
     setting = "data.source" if own else "--source"

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from aejax.runs import tracking
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout
+from aejax.training import several
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, abstract_batch, seeded, setup
 from aejax.training.start import InitialParams
@@ -32,12 +32,6 @@ from aejax.training.trainer import Trainer
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
-# More at once would hold as many copies of the data.
-_AT_ONCE = 4
-
-
-class SearchStopped(Exception):
-    """A run was stopped, with everything saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,33 +132,16 @@ class SearchFolder:
             initial_params=initial_params,
         )
         if outcome.status == "stopped":
-            raise SearchStopped
+            raise cluster.Stopped
         return outcome
 
     def parallel_map(self, make: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """`make` of each item, in their order; side by side where runs can be.
+        """`make` of each item, in their order (`several.parallel_map`)."""
 
-        On one CPU they can: a small model's step fills one core. Programs that span devices must
-        start in one order on all of them, and a GPU's memory is for one run.
-        """
-        devices = self.rest["devices"] or jax.devices()
-        if len(devices) > 1 or devices[0].platform != "cpu":
-            return [make(item) for item in items]
+        def stop_others() -> None:
+            self.failed = True
 
-        def watched(item: Any) -> Any:
-            try:
-                return make(item)
-            except Exception:
-                self.failed = True
-                raise
-
-        with ThreadPoolExecutor(min(cluster.cores(), _AT_ONCE)) as pool:
-            made = [pool.submit(watched, item) for item in items]
-            wait(made)
-        if errors := [error for one in made if (error := one.exception())]:
-            # That others were stopped is no news beside what failed.
-            raise min(errors, key=lambda error: isinstance(error, SearchStopped))
-        return [one.result() for one in made]
+        return several.parallel_map(make, items, self.rest["devices"], stop_others)
 
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
         run = self.settings.run

@@ -97,9 +97,10 @@ def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:
     """Writes the page; returns its path."""
     head, *rows = table(found)
     page = render(
-        "search.html",
+        "table.html",
         title=f"Search in {os.path.basename(os.path.normpath(workdir))}",
         notes=notes(found),
+        heading="Layouts",
         head=head,
         rows=rows,
         figures=figures(workdir, settings, found),

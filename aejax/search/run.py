@@ -43,7 +43,7 @@ from aejax.search import choosing, comparing, imitation, latency, retraining
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
 from aejax.search.imitation import Imitation
-from aejax.search.job import RowRange, SearchFolder, SearchStopped
+from aejax.search.job import RowRange, SearchFolder
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
@@ -107,7 +107,7 @@ def search(
         _claim(job, run_setup.fingerprints)
         try:
             return job.load_or_compute(_FOUND, lambda: _found(job))
-        except SearchStopped:
+        except cluster.Stopped:
             return None
 
 

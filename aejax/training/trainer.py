@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import jax
-import numpy as np
 
 from aejax import cluster
 from aejax.callbacks import TRACKERS, Callback, as_callbacks
 from aejax.config import Config
-from aejax.data.sources import ARRAYS, checks
-from aejax.data.sources.base import Arrays, Source, Spec
+from aejax.data.sources import ARRAYS, as_source
+from aejax.data.sources.base import Source
 from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.mesh import Devices
@@ -26,6 +25,7 @@ from aejax.training.setup import Setup, setup
 from aejax.training.start import InitialParams, newest
 
 Say = Callable[[str], None]
+Sources = tuple[Source, Source]
 
 
 class Trainer:
@@ -64,17 +64,9 @@ class Trainer:
         Raises:
             InputError: one split without the other, or something that is no rows.
         """
-        if (train is None) != (test is None):
-            missing, given = ("test", "train") if test is None else ("train", "test")
-            raise InputError(f"{missing} is missing: rows are given for {given} and {missing}")
         sources = None
-        if train is not None:
-            train_rows, test_rows = _as_source("train", train), _as_source("test", test)
-            keep = config.data.keep_labels
-            sources = keep_labels(train_rows, keep, "train"), keep_labels(test_rows, keep, "test")
-            config = dataclasses.replace(
-                config, data=dataclasses.replace(config.data, source=ARRAYS)
-            )
+        if train is not None or test is not None:
+            config, sources = given_rows("Trainer", config, train, test)
         self.folder, self._accept_changed_data = str(folder), accept_changed_data
         self._make_setup: Callable[[Say], Setup] = lambda say: setup(
             config,
@@ -222,18 +214,25 @@ def _is_complete(progress: Progress, total: int, patience: int) -> bool:
     return progress.is_finished(total)
 
 
-def _as_source(name: str, rows: Any) -> Source:
-    """A split, of which an array becomes a source.
+def given_rows(asker: str, config: Config, train: Any, test: Any) -> tuple[Config, Sources]:
+    """Settings whose data are rows from Python, and these rows as sources.
+
+    Args:
+        asker: what was called, for messages.
+        config: of a run; its `data.keep_labels` counts.
+        train: an array, or a source; rows that train.
+        test: the same; rows that are evaluated.
 
     Raises:
-        InputError: it is neither.
+        InputError: one split without the other, or something that is no rows.
     """
-    if isinstance(rows, np.ndarray):
-        x, maximum = checks.stored(rows, f"Trainer({name}=...)")
-        return Arrays(x, None, maximum)
-    if not isinstance(getattr(rows, "spec", None), Spec):
-        raise InputError(
-            f"Trainer({name}=...) is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
-            " aejax.data.sources.Arrays, or another Source"
-        )
-    return rows
+    if (train is None) != (test is None):
+        missing, given = ("test", "train") if test is None else ("train", "test")
+        raise InputError(f"{missing} is missing: rows are given for {given} and {missing}")
+    keep, rows = config.data.keep_labels, {"train": train, "test": test}
+    first, second = (
+        keep_labels(as_source(f"{asker}({name}=...)", each), keep, name)
+        for name, each in rows.items()
+    )
+    data = dataclasses.replace(config.data, source=ARRAYS)
+    return dataclasses.replace(config, data=data), (first, second)

@@ -8,6 +8,9 @@ A further kind of source is a function that takes what stands behind the colon a
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, table, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
@@ -25,6 +28,7 @@ __all__ = [
     "Source",
     "Spec",
     "Splits",
+    "as_source",
     "open_source",
     "open_splits",
 ]
@@ -57,6 +61,27 @@ KINDS: dict[str, Callable[[str, str, bool], Splits]] = {
 
 _MODULES = (digits, idx, images, npz, planted, sound, table, text, tfds)
 FORMS = tuple(module.FORM for module in _MODULES)
+
+
+def as_source(what: str, rows: Any) -> Source:
+    """A source of rows that are given from Python: an array becomes one, a source is one.
+
+    Args:
+        what: names the rows in messages.
+        rows: a NumPy array [rows, ...], or a `Source`.
+
+    Raises:
+        InputError: neither, or an array that `checks.stored` refuses.
+    """
+    if isinstance(rows, np.ndarray):
+        x, maximum = checks.stored(rows, what)
+        return Arrays(x, None, maximum)
+    if not isinstance(getattr(rows, "spec", None), Spec):
+        raise InputError(
+            f"{what} is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
+            " aejax.data.sources.Arrays, or another Source"
+        )
+    return rows
 
 
 def open_source(

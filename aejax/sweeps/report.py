@@ -1,0 +1,211 @@
+"""What came out of a sweep: sweep.json, and a page with tables and pictures."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax import files, kinds, pictures
+from aejax.data.sources.base import Source
+from aejax.errors import InputError
+from aejax.evaluation import plots
+from aejax.evaluation.encoded import peak_of
+from aejax.evaluation.report import render
+from aejax.evaluation.result import Figure, shown
+from aejax.evaluation.rows import choose_rows, rescaled
+from aejax.runs.loading import load
+from aejax.sweeps.cells import SEED, Cell, cell_name, shortened
+
+REPORT, FOUND = "report.html", "sweep.json"
+# The setting that says how many numbers a code has; PCA is drawn beside it.
+_SIZE = "model.latent_dim"
+_ROWS = 10
+_PIXELS = 960
+
+
+def write(
+    workdir: str,
+    each: Sequence[Cell],
+    records: Sequence[dict[str, Any]],
+    rows: Source | None = None,
+) -> dict[str, Any]:
+    """Writes sweep.json, the pictures and the page; returns what sweep.json holds.
+
+    Args:
+        workdir: the sweep's folder.
+        each: its cells.
+        records: what came out of each.
+        rows: the test split, of runs that were given it.
+    """
+    own = [{key: one[key] for key in one if key not in ("config", "data")} for one in records]
+    found = {"swept": list(each[0].values), "cells": own}
+    files.write(os.path.join(workdir, FOUND), json.dumps(found, indent=1) + "\n")
+    figures = [*curves(found), *_pictures(workdir, each, rows)]
+    for figure in figures:
+        files.write(os.path.join(workdir, "figures", f"{figure.name}.png"), figure.png)
+    head, *lines = table(found)
+    page = render(
+        "table.html",
+        title=f"Sweep in {os.path.basename(os.path.normpath(workdir))}",
+        notes=notes(found),
+        heading="Runs",
+        head=head,
+        rows=lines,
+        figures=figures,
+        all_settings=json.dumps(kinds.to_dict(each[0].config), indent=1),
+    )
+    files.write(os.path.join(workdir, REPORT), page)
+    return found
+
+
+def numbers_of(record: dict[str, Any], main: bool = True) -> dict[str, float | None]:
+    """The numbers of a run's tasks by name; those of its last evaluation where it has no tasks.
+
+    Args:
+        record: of a cell.
+        main: only those that tables show.
+    """
+    if not record["numbers"]:
+        return dict(record["metrics"])
+    out = {}
+    for task, numbers in record["numbers"].items():
+        names = record["main"].get(task, []) if main else numbers
+        for name in names:
+            out[name if name not in out else f"{task}.{name}"] = numbers[name]
+    return out
+
+
+def main_line(record: dict[str, Any]) -> str:
+    """The main numbers of a run, in a line."""
+    return "  ".join(f"{name} {shown(value)}" for name, value in numbers_of(record).items())
+
+
+def groups(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """{name: records of the runs that differ in their seeds alone}."""
+    short = shortened(found["swept"])
+    out: dict[str, list[dict[str, Any]]] = {}
+    for one in found["cells"]:
+        values = {name: value for name, value in one["settings"].items() if name != SEED}
+        out.setdefault(cell_name(values, short) or "all", []).append(one)
+    return out
+
+
+def table(found: dict[str, Any]) -> list[list[str]]:
+    """Rows of text: the head, then each group with the mean and deviation over its seeds."""
+    short = shortened(found["swept"])
+    settings = [name for name in found["swept"] if name != SEED]
+    names = list(dict.fromkeys(name for one in found["cells"] for name in numbers_of(one)))
+    head = [*(short[name] for name in settings), "runs", *names]
+    rows = []
+    for records in groups(found).values():
+        ended = [one for one in records if one["status"] == "done"]
+        count = f"{len(ended)} of {len(records)}" if len(ended) < len(records) else f"{len(ended)}"
+        row = [str(records[0]["settings"][name]) for name in settings]
+        rows.append([*row, count, *(_spread(ended, name) for name in names)])
+    return [head, *rows]
+
+
+def _values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    values = [numbers_of(one, main=False).get(name) for one in records]
+    return np.array([value for value in values if value is not None], np.float64)
+
+
+def _spread(records: Sequence[dict[str, Any]], name: str) -> str:
+    values = _values(records, name)
+    if not len(values):
+        return "-"
+    mean = shown(float(values.mean()))
+    return f"{mean} ± {values.std(ddof=1):.2g}" if len(values) > 1 else mean
+
+
+def text(found: dict[str, Any]) -> str:
+    """The table, for a terminal."""
+    rows = table(found)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*notes(found), *lines])
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """What the table says, in sentences."""
+    out = [f"{len(found['cells'])} runs; numbers as mean ± standard deviation over seeds"]
+    if lost := [one["name"] for one in found["cells"] if one["status"] != "done"]:
+        out.append(f"the loss of {', '.join(lost)} became no number: left out")
+    return out
+
+
+def curves(found: dict[str, Any]) -> list[Figure]:
+    """The first number of each task, and PCA's beside it, against the first numeric setting."""
+    axis = next((name for name in found["swept"] if name != SEED and _numeric(found, name)), None)
+    if axis is None:
+        return []
+    done = [one for one in found["cells"] if one["status"] == "done"]
+    short, out = shortened(found["swept"]), []
+    for name in dict.fromkeys(name for one in done for name in numbers_of(one)):
+        series: dict[str, list[dict[str, Any]]] = {}
+        for one in done:
+            rest = {k: v for k, v in one["settings"].items() if k not in (SEED, axis)}
+            series.setdefault(cell_name(rest, short) or name, []).append(one)
+        lines = {label: _curve(records, axis, name) for label, records in series.items()}
+        beside = f"pca_{name}"
+        if axis == _SIZE and any(len(_values([one], beside)) for one in done):
+            lines["PCA"] = _curve(done, axis, beside)
+        png = plots.curves_png(lines, (short[axis], name))
+        caption = f"{name} against {axis}; bars are one standard deviation over seeds."
+        out.append(Figure(f"sweep_{name}", png, caption))
+    return out
+
+
+def _numeric(found: dict[str, Any], name: str) -> bool:
+    values = {one["settings"][name] for one in found["cells"]}
+    return len(values) > 1 and all(type(value) in (int, float) for value in values)
+
+
+def _curve(
+    records: Sequence[dict[str, Any]], axis: str, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, mean and deviation [points]."""
+    points = []
+    for x in sorted({one["settings"][axis] for one in records}):
+        values = _values([one for one in records if one["settings"][axis] == x], name)
+        if len(values):
+            points.append((x, values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0))
+    x, mean, deviation = np.array(points, np.float64).reshape(-1, 3).T
+    return x, mean, deviation
+
+
+def _pictures(workdir: str, each: Sequence[Cell], given: Source | None) -> list[Figure]:
+    """The first test rows, and below them what the first run of each group makes of them."""
+    first: dict[str, Cell] = {}
+    short = shortened(list(each[0].values))
+    for cell in each:
+        first.setdefault(cell_name(cell.group, short) or "all", cell)
+    lines: list[np.ndarray] = []
+    names: list[str] = []
+    for name, cell in first.items():
+        try:
+            model = load(os.path.join(workdir, "runs", cell.name), say=lambda line: None)
+            rows = given or choose_rows(model.run).source
+        except InputError:  # a run without a checkpoint
+            continue
+        if not model.run.config.model.decodes or not pictures.is_image(rows.spec.shape):
+            return []
+        if lines and rows.spec.shape != lines[0].shape[1:]:
+            continue
+        model, some = rescaled(model, rows.spec), rows[slice(0, _ROWS)].x
+        peak = peak_of(model, rows, some)
+        if not lines:
+            lines, names = [model.preparation.inverse(model.prepare(some)) / peak], ["test rows"]
+        lines.append(model.reconstruct(some) / peak)
+        names.append(name)
+    if not lines:
+        return []
+    grid = pictures.grid(np.stack(lines))
+    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
+    caption = f"From above: {'; '.join(names)} (of seeds the first)."
+    return [Figure("reconstructions", png, caption)]

@@ -1,0 +1,231 @@
+"""A sweep from its grid to a report; started again, it goes on where it was.
+
+    WORKDIR/runs/NAME/         a run like any other, for each cell
+    WORKDIR/cells/NAME.json    what came out of a cell that has ended
+    WORKDIR/sweep.json         the same of all cells
+    WORKDIR/report.html        tables and pictures;  figures/
+
+A cell that has ended is not looked at again as long as its settings and its data are the same.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aejax import cluster, files, kinds
+from aejax.config import Config
+from aejax.data.fingerprint import fingerprint
+from aejax.data.sources.base import Source
+from aejax.errors import InputError
+from aejax.evaluation import TASKS, checkpoints
+from aejax.mesh import Devices
+from aejax.runs import tracking
+from aejax.sweeps import report
+from aejax.sweeps.cells import Cell, cells, with_values
+from aejax.training import several
+from aejax.training.loop import NotFinite
+from aejax.training.setup import Setup, open_sources, seeded, setup
+from aejax.training.trainer import Trainer, given_rows
+
+DONE, DIVERGED = "done", "diverged"
+_TASKS = ("reconstruction",)
+
+
+@dataclasses.dataclass
+class SweepFolder:
+    """A sweep that goes on.
+
+    Attributes:
+        workdir: its folder.
+        tasks: of `aejax.evaluation`, with which each run is evaluated.
+        given: training and test split that were given from Python, or None.
+        stop: asked between dispatches.
+        quiet: show nothing.
+        download: whether TFDS may download what is missing.
+        devices: those to train on; None for all.
+    """
+
+    workdir: str
+    tasks: Sequence[str] = _TASKS
+    given: tuple[Source, Source] | None = None
+    stop: Callable[[], bool] = cluster.never
+    quiet: bool = False
+    download: bool = False
+    devices: Devices | None = None
+
+    def __post_init__(self):
+        self._sources: dict[str, tuple[Source, Source]] = {}
+        self._fingerprints: dict[str, list[str]] = {}
+        self._setups: dict[str, Setup] = {}
+        self._failed = False
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.workdir, *names)
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            tracking.show(line)
+
+    def sources(self, config: Config) -> tuple[Source, Source]:
+        """The training and the test split; opened once for all cells with the same data."""
+        key = json.dumps(kinds.to_dict(config.data))
+        if key not in self._sources:
+            opened = self.given or open_sources(config, os.getcwd(), self.download)[:2]
+            self._sources[key] = opened
+            self._fingerprints[key] = [fingerprint(source) for source in opened]
+        return self._sources[key]
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """What came out of a cell; None where it has not ended with these settings and data."""
+        try:
+            with open(self.path("cells", f"{cell.name}.json"), encoding="utf-8") as file:
+                found = json.load(file)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise InputError(f"{file.name}: damaged ({error}); move it away") from None
+        same = all(found.get(name) == value for name, value in self._identity(cell).items())
+        return found if same and {*self.tasks} <= {*found["numbers"]} else None
+
+    def _identity(self, cell: Cell) -> dict[str, Any]:
+        self.sources(cell.config)
+        settings = kinds.to_dict(cell.config)
+        return {"config": settings, "data": self._fingerprints[json.dumps(settings["data"])]}
+
+    def prepare(self, todo: Sequence[Cell]) -> None:
+        """Sets every cell up, so that what is wrong with one is told before anything is trained."""
+        for cell in todo:
+            run_setup = self._setup(cell)
+            for task in self.tasks:
+                TASKS[task].check(run_setup.run(), run_setup.test.spec)
+
+    def _setup(self, cell: Cell) -> Setup:
+        """One of cells that differ in their seeds alone is set up, and compiled, for all."""
+        model = kinds.to_dict(dataclasses.replace(cell.config, seed=0))
+        key = json.dumps(model)
+        if key not in self._setups:
+            sources = self.sources(cell.config)
+            self._setups[key] = setup(cell.config, sources, devices=self.devices)
+        return seeded(self._setups[key], cell.config, self.path("runs", cell.name))
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Trains and evaluates a cell.
+
+        Raises:
+            Stopped: asked to, with everything saved.
+        """
+        started, place = time.perf_counter(), self.path("runs", cell.name)
+        found = {"name": cell.name, "settings": cell.values, **self._identity(cell)}
+        try:
+            outcome = Trainer.with_setup(lambda say: self._setup(cell), place).fit(
+                stop=lambda: self._failed or self.stop(), quiet=self.quiet, label=cell.name
+            )
+        except NotFinite as error:
+            self.say(f"{cell.name}: {error}")
+            found |= {"status": DIVERGED, "metrics": {}, "numbers": dict.fromkeys(self.tasks, {})}
+            return self._write(cell, {**found, "main": {}})
+        if outcome.status == "stopped":
+            raise cluster.Stopped
+        rows: dict[str, Any] = {}
+        if self.given is not None:
+            learned = {"learned", "train"} & {
+                each for task in self.tasks for each in TASKS[task].options
+            }
+            rows = {"source": self.given[1], **dict.fromkeys(learned, self.given[0])}
+        record = {"tasks": {}, "main": {}}
+        if self.tasks:
+            record = checkpoints.evaluate(place, self.tasks, say=lambda line: None, **rows)
+        found |= {"status": DONE, "step": outcome.step, "metrics": outcome.metrics}
+        found |= {"best": outcome.best, "numbers": record["tasks"], "main": record["main"]}
+        seconds = time.perf_counter() - started
+        self.say(f"{cell.name}: {report.main_line(found)} ({seconds:.1f} s)")
+        return self._write(cell, {**found, "seconds": seconds})
+
+    def _write(self, cell: Cell, found: dict[str, Any]) -> dict[str, Any]:
+        files.write(self.path("cells", f"{cell.name}.json"), json.dumps(found, indent=1) + "\n")
+        return found
+
+    def run_all(self, todo: Sequence[Cell]) -> None:
+        """Trains and evaluates cells, side by side where they can be."""
+
+        def stop_others() -> None:
+            self._failed = True
+
+        several.parallel_map(self.run, todo, self.devices, stop_others)
+
+
+def sweep(
+    config: Config,
+    grid: Mapping[str, Sequence[Any]],
+    workdir: str,
+    train: Any = None,
+    test: Any = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Trains a run for each combination of settings, and compares them.
+
+        found = aejax.sweep(config, {"model.latent_dim": [32, 16, 8], "seed": range(4)}, "sizes")
+        pandas.json_normalize(found["cells"])
+
+    Args:
+        config: the settings of every run, but for those of the grid.
+        grid: {setting by its dotted name: its values}.
+        workdir: the sweep's folder; made where it does not exist. The same call goes on.
+        train: rows that train, as `Trainer` takes them.
+        test: rows that are evaluated.
+        options: fields of `SweepFolder`: tasks, stop, quiet, download, devices.
+
+    Returns:
+        What sweep.json holds: {"cells": [{"name", "settings", "status", "numbers", ...}], ...}.
+
+    Raises:
+        InputError: bad settings, grid, data or folder; nothing was trained.
+        Stopped: `stop` said so; everything is saved.
+    """
+    given = None
+    if train is not None or test is not None:
+        config, given = given_rows("sweep", config, train, test)
+    job = SweepFolder(str(workdir), given=given, **options)
+    each = cells(grid, lambda values: with_values(config, values))
+    found = run_cells(job, each)
+    assert found is not None  # all cells were this call's
+    return found
+
+
+def run_cells(
+    job: SweepFolder, each: list[Cell], index: int | None = None
+) -> dict[str, Any] | None:
+    """Trains the cells that have not ended, and reports when all have.
+
+    Args:
+        job: the sweep.
+        each: all of its cells.
+        index: the one cell to train, by its place; None for all.
+
+    Returns:
+        What sweep.json holds; None where cells of other processes have not ended.
+
+    Raises:
+        InputError: no such cell or task, or what is wrong with one of the runs.
+        Stopped: asked to, with everything saved.
+    """
+    checkpoints.check_tasks(job.tasks)
+    if index is not None and not 0 <= index < len(each):
+        raise InputError(
+            f"--index={index}: must be from 0 to {len(each) - 1}, of {len(each)} cells"
+        )
+    mine = each if index is None else [each[index]]
+    todo = [cell for cell in mine if job.record(cell) is None]
+    job.prepare(todo)
+    with cluster.ctrl_c_stops(job.stop) as job.stop:
+        job.say(f"{len(each)} cells, {len(mine) - len(todo)} of {len(mine)} here have ended before")
+        job.run_all(todo)
+    records = [job.record(cell) for cell in each]
+    ended = [one for one in records if one is not None]
+    if len(ended) < len(each):
+        job.say(f"{len(each) - len(ended)} of {len(each)} cells have not ended; no report yet")
+        return None
+    return report.write(job.workdir, each, ended, job.given[1] if job.given else None)

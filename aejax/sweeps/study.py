@@ -1,0 +1,167 @@
+"""An adaptive sweep: Optuna chooses the values of each trial by those before it.
+
+    WORKDIR/study.log          Optuna's journal; processes on one file system share it
+    WORKDIR/runs/trial-7/      a run like any other
+    WORKDIR/claims/trial-7/    the lock of the process that trains it
+
+What is least is the best value of `config.evaluation.metric`. A trial whose process has ended is
+taken up by the next one that finds it.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aejax import cluster
+from aejax.config import Config
+from aejax.errors import InputError
+from aejax.evaluation import checkpoints
+from aejax.runs import folder
+from aejax.sweeps import report
+from aejax.sweeps.cells import Cell, make
+from aejax.sweeps.run import DONE, SweepFolder
+
+if TYPE_CHECKING:
+    import optuna
+
+_JOURNAL, _NAME = "study.log", "sweep"
+_NUMBER = r"[-+\d.eE]+"
+
+
+def search(
+    job: SweepFolder,
+    space: Mapping[str, Sequence[str]],
+    make_config: Callable[[dict[str, Any]], Config],
+    trials: int,
+) -> dict[str, Any] | None:
+    """Runs trials until the study has so many.
+
+    Args:
+        job: the sweep.
+        space: {setting: its values, or one range: LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH}.
+        make_config: {setting: text} -> checked settings.
+        trials: of the study, over all processes and starts.
+
+    Returns:
+        What sweep.json holds; None where other processes have trials that have not ended.
+
+    Raises:
+        InputError: a bad space or setting, or no Optuna.
+        Stopped: asked to, with everything saved.
+    """
+    optuna = _optuna()
+    if not space:
+        raise InputError("--sweep is missing: must name a setting and its values")
+    checkpoints.check_tasks(job.tasks)
+    spread = {name: _distribution(name, values) for name, values in space.items()}
+    for ends in (0, -1):  # both ends of every range are accepted, before anything is trained
+        make({name: _end(each, ends) for name, each in spread.items()}, make_config)
+    os.makedirs(job.workdir, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    backend = optuna.storages.journal.JournalFileBackend(job.path(_JOURNAL))
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(backend), study_name=_NAME, load_if_exists=True
+    )
+
+    def cell(trial: Any) -> Cell:
+        values = {name: _text(trial.params[name]) for name in spread}
+        return make(values, make_config, f"trial-{trial.number}")
+
+    base = make_config({}).seed
+    while (taken := _next(job, study, spread, trials, base)) is not None:
+        number, claim = taken
+        with claim:
+            trial = study.trials[number]
+            if trial.state.is_finished():
+                continue
+            one = cell(trial)
+            found = job.record(one)
+            if found is None:
+                job.prepare([one])
+                found = job.run(one)
+            value = found["best"]["value"] if found["status"] == DONE and found["best"] else None
+            failed = optuna.trial.TrialState.FAIL if value is None else None
+            study.tell(number, value, state=failed)
+    ended = [trial for trial in study.trials[:trials] if trial.state.is_finished()]
+    if len(ended) < trials:
+        job.say(f"{trials - len(ended)} of {trials} trials have not ended; no report yet")
+        return None
+    each = [cell(trial) for trial in ended]
+    whole = [(found, one) for one in each if (found := job.record(one)) is not None]
+    whole.sort(key=lambda pair: (pair[0].get("best") or {"value": float("inf")})["value"])
+    return report.write(job.workdir, [one for _, one in whole], [found for found, _ in whole])
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("--trials needs Optuna: pip install 'aejax[optuna]'") from None
+    return optuna
+
+
+def _next(
+    job: SweepFolder, study: "optuna.Study", spread: dict[str, Any], trials: int, seed: int
+) -> tuple[int, contextlib.ExitStack] | None:
+    """The trial to run and its lock: one that its process left, else a new one; or None."""
+    import optuna
+
+    if job.stop():
+        raise cluster.Stopped
+    known = study.trials
+    for trial in known[:trials]:
+        if not trial.state.is_finished() and (claim := _claim(job, trial.number)):
+            return trial.number, claim
+    if len(known) >= trials:
+        return None
+    # A sampler of its own for each trial: a study that is taken up again draws the same values.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(known), constant_liar=True)
+    number = study.ask(spread).number
+    if number < trials and (claim := _claim(job, number)):
+        return number, claim
+    study.tell(number, state=optuna.trial.TrialState.FAIL)  # another process was quicker
+    return None
+
+
+def _claim(job: SweepFolder, number: int) -> contextlib.ExitStack | None:
+    """The lock of a trial; None where another process holds it."""
+    claim = contextlib.ExitStack()
+    try:
+        claim.enter_context(folder.locked(job.path("claims", f"trial-{number}")))
+    except InputError:
+        return None
+    return claim
+
+
+def _distribution(name: str, values: Sequence[str]) -> Any:
+    """A range, or the values to choose from."""
+    from optuna import distributions
+
+    match = re.fullmatch(rf"(log:|int:|)({_NUMBER})\.\.({_NUMBER})", values[0])
+    if match is None:
+        return distributions.CategoricalDistribution(list(values))
+    try:
+        if len(values) > 1:
+            raise ValueError("a range must stand alone")
+        if match[1] == "int:":
+            return distributions.IntDistribution(int(match[2]), int(match[3]))
+        return distributions.FloatDistribution(
+            float(match[2]), float(match[3]), log=match[1] == "log:"
+        )
+    except ValueError as error:
+        raise InputError(f"--sweep={name}={','.join(values)}: {error}") from None
+
+
+def _end(distribution: Any, end: int) -> str:
+    """The text of a distribution's first (0) or last (-1) value."""
+    from optuna import distributions
+
+    if isinstance(distribution, distributions.CategoricalDistribution):
+        return _text(distribution.choices[end])
+    return _text((distribution.low, distribution.high)[end])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

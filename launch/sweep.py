@@ -1,0 +1,92 @@
+"""Trains a run for each combination of some settings' values, and compares them.
+
+    python -m launch.sweep --config=dense --sweep='model.latent_dim=32,16,8' --sweep='seed=0,1,2,3'
+    python -m launch.sweep --config=deep --sweep='model.coder.hidden=(256,64),(128)' --tasks=probe
+    python -m launch.sweep --config=deep --sweep='data.keep_labels=0,1,2' --tasks=anomaly
+    python -m launch.sweep --sweep='model.latent_dim=32,16' --index=$SLURM_ARRAY_TASK_ID
+    python -m launch.sweep --sweep='optimizer.learning_rate=log:1e-4..1e-2' --trials=20
+
+Values are those that --config.NAME takes, with commas between; a value with a comma of its own
+stands in parentheses. Each run is evaluated with --tasks (launch.evaluate). The folder holds the
+runs, sweep.json, and report.html with a table (mean and deviation over seeds), curves beside PCA's
+and the row of reconstructed images of each size.
+
+The same command again goes on where it was, and trains nothing twice. With --index it trains one
+cell, for a job array; the last one to end writes the report.
+
+With --trials settings may have a range, LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH, and Optuna
+chooses the values of each trial by the best test value of --config.evaluation.metric. Processes on
+one file system that are started with the same command share the study.
+"""
+
+import os
+import signal
+import sys
+
+from launch.pages import huge_pages
+
+if __name__ == "__main__":
+    huge_pages()
+signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+
+import dataclasses  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+from aejax.errors import InputError  # noqa: E402
+from aejax.sweeps import cells  # noqa: E402
+from launch import program  # noqa: E402
+from launch.flags import PREFIX, TRAIN, config_of, parse  # noqa: E402
+
+SWEEP = dataclasses.replace(TRAIN, parent="sweeps")
+
+flags.DEFINE_string("workdir", None, "The sweep's folder. Default: sweeps/PRESET.")
+flags.DEFINE_multi_string("sweep", [], "SETTING=VALUE,VALUE,...; several, for a grid.")
+flags.DEFINE_list("tasks", "reconstruction", "Evaluates each run with these tasks; may be empty.")
+flags.DEFINE_integer("index", None, "Train this cell alone, from 0.")
+flags.DEFINE_integer("trials", None, "Trials of an adaptive search, by Optuna.", lower_bound=1)
+flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
+flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
+flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missing.")
+
+
+def main(argv: list[str]) -> int | None:
+    """Sweeps as the flags say; returns the exit code."""
+    given = flags.FLAGS
+    words = [word for word in sys.argv[1:] if word.startswith(("--config", "--noconfig"))]
+    del argv
+    grid = dict(cells.split_values(text) for text in given.sweep)
+    if len(grid) < len(given.sweep):
+        raise InputError("--sweep: a setting stands twice; must stand once, with all of its values")
+    program.check_folder(given.workdir)
+    from aejax import cluster
+
+    config = given.config
+    cluster.configure_jax(config.deterministic, config.compilation_cache)
+    stop = cluster.StopRequest().install()
+    from aejax.sweeps import report, study
+    from aejax.sweeps.run import SweepFolder, run_cells
+
+    def make_config(values: dict[str, str]):
+        return config_of([*words, *(f"{PREFIX}{name}={text}" for name, text in values.items())])
+
+    tasks = [task for task in given.tasks if task]
+    job = SweepFolder(given.workdir, tasks, stop=stop, download=given.download)
+    try:
+        if given.trials is not None:
+            if given.index is not None:
+                raise InputError(f"--index={given.index}: is for grids, without --trials")
+            found = study.search(job, grid, make_config, given.trials)
+        else:
+            found = run_cells(job, cells.cells(grid, make_config), given.index)
+    except cluster.Stopped:
+        print("stopped, everything is saved; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(cluster.STOPPED)
+    if found is not None:
+        print(report.text(found))
+        print(f"report: {os.path.join(given.workdir, report.REPORT)}")
+    return None
+
+
+if __name__ == "__main__":
+    program.run(main, lambda argv: parse(argv, SWEEP))

@@ -1,0 +1,163 @@
+"""Sweeps: what a cell trains, what is never trained twice, and what is refused."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import aejax
+from aejax import cluster
+from aejax.data.sources import open_source
+from aejax.errors import InputError
+from aejax.evaluation.principal import fit
+from aejax.optimizer import Sgd
+from aejax.runs import manifests
+from aejax.sweeps import report
+from aejax.sweeps.cells import cells, with_values
+from aejax.sweeps.run import SweepFolder, run_cells
+from aejax.training.trainer import Trainer
+from tests.training.processes import assert_same_bits
+from tests.training.runs import small, train
+
+GRID = {"model.latent_dim": [4, 2], "seed": [0, 1]}
+
+
+def sweep(*arguments, **options):
+    return aejax.sweep(*arguments, quiet=True, devices=jax.devices()[:1], **options)
+
+
+def config(**changes):
+    return small(duration="12 steps", log_every=6, **changes)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep that has ended, and what it gave. Do not change."""
+    path = tmp_path_factory.mktemp("swept")
+    return path, sweep(config(), GRID, str(path))
+
+
+def fits(monkeypatch) -> list[str]:
+    """Names of the folders that something trains in from now on."""
+    folders, fit_run = [], Trainer.fit
+
+    def counted(self, *arguments, **options):
+        folders.append(self.folder.rpartition("/")[2])
+        return fit_run(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counted)
+    return folders
+
+
+def test_a_cell_is_the_run_that_it_would_be_alone(swept, tmp_path):
+    path, found = swept
+    alone = config(seed=1)
+    alone.model = dataclasses.replace(alone.model, latent_dim=2)
+    outcome = train(alone, tmp_path)
+    assert_same_bits(path / "runs" / "latent_dim=2,seed=1", tmp_path, 12)
+    (cell,) = (one for one in found["cells"] if one["name"] == "latent_dim=2,seed=1")
+    assert cell["settings"] == {"model.latent_dim": 2, "seed": 1}
+    assert cell["status"] == "done" and cell["metrics"] == outcome.metrics
+    record = aejax.evaluate(str(tmp_path), ["reconstruction"], say=lambda line: None)
+    assert cell["numbers"] == record["tasks"]
+
+
+def test_the_table_has_means_and_deviations_over_seeds(swept):
+    path, found = swept
+    values = [one["numbers"]["reconstruction"]["mse"] for one in found["cells"]]
+    by_size = {4: (values[0], values[2]), 2: (values[1], values[3])}
+    head, *rows = report.table(found)
+    assert head[:4] == ["latent_dim", "runs", "bce", "mse"]
+    for row, (size, pair) in zip(rows, by_size.items(), strict=True):
+        mean, deviation = np.mean(pair), np.std(pair, ddof=1)
+        assert row[:2] == [str(size), "2"] and row[3] == f"{mean:.5g} ± {deviation:.2g}"
+    page = (path / "report.html").read_text()
+    assert all(cell in page for row in rows for cell in row)
+    assert {one.stem for one in (path / "figures").iterdir()} == {
+        *(f"sweep_{name}" for name in head[2:]),
+        "reconstructions",
+    }
+    assert json.loads((path / "sweep.json").read_text()) == found
+
+
+def test_pcas_curve_is_pca_of_the_training_split(swept):
+    _, found = swept
+    rows = [open_source("digits", split).x.reshape(-1, 64) / 16 for split in ("train", "test")]
+    for one in found["cells"]:
+        components = fit([rows[0]], one["settings"]["model.latent_dim"])
+        error = np.square(rows[1] - components.reconstruct(rows[1])).mean()
+        assert one["numbers"]["reconstruction"]["pca_mse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_a_sweep_that_has_ended_trains_nothing(swept, monkeypatch):
+    path, found = swept
+    trained = fits(monkeypatch)
+    assert sweep(config(), GRID, str(path)) == found
+    assert not trained
+
+
+def test_stopped_half_way_it_trains_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("aejax.cluster.cores", lambda: 1)
+    cells_ = tmp_path / "cells"
+
+    def stop():
+        return cells_.exists() and len(list(cells_.iterdir())) >= 2
+
+    with pytest.raises(cluster.Stopped):
+        sweep(config(), GRID, str(tmp_path), tasks=(), stop=stop)
+    before = {one: one.stat().st_mtime_ns for one in cells_.iterdir()}
+    assert len(before) == 2 and not (tmp_path / "sweep.json").exists()
+    trained = fits(monkeypatch)
+    found = sweep(config(), GRID, str(tmp_path), tasks=())
+    assert trained == ["latent_dim=4,seed=1", "latent_dim=2,seed=1"]
+    assert before == {one: one.stat().st_mtime_ns for one in before}
+    assert len(found["cells"]) == 4 and report.table(found)[0][2:] == ["loss", "mse", "nll"]
+
+
+def test_each_cell_may_be_a_job_of_an_array(tmp_path):
+    each = cells({"seed": [0, 1]}, lambda values: with_values(config(), values))
+    for index in (1, 0):
+        job = SweepFolder(str(tmp_path), (), quiet=True, devices=jax.devices()[:1])
+        found = run_cells(job, each, index)
+        assert manifests.steps(str(tmp_path / "runs" / f"seed={index}"))
+        assert (found is None) == (index == 1)
+    with pytest.raises(InputError, match="--index=2: must be from 0 to 1, of 2 cells"):
+        run_cells(job, each, 2)
+
+
+def test_rows_from_python_train_and_are_evaluated(tmp_path):
+    rows = np.random.RandomState(0).rand(300, 5).astype(np.float32)
+    rows[:2] = [[0], [1]]  # the range that is scaled to [0, 1]
+    found = sweep(config(), {"seed": [0, 1]}, str(tmp_path), rows[:250], rows[250:])
+    for one in found["cells"]:
+        model = aejax.load(str(tmp_path / "runs" / one["name"]))
+        error = np.square(model.reconstruct(rows[250:]) - rows[250:]).mean()
+        assert one["numbers"]["reconstruction"]["mse"] == pytest.approx(error, rel=1e-5)
+    with pytest.raises(InputError, match="other rows|not those"):
+        sweep(config(), {"seed": [0]}, str(tmp_path), rows[:240], rows[250:])
+
+
+def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path):
+    found = sweep(
+        config(optimizer=Sgd(learning_rate=1e-3)),
+        {"optimizer.learning_rate": [1e30, 1e-3]},
+        str(tmp_path),
+        tasks=(),
+    )
+    assert [one["status"] for one in found["cells"]] == ["diverged", "done"]
+    assert report.notes(found)[1] == "the loss of learning_rate=1e+30 became no number: left out"
+    assert report.table(found)[1][1:3] == ["0 of 1", "-"]
+
+
+def test_what_is_wrong_with_one_cell_is_told_before_any_is_trained(tmp_path, monkeypatch):
+    trained = fits(monkeypatch)
+    for grid, tasks, said in (
+        ({"batch_size": [64, 100_000]}, (), "config.batch_size=100000"),
+        ({"seed": [0]}, ("reconstructoin",), "no task 'reconstructoin'"),
+        ({"seed": [0]}, ("likelihood",), "--tasks=likelihood"),
+    ):
+        with pytest.raises(InputError, match=said):
+            sweep(config(), grid, str(tmp_path), tasks=tasks)
+    assert not trained and not (tmp_path / "runs").exists()

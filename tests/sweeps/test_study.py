@@ -1,0 +1,77 @@
+"""Adaptive sweeps: Optuna's trials as runs, over starts and processes."""
+
+import json
+import sys
+
+import jax
+import optuna
+import pytest
+
+from aejax.errors import InputError
+from aejax.sweeps import study
+from aejax.sweeps.cells import with_values
+from aejax.sweeps.run import SweepFolder
+from aejax.training.trainer import Trainer
+from tests.training.runs import small
+
+SPACE = {"optimizer.learning_rate": ["log:1e-4..1e-2"], "model.latent_dim": ["int:2..8"]}
+
+
+def config_of(values):
+    numbers = {name: json.loads(text) for name, text in values.items()}
+    return with_values(small(duration="6 steps", log_every=6), numbers)
+
+
+def search(path, trials, space=SPACE):
+    job = SweepFolder(str(path), (), quiet=True, devices=jax.devices()[:1])
+    return study.search(job, space, config_of, trials)
+
+
+def test_a_study_goes_on_and_takes_up_what_another_process_left(tmp_path, monkeypatch):
+    found = search(tmp_path, 1)
+    values = [one["best"]["value"] for one in found["cells"]]
+    assert len(values) == 1
+    for one in found["cells"]:
+        assert 1e-4 <= one["settings"]["optimizer.learning_rate"] <= 1e-2
+        assert one["settings"]["model.latent_dim"] in range(2, 9)
+    # A process that asked for a trial and died.
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    left = optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
+    spread = {name: study._distribution(name, values) for name, values in SPACE.items()}
+    asked = left.ask(spread)
+    trained, fit = [], Trainer.fit
+
+    def counted(self, *arguments, **options):
+        trained.append(self.folder.rpartition("/")[2])
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "fit", counted)
+    found = search(tmp_path, 3)
+    assert trained == ["trial-1", "trial-2"] and len(found["cells"]) == 3
+    (taken,) = (one for one in found["cells"] if one["name"] == "trial-1")
+    assert taken["settings"] == asked.params
+    values = [one["best"]["value"] for one in found["cells"]]
+    assert values == sorted(values) and left.best_value == values[0]
+    assert search(tmp_path, 3) == found and len(trained) == 2
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({}, "--sweep is missing"),
+        ({"seed": ["int:5..2"]}, "--sweep=seed=int:5..2"),
+        ({"seed": ["int:1..2", "3"]}, "a range must stand alone"),
+        ({"optimizer.learning_rate": ["log:0..1"]}, "--sweep=optimizer.learning_rate=log:0..1"),
+        ({"model.latent_dim": ["int:0..3"]}, "config.model.latent_dim=0: needs"),
+    ],
+)
+def test_a_bad_space_is_refused(tmp_path, space, said):
+    with pytest.raises(InputError) as error:
+        search(tmp_path, 1, space)
+    assert said in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_without_optuna_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"pip install 'aejax\[optuna\]'"):
+        search(tmp_path, 1)
