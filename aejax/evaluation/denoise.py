@@ -1,8 +1,10 @@
-"""Task: how well does a model remove noise, beside filters that are fitted to nothing?
+"""Task: how well does a model remove noise, beside filters and the best linear map?
 
 Noise is added to images in [0, 1] and not clipped. The model reconstructs the noisy images; the
 median, the Gaussian and the non-local-means filter (Buades, Coll and Morel 2005) of scikit-image
-take the same ones. Each filter has the best of three strengths for each kind and level of noise.
+take the same ones, and so does a linear map that is fitted to training images with the same noise.
+All outputs are clipped to [0, 1]. Each filter has the best of some strengths for each kind and
+level of noise.
 """
 
 import dataclasses
@@ -33,8 +35,15 @@ LEVELS = {
     "masking": (0.25, 0.5),
 }
 # Side of the median's window, deviation of the Gaussian in pixels, strength h of non-local means.
-STRENGTHS = {"median": (3, 5, 7), "gaussian_filter": (0.7, 1.0, 1.5), "nlm": (0.2, 0.5, 1.0)}
+STRENGTHS = {
+    "median": (3, 5, 7),
+    "gaussian_filter": (0.5, 0.7, 1.0, 1.2, 1.5),
+    "nlm": (0.2, 0.3, 0.4, 0.5, 1.0),
+}
+LINEAR = "linear_map"
 _ROWS, _TRAINING_ROWS = 200, 50
+# The linear map is fitted to so many training rows, at least twice as many as elements.
+_LINEAR_ROWS = 10_000
 _SHOWN, _PIXELS = 8, 960
 _SIDE = 7  # the least image that scikit-image's windows suit
 
@@ -92,7 +101,12 @@ def task(model: Model, source: Source) -> Result:
     seed, notes = model.run.config.seed, []
     index = evenly(len(source), _ROWS)
     clean = _images(model, source, index)
-    fitting, fit_index, why = _training(model, clean, index)
+    train, why = _training(model)
+    some = index[:_TRAINING_ROWS] if train is None else evenly(len(train), _TRAINING_ROWS)
+    fitting = _images(model, train or source, some)
+    linear = None if train is None else LinearMap.of(model, train)
+    if linear is None:
+        notes.append("No linear map: there are less than two training rows for each element.")
     notes += why
     reconstruct = _reconstruct(model)
     numbers: dict[str, Number] = {}
@@ -102,14 +116,17 @@ def task(model: Model, source: Source) -> Result:
         for cell in (Cell(kind, level) for level in levels):
             noisy = add_noise(clean, cell, seed, index)
             outs = {"noisy": noisy, "model": reconstruct(noisy)}
-            trial = add_noise(fitting, cell, seed + 1, fit_index)
+            trial = add_noise(fitting, cell, seed + 1, some)
             for name, strengths in STRENGTHS.items():
                 best = max(strengths, key=lambda s: psnr(fitting, apply(name, s, trial)))
                 outs[name] = apply(name, best, noisy)
+            if linear is not None:
+                outs[LINEAR] = linear(cell, seed + 1, noisy)
             found = {name: psnr(clean, out) for name, out in outs.items()}
             for name, value in found.items():
                 curves.setdefault(name, {})[cell] = value
             numbers |= _numbers(cell, clean, outs, found)
+            numbers |= _gain(cell, found)
             if cell.level == levels[-1]:
                 best = max(STRENGTHS, key=found.__getitem__)
                 shown += [
@@ -117,7 +134,7 @@ def task(model: Model, source: Source) -> Result:
                     *(outs[name][:_SHOWN] for name in ("noisy", "model", best)),
                 ]
     notes.append(
-        f"{len(clean)} rows, evenly taken, are measured; of three strengths each filter has the one"
+        f"{len(clean)} rows, evenly taken, are measured; of its strengths each filter has the one"
         f" with the best PSNR on {len(fitting)} {'training' if not why else 'of these'} rows, for"
         " each kind and level of noise. PSNR is from the mean squared error of all rows; noisy"
         " values are not clipped."
@@ -132,18 +149,46 @@ def _images(model: Model, source: Source, index: np.ndarray) -> np.ndarray:
     return np.asarray(plain(jax.numpy.asarray(source[index].x)))
 
 
-def _training(
-    model: Model, clean: np.ndarray, index: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Training images and their numbers; of the evaluated ones where the split is gone."""
-    location = model.run.location()
+def _training(model: Model) -> tuple[Source | None, list[str]]:
+    """The run's training split, or None and why there is none."""
+    location, data = model.run.location(), model.run.config.data
     try:
-        train = open_source(location.source, model.run.config.data.train, folder=location.folder)
+        return open_source(location.source, data.train, location.folder, keep=data.keep_labels), []
     except InputError as error:
-        why = f"The training split cannot be read ({error}); evaluated rows choose strengths."
-        return clean[:_TRAINING_ROWS], index[:_TRAINING_ROWS], [why]
-    some = evenly(len(train), _TRAINING_ROWS)
-    return _images(model, train, some), some, []
+        return None, [
+            f"The training split cannot be read ({error}); evaluated rows choose strengths."
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearMap:
+    """Least squares from noisy training images to clean ones.
+
+    Attributes:
+        clean: training images, float32 [rows, height, width, channels].
+        index: their numbers, for the draws of each.
+    """
+
+    clean: np.ndarray
+    index: np.ndarray
+
+    @classmethod
+    def of(cls, model: Model, train: Source) -> "LinearMap | None":
+        """That of a training split; None where it has less than two rows for each element."""
+        index = evenly(len(train), _LINEAR_ROWS)
+        if len(index) < 2 * math.prod(train.spec.shape):
+            return None
+        return cls(_images(model, train, index), index)
+
+    def __call__(self, cell: Cell, seed: int, images: np.ndarray) -> np.ndarray:
+        """Fits the map for one noise, and applies it to noisy images."""
+        from sklearn.linear_model import LinearRegression
+
+        noisy = add_noise(self.clean, cell, seed, self.index)
+        rows = (noisy.reshape(len(noisy), -1), self.clean.reshape(len(noisy), -1))
+        fitted = LinearRegression(copy_X=False).fit(*rows)
+        mapped = fitted.predict(images.reshape(len(images), -1))
+        return np.clip(mapped, 0, 1).reshape(images.shape).astype(np.float32)
 
 
 def _reconstruct(model: Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -165,7 +210,7 @@ def _reconstruct(model: Model) -> Callable[[np.ndarray], np.ndarray]:
 
     def run(images: np.ndarray) -> np.ndarray:
         with jax.default_matmul_precision("highest"):
-            return model.batched_apply(lambda rows: jitted(state, rows), images)
+            return np.clip(model.batched_apply(lambda rows: jitted(state, rows), images), 0, 1)
 
     return run
 
@@ -191,7 +236,7 @@ def add_noise(images: np.ndarray, cell: Cell, seed: int, index: np.ndarray) -> n
 
 
 def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
-    """A filter of scikit-image on each image, float32 [rows, height, width, channels].
+    """A filter of scikit-image on each image, float32 [rows, height, width, channels] in [0, 1].
 
     Args:
         name: in `STRENGTHS`.
@@ -213,7 +258,8 @@ def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         filtered = np.stack([one(image) for image in images])
-    return filtered.reshape(images.shape).astype(np.float32)  # one channel is dropped by some
+    # One channel is dropped by some.
+    return np.clip(filtered.reshape(images.shape), 0, 1).astype(np.float32)
 
 
 def psnr(clean: np.ndarray, other: np.ndarray) -> float:
@@ -225,7 +271,11 @@ def psnr(clean: np.ndarray, other: np.ndarray) -> float:
 def _numbers(
     cell: Cell, clean: np.ndarray, outs: dict[str, np.ndarray], found: dict[str, float]
 ) -> dict[str, Number]:
-    names = {"noisy": "of the noisy images", "model": "of the model's reconstructions"}
+    names = {
+        "noisy": "of the noisy images",
+        "model": "of the model's reconstructions",
+        LINEAR: "of a linear map that is fitted to this noise",
+    }
     out = {}
     for name, images in outs.items():
         what = names.get(name, f"of the filter {name}")
@@ -235,6 +285,14 @@ def _numbers(
         similar = float(ssim(clean, images, 1.0).mean())
         out[f"{cell.name}_{name}_ssim"] = Number(similar, "", f"SSIM {what}, {noise}")
     return out
+
+
+def _gain(cell: Cell, found: dict[str, float]) -> dict[str, Number]:
+    """How far the model is above the best filter."""
+    best = max(STRENGTHS, key=found.__getitem__)
+    meaning = f"PSNR of the model above the best filter's, {best}; {cell.kind} {cell.level:g}"
+    main = cell == Cell("gaussian", 0.5)
+    return {f"{cell.name}_gain": Number(found["model"] - found[best], "dB", meaning, main)}
 
 
 def _curves(curves: dict[str, dict[Cell, float]]) -> list[Figure]:

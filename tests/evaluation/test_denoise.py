@@ -69,13 +69,34 @@ def test_the_model_sees_the_noisy_images(make, centre):
         x = (noisy - mean) / deviation
     out = one.linear.decode(one.linear.encode(x)).reshape(clean.shape)
     out = 1 / (1 + np.exp(-out)) if centre == "none" else out * deviation + mean
-    values = result.values()
+    out, values = np.clip(out, 0, 1), result.values()
     assert values["gaussian_0.5_model_psnr"] == pytest.approx(denoise.psnr(clean, out), abs=1e-3)
     assert values["gaussian_0.5_noisy_psnr"] == pytest.approx(denoise.psnr(clean, noisy))
-    assert len(values) == 9 * 5 * 2 and all(value is not None for value in values.values())
+    assert len(values) == 9 * (5 * 2 + 1) and all(value is not None for value in values.values())
+    best = max(values[f"gaussian_0.5_{name}_psnr"] for name in denoise.STRENGTHS)
+    assert values["gaussian_0.5_gain"] == values["gaussian_0.5_model_psnr"] - best
+    assert any(note.startswith("No linear map") for note in result.notes)
     names = ["denoise_gaussian", "denoise_salt_and_pepper", "denoise_masking", "denoise"]
     assert [figure.name for figure in result.figures] == names
     assert "30 rows" in result.notes[-1] and "50 training rows" in result.notes[-1]
+
+
+def test_the_linear_map_is_least_squares_on_training_rows_with_this_noise(make):
+    basis = RANDOM.rand(4, 64)
+    mixed = RANDOM.rand(200, 4) @ basis
+    rows = (255 * mixed / mixed.max()).astype(np.uint8).reshape(-1, 8, 8, 1)
+    one = make(3, x_train=rows[:160], x_test=rows[160:])
+    values = denoise.task(one.model, one.test).values()
+    seed, cell = one.model.run.config.seed, Cell("gaussian", 0.5)
+    train, test = rows[:160] / np.float32(255), rows[160:] / np.float32(255)
+    noisy = denoise.add_noise(train, cell, seed + 1, np.arange(160)).reshape(160, -1)
+    given = denoise.add_noise(test, cell, seed, np.arange(40)).reshape(40, -1)
+    ones = [np.column_stack([each, np.ones(len(each))]) for each in (noisy, given)]
+    weights = np.linalg.lstsq(ones[0], train.reshape(160, -1))[0]
+    out = np.clip(ones[1] @ weights, 0, 1).reshape(test.shape)
+    assert values["gaussian_0.5_linear_map_psnr"] == pytest.approx(
+        denoise.psnr(test, out), abs=1e-3
+    )
 
 
 def test_what_is_no_image_in_0_to_1_is_refused(make):
