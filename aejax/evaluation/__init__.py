@@ -7,7 +7,9 @@ is a flag of launch.evaluate of the same name.
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
+from aejax.data.sources.base import Spec
 from aejax.evaluation import (
     anomaly,
     cluster,
@@ -21,6 +23,7 @@ from aejax.evaluation import (
     reconstruction,
 )
 from aejax.evaluation.result import Figure, Number, Result
+from aejax.runs.folder import Run
 
 __all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
 
@@ -31,14 +34,19 @@ class Task:
 
     Attributes:
         run: (model, source, and options by keyword) -> Result.
-        check: (run, spec of the rows) raises InputError where it cannot be done; nothing has been
-            computed then.
+        check: (run, spec of the rows, and some of the options) raises InputError where it cannot
+            be done; nothing has been computed then.
         every_label: whether it is given the rows that the run's `data.keep_labels` leaves out.
     """
 
     run: Callable[..., Result]
     check: Callable[..., None] = lambda run, spec: None
     every_label: bool = False
+
+    def check_options(self, run: Run, spec: Spec, given: dict[str, Any]) -> None:
+        """Raises InputError where it cannot be done with these of all options."""
+        names = list(inspect.signature(self.check).parameters)[2:]
+        self.check(run, spec, **{name: given[name] for name in names if name in given})
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ rows, the same for all scores).
 import csv
 import io
 import math
+import re
 
 import jax
 import numpy as np
@@ -38,9 +39,21 @@ _MEANINGS = {
 }
 
 
-def check(run: Run, spec: Spec) -> None:
-    """Raises InputError where the task cannot be done."""
+def check(
+    run: Run, spec: Spec, normal: str = "", score: str = "error", false_alarms: float = 0.05
+) -> None:
+    """Raises InputError where the task cannot be done, or an option cannot be."""
     need_autoencoder(run, "--tasks=anomaly")
+    if normal and re.fullmatch(r"\d+(,\d+)*", normal) is None:
+        raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5")
+    if normal and not spec.labelled:
+        raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
+    why = detector.refusal(run.config.model, score) if score in detector.SCORES else ""
+    if score not in detector.SCORES or why:
+        accepted = " or ".join(detector.scores_of(run.config.model))
+        raise InputError(f"--score={score}: must be {accepted}{f' ({why})' if why else ''}")
+    if not 0 < false_alarms < 1:
+        raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
 
 
 def task(
@@ -67,14 +80,8 @@ def task(
     Raises:
         InputError: a model without encode and decode, an option that cannot be, or no normal rows.
     """
-    check(model.run, source.spec)
+    check(model.run, source.spec, normal, score, false_alarms)
     kept = _normal(model, normal, source)
-    if score not in detector.SCORES or (why := detector.refusal(model.run.config.model, score)):
-        accepted = " or ".join(detector.scores_of(model))
-        why = f" ({why})" if score in detector.SCORES else ""
-        raise InputError(f"--score={score}: must be {accepted}{why}")
-    if not 0 < false_alarms < 1:
-        raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
     train = learned
     if kept and train.spec.labelled:
         train = take(train, np.flatnonzero(np.isin(labels_of(train), kept)))
@@ -83,7 +90,7 @@ def task(
     fitted = detector.fit(model, train)
     if score == "mahalanobis" and not fitted.precision.size:
         raise InputError("--score=mahalanobis: the code has too many numbers; accepted: error, knn")
-    scores = detector.score(model, source, fitted, detector.scores_of(model))
+    scores = detector.score(model, source, fitted, detector.scores_of(model.run.config.model))
     notes = [] if "mahalanobis" in scores else ["No Mahalanobis distance: the code is too large."]
     others, why_not = _baselines(model, source, train)
     scores |= others
@@ -121,16 +128,11 @@ def _normal(model: Model, normal: str, source: Source) -> list[int]:
     """The labels that are normal; none where nothing says which.
 
     Raises:
-        InputError: not labels, or labels of rows that have none.
+        InputError: labels that no row has.
     """
     if not normal:
         return list(model.run.config.data.keep_labels)
-    try:
-        found = [int(word) for word in normal.split(",")]
-    except ValueError:
-        raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5") from None
-    if not source.spec.labelled:
-        raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
+    found = [int(word) for word in normal.split(",")]
     there = np.unique(labels_of(source)).tolist()
     if missing := [each for each in found if each not in there]:
         accepted = ", ".join(map(str, there[:20]))

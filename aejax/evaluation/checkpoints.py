@@ -92,7 +92,7 @@ def check_request(
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
     rows = choose_rows(run, source, split, data_folder)
     for name in tasks:
-        TASKS[name].check(run, rows.source.spec)
+        TASKS[name].check_options(run, rows.source.spec, settings)
     named = source if isinstance(source, str) else ARRAYS
     given = {"source": named, "split": split, "folder": data_folder, **settings}
     typed = {

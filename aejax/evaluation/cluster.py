@@ -113,11 +113,15 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
     large = len(points) > _MOST_ROWS
     found = []
     for number in range(STARTS):
-        settings: dict[str, Any] = {"n_clusters": clusters, "random_state": seed + number}
+        settings: dict[str, Any] = {
+            "n_clusters": clusters,
+            "n_init": 1,
+            "random_state": seed + number,
+        }
         if large:
-            means = MiniBatchKMeans(batch_size=_MINIBATCH, n_init=1, **settings)
+            means = MiniBatchKMeans(batch_size=_MINIBATCH, **settings)
         else:
-            means = KMeans(n_init=1, **settings)
+            means = KMeans(**settings)
         found.append(means.fit(points))
     found.sort(key=lambda means: means.inertia_)
     return [means.labels_ for means in found]

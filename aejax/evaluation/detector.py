@@ -23,6 +23,7 @@ from aejax.evaluation import likelihood
 from aejax.evaluation.rows import real_elements, stream
 from aejax.evaluation.symbols import are_symbols
 from aejax.models.bottlenecks import Variational
+from aejax.models.interfaces import Trainable
 from aejax.runs import folder
 from aejax.runs.loading import Model
 
@@ -35,15 +36,14 @@ _MOST_CODES = 20_000  # training codes, evenly taken of more
 _MOST_NUMBERS = 4096  # of one code, for a covariance
 
 
-def scores_of(model: Model) -> tuple[str, ...]:
-    """The scores that this model has."""
-    return tuple(name for name in SCORES if refusal(model.run.config.model, name) is None)
+def scores_of(settings: Trainable) -> tuple[str, ...]:
+    """The scores that a model with these settings has."""
+    return tuple(name for name in SCORES if refusal(settings, name) is None)
 
 
-def refusal(settings: Any, score: str) -> str | None:
+def refusal(settings: Trainable, score: str) -> str | None:
     """Why a model has no such score; None where it has."""
-    bottleneck = getattr(settings, "bottleneck", None)
-    if score == "elbo" and not isinstance(bottleneck, Variational):
+    if score == "elbo" and not isinstance(settings.bottleneck, Variational):
         return "needs a variational code"
     return None
 

@@ -29,9 +29,13 @@ _MOST_NEIGHBOURS = 10_000
 _CONSTANT = 1e-6
 
 
-def check(run: Run, spec: Spec) -> None:
-    """Raises InputError where the task cannot be done."""
+def check(run: Run, spec: Spec, maps: str = "pca") -> None:
+    """Raises InputError where the task cannot be done, or there is no such map."""
     need_autoencoder(run, "--tasks=latent")
+    if unknown := [name for name in maps.split(",") if name not in MAPS]:
+        raise InputError(
+            f"--maps={maps}: there is no map {unknown[0]!r}; accepted: {', '.join(MAPS)}"
+        )
 
 
 def task(model: Model, source: Source, maps: str = "pca") -> Result:
@@ -49,12 +53,8 @@ def task(model: Model, source: Source, maps: str = "pca") -> Result:
     Raises:
         InputError: a model without encode, or a map that there is not.
     """
-    check(model.run, source.spec)
+    check(model.run, source.spec, maps)
     wanted = maps.split(",")
-    if unknown := [name for name in wanted if name not in MAPS]:
-        raise InputError(
-            f"--maps={maps}: there is no map {unknown[0]!r}; accepted: {', '.join(MAPS)}"
-        )
     z, label = _codes(model, source)
     flat = z.reshape(len(z), -1).astype(np.float64)
     arrays = {"z": z, "index": np.arange(len(z))}

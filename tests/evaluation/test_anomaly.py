@@ -61,7 +61,7 @@ def test_a_variational_model_has_its_bound(make):
     one = rows(make)
     assert detector.refusal(one.model.run.config.model, "elbo")
     one.model.run.config.model.bottleneck = Variational()
-    assert detector.scores_of(one.model) == detector.SCORES
+    assert detector.scores_of(one.model.run.config.model) == detector.SCORES
 
 
 def test_intervals_cover_and_agree_with_plain_resampling():
@@ -124,3 +124,17 @@ def test_a_run_keeps_its_threshold_and_encode_flags_by_it(tmp_path):
         assert f"{file['flagged'].sum()} of 360 rows are flagged" in done.stdout
     done = subprocess.run([*words, "--flag", "--step=20"], capture_output=True, text=True)
     assert done.returncode == 2 and "is of step 40, these parameters are of step 20" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"score": "erorr"}, "--score=erorr: must be error or mahalanobis or knn"),
+        ({"score": "elbo"}, r"--score=elbo: must be .* \(needs a variational code\)"),
+        ({"normal": "three"}, "--normal=three: must be labels, such as 3 or 3,5"),
+        ({"false_alarms": 1.0}, "--false_alarms=1: must be above 0 and below 1"),
+    ],
+)
+def test_an_option_is_refused_before_a_checkpoint_is_read(trained, option, said):
+    with pytest.raises(InputError, match=said):
+        checkpoints.check_request(str(trained), ("anomaly",), **option)
