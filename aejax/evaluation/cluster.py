@@ -110,19 +110,11 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
     points = points.astype(np.float32)
-    large = len(points) > _MOST_ROWS
-    found = []
-    for number in range(STARTS):
-        settings: dict[str, Any] = {
-            "n_clusters": clusters,
-            "n_init": 1,
-            "random_state": seed + number,
-        }
-        if large:
-            means = MiniBatchKMeans(batch_size=_MINIBATCH, **settings)
-        else:
-            means = KMeans(**settings)
-        found.append(means.fit(points))
+    settings: dict[str, Any] = {"n_clusters": clusters, "n_init": 1}
+    if large := len(points) > _MOST_ROWS:
+        settings["batch_size"] = _MINIBATCH
+    kind = MiniBatchKMeans if large else KMeans
+    found = [kind(random_state=seed + number, **settings).fit(points) for number in range(STARTS)]
     found.sort(key=lambda means: means.inertia_)
     return [means.labels_ for means in found]
 
