@@ -35,7 +35,7 @@ LEVELS = {
 # Side of the median's window, deviation of the Gaussian in pixels, strength h of non-local means.
 STRENGTHS = {"median": (3, 5, 7), "gaussian_filter": (0.7, 1.0, 1.5), "nlm": (0.2, 0.5, 1.0)}
 _ROWS, _TRAINING_ROWS = 200, 50
-_SHOWN, _PIXELS = 8, 960
+_SHOWN = 8
 _SIDE = 7  # the least image that scikit-image's windows suit
 
 
@@ -251,8 +251,7 @@ def _curves(curves: dict[str, dict[Cell, float]]) -> list[Figure]:
 
 
 def _figure(shown: list[np.ndarray]) -> Figure:
-    grid = pictures.grid(np.stack(shown))
-    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
+    png = plots.grid_png(np.stack(shown))
     kinds = ", ".join(f"{kind} {levels[-1]:g}" for kind, levels in LEVELS.items())
     return Figure(
         "denoise",
