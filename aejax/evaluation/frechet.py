@@ -59,6 +59,7 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 
     deviation = x.std(axis=0, dtype=np.float64)
     if not each:
@@ -72,7 +73,8 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
         random_state=seed,
     )
     features = Features(x.mean(axis=0, dtype=np.float64).astype(np.float32), scale, network)
-    with warnings.catch_warnings():
+    # Threads cost more than they give on batches of this size, and sums depend on their number.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(features._scaled(x), label)
     return features
