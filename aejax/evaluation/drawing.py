@@ -1,4 +1,8 @@
-"""Codes for the decoder: of a prior, and of a mixture of normals that is fitted to codes."""
+"""Codes for the decoder: of a prior, and of a mixture of normals that is fitted to codes.
+
+To fit a density to codes after the training is what Ghosh et al. (2020, "From Variational to
+Deterministic Autoencoders") propose for codes without a prior.
+"""
 
 import dataclasses
 import warnings

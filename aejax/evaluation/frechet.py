@@ -12,6 +12,7 @@ import numpy as np
 
 # A layer of features last; so few that a thousand rows tell their covariance.
 LAYERS = (128, 64)
+# Rows of an update in scikit-learn.
 _BATCH = 200
 # An epoch of 60,000 rows is 300 updates; small splits are gone through more often.
 _UPDATES, _MOST_EPOCHS = 1800, 100
@@ -68,7 +69,6 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
     updates = -(-len(x) // _BATCH)
     network = MLPClassifier(
         LAYERS,
-        batch_size=min(_BATCH, len(x)),
         max_iter=min(_MOST_EPOCHS, -(-_UPDATES // updates)),
         random_state=seed,
     )
