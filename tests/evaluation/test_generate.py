@@ -228,3 +228,10 @@ def test_the_mixture_is_fitted_to_the_training_split_of_a_run(folder):
     assert 0 < found["frechet_floor"] < found["frechet_samples_mixture"]
     with pytest.raises(InputError, match="--split=train: --tasks=generate fits"):
         checkpoints.check_request(str(folder), ("generate",), split="train")
+
+
+def test_training_rows_that_cannot_be_opened_again_are_named(make):
+    one = make(2, x_train=IMAGES, x_test=IMAGES)
+    one.model.run.config.data.source = "arrays"
+    with pytest.raises(InputError, match="config.data.source=arrays: the run was given"):
+        generate.task(one.model, one.test, one.train)
