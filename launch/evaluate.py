@@ -13,7 +13,8 @@ Tasks: reconstruction (cross-entropy, squared error, PSNR, SSIM, pictures); late
 what the codes look like, on --maps=pca,tsne); pca (a linear model beside the principal components);
 likelihood (log p(x) of a variational model by --samples importance samples a row, and its bound);
 probe (error of logistic regression on the codes, fitted to the split --train); generate (what the
-decoder makes of drawn codes, and of codes between those of two rows); cluster (k-means on codes,
+decoder makes of codes of the prior and of a mixture of --components normals, its Frechet distance
+to real rows, and pictures of codes between rows and of single numbers); cluster (k-means on codes,
 principal components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
 of reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
 scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside JPEG, WebP
@@ -40,6 +41,7 @@ _OPTIONS = (  # of tasks
     "samples",
     "train",
     "clusters",
+    "components",
     "maps",
     "normal",
     "score",
@@ -60,6 +62,9 @@ flags.DEFINE_string("folder", "", "TFDS's data folder; empty: the run's.")
 flags.DEFINE_integer("samples", None, "Samples a row of the task likelihood; 5000 without it.")
 flags.DEFINE_integer(
     "clusters", None, "Clusters of the task cluster; as many as classes without it."
+)
+flags.DEFINE_integer(
+    "components", None, "Normals in the mixture of the task generate; 10 without it."
 )
 flags.DEFINE_string("maps", "", "Maps that the task latent draws: pca (without it), tsne.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")

@@ -319,8 +319,7 @@ def _worst(model: Model, source: Source, worst: np.ndarray) -> list[Figure]:
     width = (high - low) or 1.0
     error = np.square(x - decoded).mean(axis=-1, keepdims=True) * np.ones(x.shape[-1])
     lines = [(x - low) / width, (decoded - low) / width, error / (error.max() or 1.0)]
-    grid = pictures.grid(np.stack(lines))
-    png = plots.image_png(pictures.enlarged(grid, max(1, round(960 / grid.shape[1]))))
+    png = plots.grid_png(np.stack(lines))
     caption = (
         f"The {len(worst)} strangest images (rows {', '.join(map(str, worst))}), what the model"
         " makes of them, and the squared error of each pixel."

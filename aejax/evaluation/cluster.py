@@ -26,7 +26,6 @@ _MOST_ROWS = 20_000
 _MINIBATCH = 4096
 _SILHOUETTE_ROWS = 2000
 _MOST_SHOWN = 20
-_PIXELS = 960
 _NAMES = {"": "codes", "pca_": "principal components", "pixel_": "pixels"}
 
 
@@ -113,7 +112,7 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
     settings: dict[str, Any] = {"n_clusters": clusters, "n_init": 1}
     if large := len(points) > _MOST_ROWS:
         settings["batch_size"] = _MINIBATCH
-    kind = MiniBatchKMeans if large else KMeans
+    kind: Any = MiniBatchKMeans if large else KMeans
     found = [kind(random_state=seed + number, **settings).fit(points) for number in range(STARTS)]
     found.sort(key=lambda means: means.inertia_)
     return [means.labels_ for means in found]
@@ -215,11 +214,9 @@ def _centres(model: Model, source: Source, rows: Encoded, assigned: np.ndarray) 
     )
     decoded = model.decode(codes.reshape(-1, *model.code_shape))
     images = np.stack([means.reshape(decoded.shape), decoded]) / peak_of(model, source, rows.x)
-    grid = pictures.grid(images)
-    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
     return Figure(
         "cluster_centres",
-        png,
+        plots.grid_png(images),
         f"{len(shown)} clusters of codes: the mean image of each cluster's rows (above) and what"
         " the decoder makes of its mean code (below).",
     )

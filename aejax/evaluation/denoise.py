@@ -44,7 +44,7 @@ LINEAR = "linear_map"
 _ROWS, _TRAINING_ROWS = 200, 50
 # The linear map is fitted to so many training rows, at least twice as many as elements.
 _LINEAR_ROWS = 10_000
-_SHOWN, _PIXELS = 8, 960
+_SHOWN = 8
 _SIDE = 7  # the least image that scikit-image's windows suit
 
 
@@ -309,8 +309,7 @@ def _curves(curves: dict[str, dict[Cell, float]]) -> list[Figure]:
 
 
 def _figure(shown: list[np.ndarray]) -> Figure:
-    grid = pictures.grid(np.stack(shown))
-    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
+    png = plots.grid_png(np.stack(shown))
     kinds = ", ".join(f"{kind} {levels[-1]:g}" for kind, levels in LEVELS.items())
     return Figure(
         "denoise",

@@ -7,6 +7,7 @@ import numpy as np
 
 from aejax.data.sources.base import Source
 from aejax.evaluation.rows import stream
+from aejax.models.batch import spread
 from aejax.runs.loading import Model
 
 
@@ -15,7 +16,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         z: codes, float64 [rows, numbers]; a code with a shape, or tokens, as one vector.
-        x: rows in the units of `preparation.inverse`, float32 [rows, elements].
+        x: rows, float32 [rows, elements]; 0 for padding and for what is missing.
         label: int [rows], or None.
     """
 
@@ -24,24 +25,28 @@ class Encoded(NamedTuple):
     label: np.ndarray | None
 
 
-def encode_rows(model: Model, source: Source) -> Encoded:
+def encode_rows(model: Model, source: Source, prepared: bool = False) -> Encoded:
     """Encodes every row of a source.
 
     Args:
         model: `rows.rescaled` to the source.
         source: [rows, *shape].
+        prepared: give the rows as the model sees them, in place of `preparation.inverse`'s units.
     """
     preparation = model.preparation
 
     def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         x = preparation(raw)
-        flat = preparation.inverse(x).reshape(len(x), -1)
-        return module.encode(x, mask).reshape(len(x), -1), flat
+        given = x if prepared else preparation.inverse(x)
+        if mask is not None:
+            given = given * spread(mask, given.ndim)
+        return module.encode(x, mask).reshape(len(x), -1), given.reshape(len(x), -1)
 
     batches = [(batch.values, batch.rows.label) for batch in stream(model, source, encode)]
-    z, x = (np.concatenate([values[i] for values, _ in batches]) for i in range(2))
+    z = np.concatenate([values[0] for values, _ in batches], dtype=np.float64)
+    x = np.concatenate([values[1] for values, _ in batches])
     labels = [label for _, label in batches if label is not None]
-    return Encoded(z.astype(np.float64), x, np.concatenate(labels) if labels else None)
+    return Encoded(z, x, np.concatenate(labels) if labels else None)
 
 
 def evenly(count: int, most: int) -> np.ndarray:

@@ -1,113 +1,126 @@
-"""Task: rows that the decoder makes of drawn codes, and of codes between those of two rows.
+"""Task: rows that the decoder makes of drawn codes, and how far they are from real ones.
 
-A variational code's prior is a standard normal, so that codes are drawn from it. Other codes have
-none: a plain one is drawn from a normal distribution with the mean and covariance of the codes of
-the evaluated rows; a k-sparse one, most of whose numbers are exactly 0, from nothing.
+Codes are drawn from the prior of a variational code, and for every code from a mixture of normals
+that is fitted to codes of training rows. Pictures show these samples, codes between those of two
+rows, what single numbers of a code do, and all codes of two numbers. Frechet distances are on
+features of a classifier that is trained here.
 """
 
-from typing import Any
+import math
 
-import jax
 import numpy as np
 
 from aejax import pictures
+from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source, Spec
-from aejax.evaluation import plots
+from aejax.data.sources.splits import take
+from aejax.errors import InputError
+from aejax.evaluation import drawing, frechet, plots
+from aejax.evaluation.encoded import Encoded, encode_rows, evenly, peak_of
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, need_whole
-from aejax.evaluation.rows import stream
-from aejax.models.bottlenecks import Plain, Variational
+from aejax.evaluation.rows import rescaled
+from aejax.evaluation.symbols import are_symbols
+from aejax.evaluation.traversal import manifold, traversal
+from aejax.models.bottlenecks import Variational
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 _SIDE, _PAIRS, _STEPS = 10, 8, 10
-_PIXELS = 960
+_SHOWN = _SIDE * _SIDE
+# Rows of a Frechet distance, and training rows; fewer where rows or codes are large.
+_MOST_COMPARED, _MOST_LEARNED, _MOST_NUMBERS = 10_000, 60_000, 2**26
 # Below this sine of their angle, codes lie in one direction: the circle between them is a line.
 _PARALLEL = 1e-4
+_MEANINGS = {
+    "samples": "decoded codes of the prior",
+    "samples_mixture": "decoded codes of the mixture",
+    "reconstructions": "reconstructions",
+    "floor": "training rows",
+}
 
 
 def check(run: Run, spec: Spec) -> None:
     """Raises InputError where the task cannot be done."""
     need_autoencoder(run, "--tasks=generate")
     need_whole(spec, "--tasks=generate")
-
-
-def task(model: Model, source: Source) -> Result:
-    """Draws 100 codes by the run's seed and walks between the codes of 8 pairs of rows.
-
-    Raises:
-        InputError: a model without encode and decode, or rows with padding.
-    """
-    check(model.run, source.spec)
-    z, x = _codes(model, source)
-    bottleneck = model.run.config.model.bottleneck
-    random = np.random.RandomState(model.run.config.seed)
-    drawn, whence = draw(z, bottleneck, _SIDE * _SIDE, random)
-    numbers, figures, notes = {}, [], []
-    image = pictures.is_image(source.spec.shape)
-    peak = 1.0 if model.preparation.settings.scale else source.spec.maximum or float(x.max()) or 1.0
-    if drawn is None:
-        notes.append(f"No samples: {whence}")
-    else:
-        decoded = model.decode(drawn.reshape(-1, *model.code_shape))
-        numbers = _distances(decoded.reshape(len(decoded), -1), x)
-        notes.append(f"Codes are drawn from {whence}.")
-        if image:
-            grid = decoded.reshape(_SIDE, _SIDE, *source.spec.shape) / peak
-            caption = f"What the decoder makes of codes drawn from {whence}."
-            figures.append(Figure("samples", _png(grid), caption))
-    pairs = min(_PAIRS, len(z) // 2)
-    if image and pairs:
-        path = spherical if isinstance(bottleneck, Variational) else linear
-        steps = np.linspace(0, 1, _STEPS)
-        between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], steps)
-        decoded = model.decode(between.reshape(-1, *model.code_shape))
-        grid = decoded.reshape(pairs, _STEPS, *source.spec.shape) / peak
-        ways = {linear: "straight lines", spherical: "arcs of a circle (spherical interpolation)"}
-        caption = (
-            f"The first {2 * pairs} rows in pairs, reconstructed at the left and right ends, and"
-            f" {_STEPS - 2} codes between theirs, evenly along {ways[path]}."
-        )
-        figures.append(Figure("interpolation", _png(grid), caption))
-    if not image:
-        notes.append(f"No pictures: rows of shape {source.spec.shape} are not images.")
-    return Result(numbers, figures, notes=notes)
-
-
-def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [rows, numbers] in float64, and rows in units after inverse [rows, elements]."""
-    preparation = model.preparation
-
-    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        x = preparation(raw)
-        return module.encode(x, mask).reshape(len(x), -1), preparation.inverse(x).reshape(
-            len(x), -1
+    if run.config.data.source == ARRAYS:
+        raise InputError(
+            f"--tasks=generate: config.data.source={ARRAYS}: the run was given its training rows by"
+            " a program, and codes are compared with theirs; must be a source that can be opened"
+            " again, such as npz:FILE (Model.sample draws from a prior without them)"
         )
 
-    values = [batch.values for batch in stream(model, source, encode)]
-    z, x = (np.concatenate(parts) for parts in zip(*values, strict=True))
-    return z.astype(np.float64), x
 
-
-def draw(
-    z: np.ndarray, bottleneck: Any, count: int, random: np.random.RandomState
-) -> tuple[np.ndarray | None, str]:
-    """Codes [count, numbers] and what they are drawn from; or None, and why there are none.
+def task(model: Model, source: Source, learned: Source, components: int | None = None) -> Result:
+    """Decodes codes that are drawn by the run's seed, and compares them with real rows.
 
     Args:
-        z: codes of rows [rows, numbers].
-        bottleneck: the model's.
-        count: how many to draw.
-        random: draws.
+        model: `rows.rescaled` to the source.
+        source: rows to compare with.
+        learned: rows of the run's training split: the mixture is fitted to their codes, and the
+            classifier of the Frechet distances to their labels.
+        components: of the mixture; None for 10, or as many as there are training rows.
+
+    Raises:
+        InputError: a model without encode and decode, rows with padding or missing values, training
+            rows that were arrays, or more components than training rows.
     """
-    noise = random.standard_normal((count, z.shape[1]))
-    if isinstance(bottleneck, Variational):
-        return noise, "the prior, a standard normal"
-    if not isinstance(bottleneck, Plain):
-        return None, "this code has no prior, and a normal distribution does not resemble it."
-    values, axes = np.linalg.eigh(np.atleast_2d(np.cov(z, rowvar=False, bias=True)))
-    drawn = z.mean(axis=0) + (noise * np.sqrt(np.maximum(values, 0))) @ axes.T
-    whence = f"a normal distribution with the mean and covariance of the codes of {len(z)} rows"
-    return drawn, f"{whence} (a plain code has no prior)"
+    check(model.run, source.spec)
+    numbers_a_row = max(math.prod(source.spec.shape), math.prod(model.code_shape))
+    most = max(1, _MOST_NUMBERS // numbers_a_row)
+    learned = take(learned, evenly(len(learned), min(_MOST_LEARNED, most)))
+    fitted = min(len(learned), drawing.MOST_ROWS)
+    if components is not None and not 1 <= components <= fitted:
+        raise InputError(
+            f"--components={components}: must be at least 1 and at most the number of training"
+            f" rows that the mixture is fitted to, {fitted}"
+        )
+    rows = encode_rows(model, source)
+    train = encode_rows(rescaled(model, learned.spec), learned)
+    count = min(len(rows.x), len(train.x), _MOST_COMPARED, most)
+    components = components or min(drawing.COMPONENTS, fitted)
+    sources, notes = drawing.draw(model, train.z, components, max(count, _SHOWN))
+    samples = {name: _decode(model, drawn.z) for name, drawn in sources.items()}
+    numbers = _distances({name: made[:_SHOWN] for name, made in samples.items()}, rows.x)
+    compared = {name: made[:count] for name, made in samples.items()}
+    found, why = _frechet(model, rows, train, compared, count)
+    if not pictures.is_image(source.spec.shape):
+        notes.append(f"No pictures: rows of shape {source.spec.shape} are not images.")
+        return Result(numbers | found, notes=[*notes, *why])
+    peak = peak_of(model, source, rows.x)
+    figures = []
+    for name, drawn in sources.items():
+        grid = samples[name][:_SHOWN].reshape(_SIDE, _SIDE, *source.spec.shape) / peak
+        caption = f"What the decoder makes of codes drawn from {drawn.whence}."
+        figures.append(Figure(name, plots.grid_png(grid), caption))
+    figures += _interpolation(model, source, rows)
+    figures += traversal(model, source, rows)
+    if rows.z.shape[1] == 2:
+        figures.append(manifold(model, source, rows))
+    return Result(numbers | found, figures, notes=[*notes, *why])
+
+
+def _decode(model: Model, z: np.ndarray) -> np.ndarray:
+    """Codes [rows, numbers] -> rows [rows, elements] in `Model.decode`'s units."""
+    return model.decode(z.reshape(-1, *model.code_shape)).reshape(len(z), -1)
+
+
+def _interpolation(model: Model, source: Source, rows: Encoded) -> list[Figure]:
+    """Codes between those of the first rows in pairs; no figure of a single row."""
+    z, pairs = rows.z, min(_PAIRS, len(rows.z) // 2)
+    if not pairs:
+        return []
+    variational = isinstance(model.run.config.model.bottleneck, Variational)
+    path = spherical if variational else linear
+    between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, _STEPS))
+    decoded = _decode(model, between.reshape(-1, z.shape[1]))
+    grid = decoded.reshape(pairs, _STEPS, *source.spec.shape) / peak_of(model, source, rows.x)
+    ways = {linear: "straight lines", spherical: "arcs of a circle (spherical interpolation)"}
+    caption = (
+        f"The first {2 * pairs} rows in pairs, reconstructed at the left and right ends, and"
+        f" {_STEPS - 2} codes between theirs, evenly along {ways[path]}."
+    )
+    return [Figure("interpolation", plots.grid_png(grid), caption)]
 
 
 def linear(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -141,18 +154,75 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
     return np.where(sine > _PARALLEL, arc, linear(first, last, steps))
 
 
-def _distances(decoded: np.ndarray, x: np.ndarray) -> dict[str, Number]:
-    """How far what was made lies from the nearest row, and rows from each other."""
-    count = min(len(decoded), len(x) - 1)
+def _frechet(
+    model: Model, rows: Encoded, train: Encoded, samples: dict[str, np.ndarray], count: int
+) -> tuple[dict[str, Number], list[str]]:
+    """Distances of samples and reconstructions to evaluated rows, or why there are none.
+
+    Args:
+        model: whose seed starts the classifier.
+        rows: evaluated rows.
+        train: training rows.
+        samples: decoded ones by their source, [count, elements].
+        count: rows of each set, evenly taken.
+    """
+    label, why = train.label, ""
+    if are_symbols(model):
+        why = "differences of symbols mean nothing"
+    elif label is None:
+        why = "it takes features of a classifier, and the training rows have no labels"
+    elif len(np.unique(label)) < 2:
+        why = "it takes features of a classifier, and the training rows are of one class"
+    elif count < 2:
+        why = "it takes at least two rows"
+    if why or label is None:
+        return {}, [f"No Frechet distance: {why}."]
+    # Columns of a table have units of their own.
+    columns = bool(model.run.spec.columns)
+    features = frechet.fit(train.x, label, model.run.config.seed, each=columns)
+    some = evenly(len(rows.x), count)
+    real = features(rows.x[some])
+    sets = {
+        **samples,
+        "reconstructions": _decode(model, rows.z[some]),
+        "floor": train.x[evenly(len(train.x), count)],
+    }
     out = {
-        "to_rows": Number(
-            float(_nearest(decoded, x, False).mean()),
+        f"frechet_{name}": Number(
+            frechet.distance(features(each), real),
             "",
-            "root mean squared difference of a sample and the nearest evaluated row",
+            f"squared Frechet distance of {_MEANINGS[name]} and as many evaluated rows",
             main=True,
         )
+        for name, each in sets.items()
     }
-    if count > 0:
+    out["frechet_rows"] = Number(count, "rows", "in each set that is compared")
+    notes = [
+        "Frechet distances are on the last hidden layer of a classifier that is trained here on"
+        f" {len(train.x)} training rows: they are no FID, and are to be compared on the same data"
+        " alone. The floor holds what the number of rows and the split leave of 0."
+    ]
+    if rows.label is None:
+        notes.append("No accuracy of the classifier: the evaluated rows have no labels.")
+    else:
+        accuracy = features.accuracy(rows.x, rows.label)
+        meaning = "share of evaluated rows whose class the classifier of these distances tells"
+        out["frechet_accuracy"] = Number(accuracy, "", meaning)
+    return out, notes
+
+
+def _distances(samples: dict[str, np.ndarray], x: np.ndarray) -> dict[str, Number]:
+    """How far what was made lies from the nearest row, and rows from each other."""
+    out = {
+        f"to_rows_{name}": Number(
+            float(_nearest(made, x, False).mean()),
+            "",
+            f"root mean squared difference of {_MEANINGS[name]} and the nearest evaluated row",
+            main=True,
+        )
+        for name, made in samples.items()
+    }
+    if (count := min(_SHOWN, len(x) - 1)) > 0:
         out["row_to_rows"] = Number(
             float(_nearest(x[:count], x, True).mean()),
             "",
@@ -168,9 +238,3 @@ def _nearest(rows: np.ndarray, others: np.ndarray, same: bool) -> np.ndarray:
     if same:
         squares[np.arange(len(rows)), np.arange(len(rows))] = np.inf
     return np.sqrt(np.maximum(squares.min(axis=1), 0) / rows.shape[1])
-
-
-def _png(images: np.ndarray) -> bytes:
-    """[rows, columns, height, width, channels] in [0, 1] -> a picture of the grid."""
-    grid = pictures.grid(images)
-    return plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))

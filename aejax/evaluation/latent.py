@@ -188,12 +188,22 @@ def _neighbours(z: np.ndarray, label: np.ndarray) -> dict[str, Number]:
 
 def _activity(model: Model, source: Source, z: np.ndarray) -> Figure:
     """How active each number of the code is, the most active first."""
-    if isinstance(model.run.config.model.bottleneck, Variational):
-        values, what = _divergences(model, source), "KL to the prior (nats, mean over rows)"
-    else:
-        values, what = z.var(axis=0), "variance over rows"
+    values, what = activity(model, source, z)
     png = plots.bars_png(np.sort(values)[::-1], ("numbers of the code, in order", what))
     return Figure("latent_activity", png, f"Each number of a code: its {what}, largest first.")
+
+
+def activity(model: Model, source: Source, z: np.ndarray) -> tuple[np.ndarray, str]:
+    """How active each number of the code is [numbers], and what that is.
+
+    Args:
+        model: `rows.rescaled` to the source.
+        source: rows.
+        z: their codes [rows, numbers].
+    """
+    if isinstance(model.run.config.model.bottleneck, Variational):
+        return _divergences(model, source), "KL to the prior (nats, mean over rows)"
+    return z.var(axis=0), "variance over rows"
 
 
 def _divergences(model: Model, source: Source) -> np.ndarray:

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from aejax import pictures
+
 _DOTS_PER_INCH = 160
 _GREY = "#4c566a"
 # More classes than this cannot be told apart by colours in a legend.
 MOST_COLOURS = 20
 _MOST_POINTS = 20_000
+_GRID_PIXELS = 960
 # So many times as far from the least as the middle: such points would squeeze all others together.
 _FAR = 10.0
 
@@ -22,6 +25,16 @@ def image_png(image: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out, "PNG")
     return out.getvalue()
+
+
+def grid_png(images: np.ndarray) -> bytes:
+    """Images in rows and columns, each pixel enlarged so that the whole is about 960 wide.
+
+    Args:
+        images: [rows, columns, height, width, channels] in [0, 1].
+    """
+    grid = pictures.grid(images)
+    return image_png(pictures.enlarged(grid, max(1, round(_GRID_PIXELS / grid.shape[1]))))
 
 
 def scatter_png(

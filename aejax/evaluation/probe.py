@@ -6,7 +6,6 @@ the codes and not of a training recipe. Makhzani and Frey (2013) measure k-spars
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +14,8 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation.classifier import STEPS, Classifier, Problem
+from aejax.evaluation.encoded import encode_rows, evenly
 from aejax.evaluation.result import Number, Result, need_autoencoder
-from aejax.evaluation.rows import real_elements, stream
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
@@ -77,7 +76,7 @@ def task(model: Model, source: Source, train: Source | None = None) -> Result:
     numbers = max(int(np.prod(code.shape)), int(np.prod(source.spec.shape)))
     most = max(1, min(len(train), _MOST_NUMBERS // numbers))
     if most < len(train):
-        train = take(train, np.linspace(0, len(train) - 1, most).round().astype(np.int64))
+        train = take(train, evenly(len(train), most))
     (z, x, label), (test_z, test_x, test_label) = (_arrays(model, rows) for rows in (train, source))
     if len(np.unique(label)) < 2:
         raise InputError(
@@ -96,17 +95,9 @@ def _row(model: Model) -> jax.ShapeDtypeStruct:
 
 def _arrays(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes and prepared rows, [rows, numbers] in float32, and labels."""
-    preparation = model.preparation
-
-    def encode(module: Any, raw: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        x = preparation(raw)
-        return module.encode(x, mask).reshape(len(x), -1), x.reshape(len(x), -1)
-
-    batches = list(stream(model, source, encode))
-    z, x = (np.concatenate([batch.values[i] for batch in batches]) for i in range(2))
-    x *= np.concatenate([real_elements(batch.rows) for batch in batches])
-    labels = [batch.rows.label for batch in batches if batch.rows.label is not None]
-    return z.astype(np.float32), x.astype(np.float32), np.concatenate(labels)
+    rows = encode_rows(model, source, prepared=True)
+    assert rows.label is not None
+    return rows.z.astype(np.float32), rows.x, rows.label
 
 
 def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.ndarray) -> Fit:

@@ -82,7 +82,7 @@ class Model:
 
         Raises:
             InputError: the bottleneck has no prior; `launch.evaluate --tasks=generate` draws codes
-                from a normal distribution fitted to those of rows.
+                from a mixture of normals fitted to those of rows.
         """
         if not isinstance(rows, int) or rows < 1:
             raise InputError(f"sample({rows!r}): must be a whole number, at least 1")
@@ -93,7 +93,7 @@ class Model:
             name = "none" if bottleneck is None else bottlenecks.KINDS.name(bottleneck)
             raise InputError(
                 f"sample: model.bottleneck={name} has no prior to draw codes from; accepted:"
-                " variational (launch.evaluate --tasks=generate fits a prior to codes)"
+                " variational (launch.evaluate --tasks=generate fits a mixture to codes)"
             )
         return self.decode(np.asarray(codes))
 

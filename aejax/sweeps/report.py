@@ -22,7 +22,6 @@ REPORT, FOUND = "report.html", "sweep.json"
 # The setting that says how many numbers a code has; PCA is drawn beside it.
 _SIZE = "model.latent_dim"
 _ROWS = 10
-_PIXELS = 960
 
 
 def write(
@@ -205,7 +204,6 @@ def _pictures(workdir: str, each: Sequence[Cell], given: Source | None) -> list[
         names.append(name)
     if not lines:
         return []
-    grid = pictures.grid(np.stack(lines))
-    png = plots.image_png(pictures.enlarged(grid, max(1, round(_PIXELS / grid.shape[1]))))
+    png = plots.grid_png(np.stack(lines))
     caption = f"From above: {'; '.join(names)} (of seeds the first)."
     return [Figure("reconstructions", png, caption)]
