@@ -92,7 +92,7 @@ def check_request(
         raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
     settings = _settings(tasks, options)
     run = folder.read(workdir)
-    _evaluations(workdir)
+    evaluations(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
     rows = choose_rows(run, source, split, data_folder)
@@ -242,15 +242,20 @@ def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
     """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
     try:
         manifest = manifests.read(workdir, step)
-        text = json.dumps(manifest, sort_keys=True)
-        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Loaded(load(workdir, step, say), identity, Progress.of(manifest["progress"]))
+        progress = Progress.of(manifest["progress"])
+        return Loaded(load(workdir, step, say), identity(workdir, step), progress)
     except Exception:
         # Which error it is depends on the file that vanished first; that it is gone is what counts.
         if step in manifests.steps(workdir):
             raise
         say(f"step {step}: skipped; it was pruned while it was read")
         return None
+
+
+def identity(workdir: str, step: int) -> str:
+    """A digest of a step's manifest: a step that was trained anew has another one."""
+    text = json.dumps(manifests.read(workdir, step), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_last(workdir: str, step: int) -> bool:
@@ -273,7 +278,7 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
             files.write(folder.path(request.workdir, name), text)
         for name, arrays in result.files.items():
             files.write_arrays(folder.path(request.workdir, name), arrays)
-    records = _kept(_evaluations(request.workdir), _record(request, loaded, results))
+    records = _kept(evaluations(request.workdir), _record(request, loaded, results))
     data = {"format": FORMAT, "evaluations": records}
     files.write(folder.path(request.workdir, RECORD), json.dumps(data, indent=1) + "\n")
     about = report.About(
@@ -352,7 +357,7 @@ def _kept(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str
     return [*others, record]
 
 
-def _evaluations(workdir: str) -> list[dict[str, Any]]:
+def evaluations(workdir: str) -> list[dict[str, Any]]:
     """The records of evaluation.json, oldest first.
 
     Raises:
