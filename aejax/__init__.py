@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from aejax.config import Config
     from aejax.errors import InputError
     from aejax.evaluation.checkpoints import evaluate
+    from aejax.exporting.run import export
     from aejax.models import Autoencoder
     from aejax.runs.loading import Model, load
     from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "load"]
+__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "export", "load"]
 
 _WHERE = {
     "Autoencoder": "aejax.models",
@@ -30,6 +31,7 @@ _WHERE = {
     "Model": "aejax.runs.loading",
     "Trainer": "aejax.training.trainer",
     "evaluate": "aejax.evaluation.checkpoints",
+    "export": "aejax.exporting.run",
     "load": "aejax.runs.loading",
 }
 

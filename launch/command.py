@@ -13,6 +13,7 @@ PROGRAMS = {
     "encode": "a run's codes and reconstructions of your rows",
     "associate": "tests of the associations that an encoder has learned (iEAT)",
     "compress": "rows to a compressed file, and back",
+    "export": "a checkpoint as files for JAX, ONNX and others, with a model card",
     "search": "search for a transformer's layout",
     "prepare": "write a source as a TFDS data set",
 }
