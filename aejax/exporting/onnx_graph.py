@@ -136,3 +136,18 @@ def onnx_type(dtype: Any) -> int:
     from onnx import helper
 
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+def refuse(eqn: Any, accepted: str) -> InputError:
+    """The error for a primitive with parameters that are not written."""
+    return InputError(f"--to=onnx: the model computes with {eqn.primitive.name}; {accepted}")
+
+
+def shapes(eqn: Any) -> list[tuple]:
+    """The shapes of an equation's inputs."""
+    return [each.aval.shape for each in eqn.invars]
+
+
+def out(eqn: Any) -> Any:
+    """The type of an equation's first output."""
+    return eqn.outvars[0].aval

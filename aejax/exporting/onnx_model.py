@@ -30,16 +30,12 @@ code, reconstruction, score, flagged = session.run(None, {"raw": rows})
 """
 # Primitives that call a function, and the parameter that holds it.
 _CALLS = {
-    "checkpoint": "jaxpr",
     "closed_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "jit": "jaxpr",
-    "pjit": "jaxpr",
     "remat2": "jaxpr",
 }
-# Those whose function has no constants of its own.
-_OPEN = ("checkpoint", "remat2")
 
 
 def build(functions: Functions) -> dict[str, bytes]:
@@ -113,7 +109,8 @@ def _inner(eqn: Any) -> tuple[Any, list[Any]]:
     """The function that a call or a loop runs, and its constants."""
     name = eqn.primitive.name
     function = eqn.params[_CALLS.get(name, "jaxpr")]
-    return (function, []) if name in _OPEN else (function.jaxpr, function.consts)
+    # What is computed again has no constants of its own.
+    return (function, []) if name == "remat2" else (function.jaxpr, function.consts)
 
 
 def _written(graph: Graph, jaxpr: Any, constants: list[Any], given: list[str]) -> list[str]:

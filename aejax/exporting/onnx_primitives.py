@@ -3,30 +3,16 @@
 Each takes the graph, the equation and the names of its inputs, and gives those of its outputs.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from aejax.errors import InputError
-from aejax.exporting.onnx_graph import Graph
+from aejax.exporting.onnx_graph import Graph, out, refuse, shapes
+from aejax.exporting.onnx_products import convolution, dot_general
 
 Emit = Callable[[Graph, Any, list[str]], list[str]]
-
-
-def refuse(eqn: Any, accepted: str) -> InputError:
-    """The error for a primitive with parameters that are not written."""
-    return InputError(f"--to=onnx: the model computes with {eqn.primitive.name}; {accepted}")
-
-
-def _shapes(eqn: Any) -> list[tuple]:
-    return [each.aval.shape for each in eqn.invars]
-
-
-def _out(eqn: Any) -> Any:
-    return eqn.outvars[0].aval
 
 
 def _plain(kind: str) -> Emit:
@@ -35,7 +21,7 @@ def _plain(kind: str) -> Emit:
 
 def _logical(of_bool: str, of_bits: str) -> Emit:
     def emit(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-        return [graph.node(of_bool if _out(eqn).dtype == bool else of_bits, *given)]
+        return [graph.node(of_bool if out(eqn).dtype == bool else of_bits, *given)]
 
     return emit
 
@@ -57,19 +43,19 @@ def _rsqrt(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _log1p(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    one = graph.constant(np.ones((), _out(eqn).dtype))
+    one = graph.constant(np.ones((), out(eqn).dtype))
     return [graph.node("Log", graph.node("Add", given[0], one))]
 
 
 def _expm1(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    one = graph.constant(np.ones((), _out(eqn).dtype))
+    one = graph.constant(np.ones((), out(eqn).dtype))
     return [graph.node("Sub", graph.node("Exp", given[0]), one)]
 
 
 def _integer_pow(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     if eqn.params["y"] == 2:
         return _square(graph, eqn, given)
-    return [graph.node("Pow", given[0], graph.constant(np.array(eqn.params["y"], _out(eqn).dtype)))]
+    return [graph.node("Pow", given[0], graph.constant(np.array(eqn.params["y"], out(eqn).dtype)))]
 
 
 def _is_finite(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
@@ -90,16 +76,16 @@ def _select_n(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _convert(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    same = eqn.invars[0].aval.dtype == _out(eqn).dtype
-    return given if same else [graph.cast(given[0], _out(eqn).dtype)]
+    same = eqn.invars[0].aval.dtype == out(eqn).dtype
+    return given if same else [graph.cast(given[0], out(eqn).dtype)]
 
 
 def _reshape(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    return [graph.reshape(given[0], _shapes(eqn)[0], _out(eqn).shape)]
+    return [graph.reshape(given[0], shapes(eqn)[0], out(eqn).shape)]
 
 
 def _broadcast_in_dim(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    before, after = _shapes(eqn)[0], _out(eqn).shape
+    before, after = shapes(eqn)[0], out(eqn).shape
     there = dict(zip(eqn.params["broadcast_dimensions"], before, strict=True))
     ahead = tuple(there.get(axis, 1) for axis in range(len(after)))
     value = graph.reshape(given[0], before, ahead)
@@ -114,8 +100,31 @@ def _concatenate(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     return [graph.node("Concat", *given, axis=eqn.params["dimension"])]
 
 
+def _stack(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
+    axis, (shape, *_) = eqn.params["axis"], shapes(eqn)
+    one = (*shape[:axis], 1, *shape[axis:])
+    return [graph.node("Concat", *(graph.reshape(e, shape, one) for e in given), axis=axis)]
+
+
+def _unstack(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
+    axis, count, shape = eqn.params["axis"], len(eqn.outvars), shapes(eqn)[0]
+    parts = graph.nodes_of("Split", given, count, axis=axis, num_outputs=count)
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    return [graph.reshape(part, one, out(eqn).shape) for part in parts]
+
+
+def _tile(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
+    return [graph.node("Tile", given[0], graph.integers(*eqn.params["reps"]))]
+
+
+def _round(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
+    if eqn.params["rounding_method"] != jax.lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise refuse(eqn, "accepted: to the nearest even number")
+    return [graph.node("Round", given[0])]
+
+
 def _slice(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    (shape,), params = _shapes(eqn), eqn.params
+    (shape,), params = shapes(eqn), eqn.params
     steps = params["strides"] or (1,) * len(shape)
     bounds = zip(params["start_indices"], params["limit_indices"], steps, shape, strict=True)
     # An axis that stays whole may have any length.
@@ -150,7 +159,7 @@ def _pad(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     low, high, inside = zip(*eqn.params["padding_config"], strict=True)
     if any(inside):
         raise refuse(eqn, "between elements; accepted: around them")
-    (shape, _), kept = _shapes(eqn), [max(0, each) for each in (*low, *high)]
+    (shape, _), kept = shapes(eqn), [max(0, each) for each in (*low, *high)]
     if kept != [*low, *high]:  # what is negative cuts off
         axes = [i for i in range(len(shape)) if low[i] < 0 or high[i] < 0]
         start = graph.integers(*(max(0, -low[i]) for i in axes))
@@ -160,7 +169,7 @@ def _pad(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _iota(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    params, aval = eqn.params, _out(eqn)
+    params, aval = eqn.params, out(eqn)
     if not all(isinstance(size, int) for size in aval.shape):
         raise refuse(eqn, "of the number of rows; accepted: of other sizes")
     axis = params["dimension"]
@@ -183,7 +192,7 @@ def _reduce(kind: str, as_type: Any = None) -> Emit:
 def _arg(kind: str) -> Emit:
     def emit(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
         (axis,) = eqn.params["axes"]
-        return [graph.cast(graph.node(kind, given[0], axis=axis, keepdims=0), _out(eqn).dtype)]
+        return [graph.cast(graph.node(kind, given[0], axis=axis, keepdims=0), out(eqn).dtype)]
 
     return emit
 
@@ -217,7 +226,7 @@ def _window(graph: Graph, eqn: Any, value: str, starts: dict[int, tuple[str, tup
         starts: {axis: the name of a whole number, and its shape, () or (1,)}.
     """
     for axis, (size, whole) in enumerate(
-        zip(eqn.params["slice_sizes"], _shapes(eqn)[0], strict=True)
+        zip(eqn.params["slice_sizes"], shapes(eqn)[0], strict=True)
     ):
         if size == whole:
             continue
@@ -234,7 +243,7 @@ def _window(graph: Graph, eqn: Any, value: str, starts: dict[int, tuple[str, tup
 
 def _gather(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     """One window of an array, or whole entries of its first axis as `jnp.take` takes them."""
-    numbers, (shape, index), rank = eqn.params["dimension_numbers"], _shapes(eqn), _out(eqn).ndim
+    numbers, (shape, index), rank = eqn.params["dimension_numbers"], shapes(eqn), out(eqn).ndim
     modes = jax.lax.GatherScatterMode
     if eqn.params["mode"] not in (modes.CLIP, modes.PROMISE_IN_BOUNDS):
         raise refuse(eqn, "accepted: with mode=clip")
@@ -243,7 +252,7 @@ def _gather(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
         places = enumerate(axes)
         starts = {axis: (_one(graph, given[1], place), (1,)) for place, axis in places}
         value = _window(graph, eqn, given[0], starts)
-        return [graph.reshape(value, taken, _out(eqn).shape)]
+        return [graph.reshape(value, taken, out(eqn).shape)]
     if (
         tuple(numbers.collapsed_slice_dims) != (0,)
         or axes != (0,)
@@ -261,54 +270,6 @@ def _gather(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 def _one(graph: Graph, value: str, place: int) -> str:
     """One number of a list, as a list of one."""
     return graph.node("Gather", value, graph.integers(place), axis=0)
-
-
-def _dot_general(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    """A product of matrices: both sides as [shared, rows, summed] and [shared, summed, columns]."""
-    (summed, shared), shapes = eqn.params["dimension_numbers"], _shapes(eqn)
-    sides, free = [], []
-    for left, value, shape, dtype, own, both in zip(
-        (True, False),
-        given,
-        shapes,
-        (each.aval.dtype for each in eqn.invars),
-        summed,
-        shared,
-        strict=True,
-    ):
-        rest = [axis for axis in range(len(shape)) if axis not in (*own, *both)]
-        order = (*both, *rest, *own) if left else (*both, *own, *rest)
-        groups = [tuple(shape[axis] for axis in each) for each in (both, rest, own)]
-        value = value if dtype == _out(eqn).dtype else graph.cast(value, _out(eqn).dtype)
-        value = graph.transpose(value, order)
-        merged = _merged(groups if left else [groups[0], groups[2], groups[1]])
-        sides.append(graph.reshape(value, tuple(shape[axis] for axis in order), merged))
-        free.append(groups[1])
-    out = graph.node("MatMul", *sides)
-    merged = _merged([tuple(shapes[0][axis] for axis in shared[0]), *free])
-    return [graph.reshape(out, merged, _out(eqn).shape)]
-
-
-def _merged(groups: list[tuple]) -> tuple:
-    """One axis for each group of sizes; none for a first group that is empty."""
-    return tuple(math.prod(group) for place, group in enumerate(groups) if group or place)
-
-
-def _conv(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    params = eqn.params
-    if set(params["lhs_dilation"]) != {1} or params["batch_group_count"] != 1:
-        raise refuse(eqn, "accepted: without dilation of the image, and without groups of rows")
-    image, kernel, out = params["dimension_numbers"]
-    value = graph.node(
-        "Conv",
-        graph.transpose(given[0], image),
-        graph.transpose(given[1], kernel),
-        strides=list(params["window_strides"]),
-        dilations=list(params["rhs_dilation"]),
-        group=params["feature_group_count"],
-        pads=[pair[side] for side in (0, 1) for pair in params["padding"]],
-    )
-    return [graph.transpose(value, tuple(np.argsort(out)))]
 
 
 PRIMITIVES: dict[str, Emit] = {
@@ -343,19 +304,18 @@ PRIMITIVES: dict[str, Emit] = {
             "tanh": "Tanh",
         }.items()
     },
-    **{name: _same for name in ("copy", "copy_p", "name", "optimization_barrier", "stop_gradient")},
+    **{name: _same for name in ("copy", "name", "optimization_barrier", "stop_gradient")},
     "and": _logical("And", "BitwiseAnd"),
     "argmax": _arg("ArgMax"),
     "argmin": _arg("ArgMin"),
     "broadcast_in_dim": _broadcast_in_dim,
     "clamp": _clamp,
     "concatenate": _concatenate,
-    "conv_general_dilated": _conv,
+    "conv_general_dilated": convolution,
     "convert_element_type": _convert,
     "cumsum": _cumsum,
-    "dot_general": _dot_general,
+    "dot_general": dot_general,
     "dynamic_slice": _dynamic_slice,
-    "expand_dims": _reshape,
     "expm1": _expm1,
     "gather": _gather,
     "integer_pow": _integer_pow,
@@ -370,15 +330,20 @@ PRIMITIVES: dict[str, Emit] = {
     "reduce_max": _reduce("ReduceMax"),
     "reduce_min": _reduce("ReduceMin"),
     "reduce_or": _reduce("ReduceMax", np.int32),
+    "reduce_prod": _reduce("ReduceProd"),
     "reduce_sum": _reduce("ReduceSum"),
     "reshape": _reshape,
     "rev": _rev,
+    "round": _round,
     "rsqrt": _rsqrt,
     "select_n": _select_n,
     "slice": _slice,
     "split": _split,
     "square": _square,
     "squeeze": _reshape,
+    "stack": _stack,
+    "tile": _tile,
     "top_k": _top_k,
     "transpose": _transpose,
+    "unstack": _unstack,
 }
