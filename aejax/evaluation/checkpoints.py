@@ -1,7 +1,6 @@
 """Evaluates checkpoints of a run's folder: evaluation.json, figures/, codes.npz and report.html."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shlex
@@ -241,21 +240,14 @@ def follow(
 def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
     """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
     try:
-        manifest = manifests.read(workdir, step)
-        progress = Progress.of(manifest["progress"])
-        return Loaded(load(workdir, step, say), identity(workdir, step), progress)
+        identity, progress = manifests.identity(workdir, step), manifests.progress(workdir, step)
+        return Loaded(load(workdir, step, say), identity, progress)
     except Exception:
         # Which error it is depends on the file that vanished first; that it is gone is what counts.
         if step in manifests.steps(workdir):
             raise
         say(f"step {step}: skipped; it was pruned while it was read")
         return None
-
-
-def identity(workdir: str, step: int) -> str:
-    """A digest of a step's manifest: a step that was trained anew has another one."""
-    text = json.dumps(manifests.read(workdir, step), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_last(workdir: str, step: int) -> bool:

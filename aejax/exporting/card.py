@@ -6,6 +6,7 @@ from typing import Any
 from aejax.evaluation import checkpoints
 from aejax.evaluation.result import shown
 from aejax.exporting.functions import Functions
+from aejax.runs import manifests
 
 FILE = "card.md"
 _UNITS = {
@@ -14,6 +15,9 @@ _UNITS = {
     "mahalanobis": "the Mahalanobis distance of the code to codes of training rows",
     "knn": "the mean distance of the code to its nearest codes of training rows",
 }
+
+# Of names that are the ends of an interval.
+_ENDS = ("_low", "_high")
 
 
 def card(workdir: str, functions: Functions, loading: list[str]) -> str:
@@ -45,11 +49,14 @@ def _facts(functions: Functions) -> list[tuple[str, str]]:
     labels = ", ".join(map(str, data.keep_labels))
     code = ", ".join(map(str, model.code_shape))
     reach = f"0 to {spec.maximum:g}" if spec.maximum is not None else "real numbers"
+    columns = [name if each is None else f"{name}={each}" for name, each in spec.elements]
     missing = "; NaN is a missing value" if spec.missing else ""
+    named = [("elements", ", ".join(columns))] if columns else []
     return [
         ("trained on", f"`{data.source}`, split `{data.train}`, {model.run.rows} rows"),
         ("labels of these rows", labels if labels else "all"),
         ("raw row", f"{spec.dtype} [rows, {shape}], {reach}, as the source stores it{missing}"),
+        *named,
         ("preparation, inside the files", _preparation(functions)),
         ("code", f"float32 [rows, {code}]"),
         ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
@@ -104,7 +111,7 @@ def _flagged(functions: Functions) -> str:
 
 def _measured(workdir: str, functions: Functions) -> str:
     model = functions.model
-    identity = checkpoints.identity(workdir, model.step)
+    identity = manifests.identity(workdir, model.step)
     kind = "ema" if model.averaged else "params"
     lines = []
     for record in checkpoints.evaluations(workdir):
@@ -112,9 +119,12 @@ def _measured(workdir: str, functions: Functions) -> str:
             continue
         where = f"`{record['source']}`, {record['split']}, {record['rows']} rows"
         for task, numbers in record["tasks"].items():
-            found = ", ".join(f"{name} {shown(value)}" for name, value in numbers.items())
+            kept = {n: value for n, value in numbers.items() if not n.endswith(_ENDS)}
+            found = ", ".join(f"{name} {shown(value)}" for name, value in kept.items())
             lines.append((f"{task} ({where})", found))
-    return _table(lines) if lines else "Nothing: this checkpoint was not evaluated."
+    if not lines:
+        return "Nothing: this checkpoint was not evaluated."
+    return f"{_table(lines)}\n\n`evaluation.json` in the run's folder has the ends of intervals."
 
 
 def _limits(functions: Functions) -> list[str]:

@@ -98,7 +98,7 @@ class Functions:
     def _score(self, z: jax.Array, error: Callable[[], jax.Array]) -> jax.Array:
         if self.detector is None or self.detector.score == "error":
             return error()
-        flat = z.reshape(len(z), -1) - np.float32(self.detector.fitted.mean)
+        flat = z.reshape(len(z), -1) - self.detector.fitted.mean.astype(np.float32)
         distance = {"mahalanobis": _mahalanobis, "knn": _knn}[self.detector.score]
         return distance(flat, self.detector.fitted)
 
@@ -127,7 +127,7 @@ def _mahalanobis(away: jax.Array, fitted: Fitted) -> jax.Array:
     """sqrt(a^T P a) as the length of R a with P = R^T R, which float32 has to all its digits."""
     values, vectors = np.linalg.eigh(fitted.precision)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    return jnp.sqrt(jnp.sum(jnp.square(away @ np.float32(root)), axis=1))
+    return jnp.sqrt(jnp.sum(jnp.square(away @ root.astype(np.float32)), axis=1))
 
 
 def _knn(z: jax.Array, fitted: Fitted) -> jax.Array:
@@ -136,7 +136,7 @@ def _knn(z: jax.Array, fitted: Fitted) -> jax.Array:
     Products find candidates; their distances are computed anew from differences, since a
     difference of squares has few digits where codes lie close together.
     """
-    codes = np.float32(fitted.codes - fitted.mean)
+    codes = (fitted.codes - fitted.mean).astype(np.float32)
     count = min(NEIGHBOURS, len(codes))
     near = 2 * (z @ codes.T) - np.square(codes).sum(axis=1)
     index = jax.lax.top_k(near, min(2 * count, len(codes)))[1]

@@ -126,9 +126,10 @@ def _written(graph: Graph, jaxpr: Any, constants: list[Any], given: list[str]) -
     names |= dict(zip(jaxpr.invars, given, strict=True))
 
     def name(value: Any) -> str:
-        if isinstance(value, Literal):
-            return graph.constant(np.asarray(value.val, value.aval.dtype))
-        return names[value]
+        if not isinstance(value, Literal):
+            return names[value]
+        aval: Any = value.aval
+        return graph.constant(np.asarray(value.val, aval.dtype))
 
     for eqn in jaxpr.eqns:
         inputs, kind = [name(each) for each in eqn.invars], eqn.primitive.name

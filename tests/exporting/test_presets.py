@@ -1,4 +1,4 @@
-"""Every preset as StableHLO and as ONNX gives the numbers of its model, for any number of rows."""
+"""Every preset gives the numbers of its model in every format, for any number of rows."""
 
 import io
 import zipfile
@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+import safetensors.numpy
+from flax import nnx
 
-from aejax.exporting import onnx_model, stablehlo
+from aejax.exporting import onnx_model, stablehlo, tensors
 from aejax.exporting.functions import Functions
+from aejax.runs.arrays import flatten
 from launch.flags import presets
 from tests.exporting.presets import model_of, source_of
 
@@ -20,7 +23,7 @@ QUICK = ("k_sparse", "linear", "table")
     "name",
     [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in presets()],
 )
-def test_a_preset_gives_its_numbers_in_both_formats(name):
+def test_a_preset_gives_its_numbers_in_every_format(name):
     source = source_of(name)
     model = model_of(name, source)
     raw = source[:].x
@@ -28,6 +31,10 @@ def test_a_preset_gives_its_numbers_in_both_formats(name):
         wanted = [model.encode(raw), model.reconstruct(raw), model.score(raw)]
     wanted.append(np.zeros(len(raw), bool))
     functions = Functions(model, None)
+    arrays = safetensors.numpy.load(tensors.build(functions)["model.safetensors"])
+    state = flatten(nnx.to_pure_dict(nnx.state(model.module)))
+    assert set(arrays) == set(state)
+    assert all(np.array_equal(arrays[name], value) for name, value in state.items())
     files = onnx_model.build(functions)
     whole, decoder = (
         onnxruntime.InferenceSession(files[n]) for n in ("model.onnx", "decoder.onnx")
