@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import jax
+
 from aejax.evaluation import checkpoints
 from aejax.evaluation.result import shown
 from aejax.exporting.functions import Functions
@@ -62,6 +64,7 @@ def _facts(functions: Functions) -> list[tuple[str, str]]:
         ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
         ("score", _score(functions)),
         ("flagged", _flagged(functions)),
+        ("written with", f"JAX {jax.__version__}"),
     ]
 
 

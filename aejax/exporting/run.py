@@ -4,6 +4,9 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 
+import jax
+from flax import nnx
+
 from aejax import files
 from aejax.errors import InputError, near
 from aejax.evaluation import detector
@@ -11,9 +14,10 @@ from aejax.evaluation.result import need_autoencoder
 from aejax.exporting import FORMATS, card
 from aejax.exporting.functions import Functions, check_detector
 from aejax.runs import folder
-from aejax.runs.loading import load
+from aejax.runs.loading import Model, load
 
 FOLDER = "export"
+_MOST_BYTES = 2**31  # of one file that Protocol Buffers or FlatBuffers hold
 
 
 def export(
@@ -39,7 +43,7 @@ def export(
 
     Raises:
         InputError: no such format or a package that it lacks, no such run or step, a model that
-            cannot be exported, or a folder that is there already.
+            cannot be exported or is too large, or a folder that is there already.
     """
     check_formats(to)
     run = folder.read(workdir)
@@ -53,6 +57,7 @@ def export(
     model = load(workdir, step, say)
     kept = detector.read(workdir, model, f"--workdir={workdir}")
     check_detector(workdir, kept)
+    check_size(model, to)
     functions = Functions(model, kept)
     formats = [FORMATS[name] for name in dict.fromkeys(to)]
     contents: dict[str, str | bytes] = {}
@@ -78,6 +83,17 @@ def check_formats(to: Sequence[str]) -> None:
                 raise InputError(
                     f"--to={name}: needs the package {package}: pip install 'aejax[export]'"
                 )
+
+
+def check_size(model: Model, to: Sequence[str]) -> None:
+    """Raises InputError for parameters that a format cannot hold."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model.module)))
+    small = [name for name in to if name != "safetensors"]
+    if small and size >= _MOST_BYTES:
+        raise InputError(
+            f"--to={','.join(small)}: the parameters take {size / 2**20:.0f} MiB; must be below"
+            f" {_MOST_BYTES / 2**20:.0f} MiB, or --to=safetensors"
+        )
 
 
 def check_place(place: str, setting: str, overwrite: bool) -> None:

@@ -173,6 +173,13 @@ def test_bad_input_is_refused_before_a_checkpoint_is_read(run, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+def test_parameters_that_a_format_cannot_hold_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_MOST_BYTES", 4192 * 4)
+    with pytest.raises(InputError, match="--to=onnx: .*must be below 0 MiB, or --to=safetensors"):
+        aejax.export(str(run), ("onnx", "safetensors"), out=str(tmp_path / "out"))
+    aejax.export(str(run), ("safetensors",), out=str(tmp_path / "out"))
+
+
 def test_a_threshold_of_other_parameters_is_refused(run, tmp_path):
     kept = (run / "anomaly.json").read_text()
     try:
