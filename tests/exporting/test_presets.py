@@ -16,7 +16,7 @@ from aejax.runs.arrays import flatten
 from launch.flags import presets
 from tests.exporting.presets import model_of, source_of
 
-QUICK = ("k_sparse", "linear", "table")
+QUICK = ("k_sparse", "table")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from aejax.exporting import run as exporting
 from aejax.runs import folder
 from aejax.runs.loading import load
 from configs.dense import get_config
+from tests.exporting.presets import model_of
 from tests.training.runs import train
 
 # It may import JAX and NumPy; whatever else is imported is JAX's own.
@@ -150,8 +151,10 @@ def test_what_is_there_is_replaced_whole_or_not_at_all(run, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_bad_input_is_refused_before_a_checkpoint_is_read(run, tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_a_checkpoint_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "load", None)
+    run, spec = tmp_path / "run", open_source("digits", "train").spec
+    folder.write(str(run), folder.Run(get_config(), spec, {}, 1437))
     (tmp_path / "file").write_text("")
     for options, text in (
         ({"to": ("onxn",)}, "--to=onxn: .*did you mean onnx"),
@@ -162,9 +165,8 @@ def test_bad_input_is_refused_before_a_checkpoint_is_read(run, tmp_path, monkeyp
     ):
         with pytest.raises(InputError, match=text):
             aejax.export(**{"workdir": str(run), "out": str(tmp_path / "out"), **options})
-    read = folder.read(str(run))
-    padded = dataclasses.replace(read, spec=dataclasses.replace(read.spec, padded=True))
-    monkeypatch.setattr(exporting.folder, "read", lambda workdir: padded)
+    padded = dataclasses.replace(spec, padded=True)
+    folder.write(str(run), folder.Run(get_config(), padded, {}, 1437))
     with pytest.raises(InputError, match="a length each; export takes rows of one length"):
         aejax.export(str(run), out=str(tmp_path / "out"))
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
@@ -173,11 +175,14 @@ def test_bad_input_is_refused_before_a_checkpoint_is_read(run, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
-def test_parameters_that_a_format_cannot_hold_are_refused(run, tmp_path, monkeypatch):
+def test_parameters_that_a_format_cannot_hold_are_refused(monkeypatch):
+    model = model_of("dense", open_source("digits", "test[:9]"))
     monkeypatch.setattr(exporting, "_MOST_BYTES", 4192 * 4)
     with pytest.raises(InputError, match="--to=onnx: .*must be below 0 MiB, or --to=safetensors"):
-        aejax.export(str(run), ("onnx", "safetensors"), out=str(tmp_path / "out"))
-    aejax.export(str(run), ("safetensors",), out=str(tmp_path / "out"))
+        exporting.check_size(model, ("onnx", "safetensors"))
+    exporting.check_size(model, ("safetensors",))
+    monkeypatch.setattr(exporting, "_MOST_BYTES", 4192 * 4 + 1)
+    exporting.check_size(model, ("onnx",))
 
 
 def test_a_threshold_of_other_parameters_is_refused(run, tmp_path):
