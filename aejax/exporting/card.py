@@ -106,9 +106,10 @@ def _flagged(functions: Functions) -> str:
     if detector is None or detector.threshold is None:
         return "never: the run keeps no threshold (launch.evaluate --tasks=anomaly makes one)"
     record = detector.record
+    labels = f" of labels {', '.join(map(str, record['normal']))}" if record["normal"] else ""
     return (
-        f"a score above {detector.threshold:.8g}, which further normal rows exceed at a rate of"
-        f" {record['false_alarms']:g} at most (split conformal, {record['calibration_rows']} rows)"
+        f"a score above {detector.threshold:.8g}, which further normal rows{labels} exceed at"
+        f" a rate of {record['false_alarms']:g} at most (split conformal, {record['calibration_rows']} rows)"
     )
 
 
