@@ -109,7 +109,8 @@ def _flagged(functions: Functions) -> str:
     labels = f" of labels {', '.join(map(str, record['normal']))}" if record["normal"] else ""
     return (
         f"a score above {detector.threshold:.8g}, which further normal rows{labels} exceed at"
-        f" a rate of {record['false_alarms']:g} at most (split conformal, {record['calibration_rows']} rows)"
+        f" a rate of {record['false_alarms']:g} at most (split conformal,"
+        f" {record['calibration_rows']} rows)"
     )
 
 
