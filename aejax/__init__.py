@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from aejax.config import Config
     from aejax.errors import InputError
     from aejax.evaluation.checkpoints import evaluate
+    from aejax.exporting.run import export
     from aejax.models import Autoencoder
     from aejax.runs.loading import Model, load
     from aejax.sweeps.run import sweep
     from aejax.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Autoencoder", "Config", "InputError", "Model", "Trainer", "evaluate", "load", "sweep"]
+__all__ = [
+    "Autoencoder",
+    "Config",
+    "InputError",
+    "Model",
+    "Trainer",
+    "evaluate",
+    "export",
+    "load",
+    "sweep",
+]
 
 _WHERE = {
     "Autoencoder": "aejax.models",
@@ -31,6 +42,7 @@ _WHERE = {
     "Model": "aejax.runs.loading",
     "Trainer": "aejax.training.trainer",
     "evaluate": "aejax.evaluation.checkpoints",
+    "export": "aejax.exporting.run",
     "load": "aejax.runs.loading",
     "sweep": "aejax.sweeps.run",
 }

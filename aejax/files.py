@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -69,3 +70,24 @@ def write_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file."""
     with atomic(name) as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def write_folder(name: str, contents: dict[str, str | bytes]) -> None:
+    """Writes a folder of files, which gets its name once it is whole; one that is there goes.
+
+    Args:
+        name: of the folder.
+        contents: {name of a file: what it holds}.
+    """
+    temporary, old = owned(name, ".tmp"), owned(name, ".old")
+    for left in (*abandoned(name, ".tmp"), *abandoned(name, ".old"), temporary, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        for file, content in contents.items():
+            write(os.path.join(temporary, file), content)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(name, old)
+        os.replace(temporary, name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -14,6 +14,7 @@ PROGRAMS = {
     "associate": "tests of the associations that an encoder has learned (iEAT)",
     "compress": "rows to a compressed file, and back",
     "sweep": "a run for each combination of settings, compared",
+    "export": "a checkpoint as files for JAX, ONNX and others, with a model card",
     "search": "search for a transformer's layout",
     "prepare": "write a source as a TFDS data set",
 }

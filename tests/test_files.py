@@ -32,6 +32,23 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch):
+    path = tmp_path / "exported"
+    files.write_folder(str(path), {"a.txt": "one", "b.bin": b"two"})
+    assert (path / "a.txt").read_text() == "one" and (path / "b.bin").read_bytes() == b"two"
+
+    def fail(name, content):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(files, "write", fail)
+        files.write_folder(str(path), {"c.txt": "three"})
+    assert sorted(each.name for each in path.iterdir()) == ["a.txt", "b.bin"]
+    files.write_folder(str(path), {"c.txt": "three"})
+    assert [each.name for each in path.iterdir()] == ["c.txt"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_process_left_is_swept_at_the_next_write(tmp_path, dead):
     host, name = socket.gethostname(), str(tmp_path / "codes [1].npz")
     stay = [

@@ -14,6 +14,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("pretrain", "evaluation"),
+    ("exporting",),
     ("search", "sweeps"),
     ("",),
 )

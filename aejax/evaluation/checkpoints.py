@@ -1,8 +1,6 @@
 """Evaluates checkpoints of a run's folder: evaluation.json, figures/, codes.npz and report.html."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import shlex
 import time
@@ -264,10 +262,8 @@ def follow(
 def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
     """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
     try:
-        manifest = manifests.read(workdir, step)
-        text = json.dumps(manifest, sort_keys=True)
-        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Loaded(load(workdir, step, say), identity, Progress.of(manifest["progress"]))
+        identity, progress = manifests.identity(workdir, step), manifests.progress(workdir, step)
+        return Loaded(load(workdir, step, say), identity, progress)
     except Exception:
         # Which error it is depends on the file that vanished first; that it is gone is what counts.
         if step in manifests.steps(workdir):

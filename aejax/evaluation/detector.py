@@ -152,6 +152,53 @@ def kept(model: Model, fitted: Fitted, record: dict[str, Any]) -> tuple[str, dic
     return json.dumps(data, indent=1) + "\n", dataclasses.asdict(fitted)
 
 
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """What a run's folder keeps to score and flag rows.
+
+    Attributes:
+        score: its name, of `SCORES`.
+        threshold: above which a row is flagged; None for want of normal rows.
+        record: what anomaly.json holds.
+        fitted: what codes are compared with.
+    """
+
+    score: str
+    threshold: float | None
+    record: dict[str, Any]
+    fitted: Fitted
+
+
+def read(workdir: str, model: Model, asker: str) -> Detector | None:
+    """The detector that the task `anomaly` left in a run's folder; None where there is none.
+
+    Args:
+        workdir: the run's folder.
+        model: whose codes are compared.
+        asker: the setting that wants it, for the error.
+
+    Raises:
+        InputError: damaged files, or a detector of other parameters.
+    """
+    name = folder.path(workdir, RECORD)
+    try:
+        with open(name) as file:
+            record = json.load(file)
+        kind, limit, known = record["score"], record["threshold"], record["model"]
+        with np.load(folder.path(workdir, ARRAYS)) as arrays:
+            fitted = Fitted(**{key.name: arrays[key.name] for key in dataclasses.fields(Fitted)})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{name}: damaged ({error}); {_advice(workdir)}") from None
+    if known != digest(model):
+        raise InputError(
+            f"{asker}: the threshold in {name} is of step {record['step']}, these parameters are of"
+            f" step {model.step}; give --step={record['step']}, or {_advice(workdir)}"
+        )
+    return Detector(kind, limit, record, fitted)
+
+
 def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]:
     """The score of each row, and whether it is above the threshold of the run's folder.
 
@@ -163,24 +210,17 @@ def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]
     Raises:
         InputError: the folder keeps no threshold, or one of other parameters.
     """
-    name = folder.path(workdir, RECORD)
-    advice = f"python -m launch.evaluate --workdir={workdir} --tasks=anomaly makes one"
-    try:
-        with open(name) as file:
-            record = json.load(file)
-        kind, limit, known = record["score"], record["threshold"], record["model"]
-        with np.load(folder.path(workdir, ARRAYS)) as arrays:
-            fitted = Fitted(**{key.name: arrays[key.name] for key in dataclasses.fields(Fitted)})
-    except FileNotFoundError:
-        raise InputError(f"--flag: {workdir} keeps no threshold; {advice}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{name}: damaged ({error}); {advice}") from None
-    if known != digest(model):
+    detector = read(workdir, model, "--flag")
+    if detector is None:
+        raise InputError(f"--flag: {workdir} keeps no threshold; {_advice(workdir)}")
+    if detector.threshold is None:
+        name = folder.path(workdir, RECORD)
         raise InputError(
-            f"--flag: the threshold in {name} is of step {record['step']}, these parameters are of"
-            f" step {model.step}; give --step={record['step']}, or {advice}"
+            f"--flag: {name} has no threshold, for want of normal rows; {_advice(workdir)}"
         )
-    if limit is None:
-        raise InputError(f"--flag: {name} has no threshold, for want of normal rows; {advice}")
-    found = score(model, source, fitted, (kind,))[kind]
-    return {"score": found, "flagged": ~(found <= limit)}
+    found = score(model, source, detector.fitted, (detector.score,))[detector.score]
+    return {"score": found, "flagged": ~(found <= detector.threshold)}
+
+
+def _advice(workdir: str) -> str:
+    return f"python -m launch.evaluate --workdir={workdir} --tasks=anomaly makes one"

@@ -106,6 +106,27 @@ class Model:
         raw, length = self._checked(raw, length)
         return self._over("score", raw, length)
 
+    def row_errors(
+        self, x: jax.Array, decoded: jax.Array, real: jax.Array | None = None
+    ) -> jax.Array:
+        """The error of each row as `score` has it, [rows]; pure, for functions under `jax.jit`.
+
+        Args:
+            x: prepared rows.
+            decoded: what the decoder makes of their codes, of the same shape.
+            real: bool, a prefix of their shape: what counts; None for all.
+        """
+        measured, rows = self.preparation.measured, len(x)
+        pair = [measured(each).reshape(rows, -1) for each in (x, decoded)]
+        if self.run.config.model.symbols:
+            error = (pair[0] != pair[1]).astype(jnp.float32)
+        else:
+            error = jnp.square(pair[0] - pair[1])
+        if real is None:
+            return jnp.mean(error, axis=1)
+        weight = (spread(real, x.ndim) * jnp.ones(x.shape)).reshape(rows, -1)
+        return jnp.sum(error * weight, axis=1) / jnp.sum(weight, axis=1)
+
     def __repr__(self) -> str:
         """What the model is, in one line."""
         model, spec = self.run.config.model, self.run.spec
@@ -194,17 +215,10 @@ class Model:
         def reconstruct(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             return decode(module, encode(module, raw, *length), *length)
 
-        symbols = self.run.config.model.symbols
-
         def score(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
             x, real = prepare(raw), mask(raw, length)
-            made = module.decode(module.encode(x, real), *steps(length))
-            x, made = (prepare.measured(each).reshape(len(raw), -1) for each in (x, made))
-            error = (x != made).astype(jnp.float32) if symbols else jnp.square(x - made)
-            if real is None:
-                return jnp.mean(error, axis=1)
-            weight = (spread(real, raw.ndim) * jnp.ones(raw.shape)).reshape(len(raw), -1)
-            return jnp.sum(error * weight, axis=1) / jnp.sum(weight, axis=1)
+            decoded = module.decode(module.encode(x, real), *steps(length))
+            return self.row_errors(x, decoded, real)
 
         functions = {
             "prepare": lambda module, raw: prepare(raw),

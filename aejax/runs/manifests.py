@@ -77,6 +77,12 @@ def read(workdir: str, step: int) -> dict[str, Any]:
     return data
 
 
+def identity(workdir: str, step: int) -> str:
+    """A digest of a step's manifest: a step that was trained anew has another one."""
+    text = json.dumps(read(workdir, step), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def progress(workdir: str, step: int) -> Progress:
     """How far the run had come at a step, by its manifest."""
     return dataclasses.replace(Progress.of(read(workdir, step)["progress"]), step=step)

@@ -1,0 +1,156 @@
+"""The model card: what a model is, what it was trained on, and what its numbers do not say."""
+
+import math
+from typing import Any
+
+import jax
+
+from aejax.evaluation import records
+from aejax.evaluation.result import shown
+from aejax.exporting.functions import Functions
+from aejax.runs import manifests
+
+FILE = "card.md"
+_UNITS = {
+    "error": "the mean squared error of a row's elements, in the units of the reconstruction",
+    "symbols": "the share of a row's symbols that the reconstruction has wrong",
+    "mahalanobis": "the Mahalanobis distance of the code to codes of training rows",
+    "knn": "the mean distance of the code to its nearest codes of training rows",
+}
+
+# Of names that are the ends of an interval.
+_ENDS = ("_low", "_high")
+
+
+def card(workdir: str, functions: Functions, loading: list[str]) -> str:
+    """The card as Markdown.
+
+    Args:
+        workdir: the run's folder, for its evaluations.
+        functions: what is exported.
+        loading: of each format, how its files are read.
+    """
+    model = functions.model
+    parts = [
+        "# Model card",
+        f"{str(model).strip('<>').removeprefix('aejax.Model: ').capitalize()}.",
+        _table(_facts(functions)),
+        "## Measured",
+        _measured(workdir, functions),
+        "## Limits",
+        "\n".join(f"- {each}" for each in _limits(functions)),
+        "## Load",
+        "\n".join(loading).rstrip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(functions: Functions) -> list[tuple[str, str]]:
+    model, spec = functions.model, functions.spec
+    data, shape = model.run.config.data, ", ".join(map(str, spec.shape))
+    labels = ", ".join(map(str, data.keep_labels))
+    code = ", ".join(map(str, model.code_shape))
+    reach = f"0 to {spec.maximum:g}" if spec.maximum is not None else "real numbers"
+    columns = [name if each is None else f"{name}={each}" for name, each in spec.elements]
+    missing = "; NaN is a missing value" if spec.missing else ""
+    named = [("elements", ", ".join(columns))] if columns else []
+    return [
+        ("trained on", f"`{data.source}`, split `{data.train}`, {model.run.rows} rows"),
+        ("labels of these rows", labels if labels else "all"),
+        ("raw row", f"{spec.dtype} [rows, {shape}], {reach}, as the source stores it{missing}"),
+        *named,
+        ("preparation, inside the files", _preparation(functions)),
+        ("code", f"float32 [rows, {code}]"),
+        ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
+        ("score", _score(functions)),
+        ("flagged", _flagged(functions)),
+        ("written with", f"JAX {jax.__version__}"),
+    ]
+
+
+def _preparation(functions: Functions) -> str:
+    settings, spec = functions.model.run.config.data.prepare, functions.spec
+    statistics, steps = functions.model.run.statistics, []
+    if settings.scale:
+        low, high = (
+            (0, spec.maximum)
+            if spec.maximum is not None
+            else (statistics["low"], statistics["high"])
+        )
+        steps.append(f"{low:g} to {high:g} becomes 0 to 1")
+    if settings.binarise != "none":
+        steps.append("what is above one half becomes 1, the rest 0")
+    if settings.centre != "none":
+        steps.append("each element's training mean is subtracted")
+    if settings.centre == "standardise":
+        steps.append("each element is divided by its training deviation")
+    return "; ".join(steps) if steps else "none"
+
+
+def _units(functions: Functions) -> str:
+    config = functions.model.run.config
+    if config.model.symbols:
+        return "symbols as whole numbers"
+    return "where 0 to 1 is the range of raw rows" if config.data.prepare.scale else "as raw rows"
+
+
+def _score(functions: Functions) -> str:
+    kind = "error" if functions.detector is None else functions.detector.score
+    if kind == "error" and functions.model.run.config.model.symbols:
+        kind = "symbols"
+    return f"{_UNITS[kind]}; larger is stranger"
+
+
+def _flagged(functions: Functions) -> str:
+    detector = functions.detector
+    if detector is None or detector.threshold is None:
+        return "never: the run keeps no threshold (launch.evaluate --tasks=anomaly makes one)"
+    record = detector.record
+    labels = f" of labels {', '.join(map(str, record['normal']))}" if record["normal"] else ""
+    return (
+        f"a score above {detector.threshold:.8g}, which further normal rows{labels} exceed at"
+        f" a rate of {record['false_alarms']:g} at most (split conformal,"
+        f" {record['calibration_rows']} rows)"
+    )
+
+
+def _measured(workdir: str, functions: Functions) -> str:
+    model = functions.model
+    identity = manifests.identity(workdir, model.step)
+    kind = "ema" if model.averaged else "params"
+    lines = []
+    for record in records.read(workdir):
+        if (record["checkpoint"], record["parameters"]) != (identity, kind):
+            continue
+        where = f"`{record['source']}`, {record['split']}, {record['rows']} rows"
+        for task, numbers in record["tasks"].items():
+            kept = {n: value for n, value in numbers.items() if not n.endswith(_ENDS)}
+            found = ", ".join(f"{name} {shown(value)}" for name, value in kept.items())
+            lines.append((f"{task} ({where})", found))
+    if not lines:
+        return "Nothing: this checkpoint was not evaluated."
+    return f"{_table(lines)}\n\n`evaluation.json` in the run's folder has the ends of intervals."
+
+
+def _limits(functions: Functions) -> list[str]:
+    model, detector = functions.model, functions.detector
+    elements, code = math.prod(functions.spec.shape), math.prod(model.code_shape)
+    labels = f" with labels {list(kept)}" if (kept := model.run.config.data.keep_labels) else ""
+    limits = [
+        f"It knows the {model.run.rows} rows{labels} that it was trained on and rows like them; of"
+        " others its codes and reconstructions say little.",
+        f"{elements} elements become {code} numbers: what is lost is not marked in a"
+        " reconstruction.",
+        "A score is no probability, and no cause: it ranks rows by how badly this model fits them."
+        " Rows that are simple can fit well though they are strange.",
+    ]
+    if detector is not None and detector.threshold is not None:
+        limits.append(
+            "The rate of false alarms holds for rows drawn as those that set the threshold were."
+            " Nothing is promised of how many strange rows are found, nor once the data change."
+        )
+    return limits
+
+
+def _table(lines: list[tuple[str, Any]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lines)])

@@ -1,0 +1,145 @@
+"""What is exported: pure functions of raw rows, with parameters and preparation inside.
+
+They are written for one row and mapped over rows, so that no part of a model can count its rows:
+what is exported takes any number of them.
+
+A score is compared with the threshold as `launch.encode --flag` does, but for a margin of 1e-5 of
+the threshold: the row that set it has this very score, and other programs round in another order.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aejax.data.sources.base import Spec
+from aejax.errors import InputError
+from aejax.evaluation.detector import NEIGHBOURS, Detector, Fitted
+from aejax.models.batch import real_elements
+from aejax.runs.loading import Model
+
+SCORES = ("error", "mahalanobis", "knn")
+_MARGIN = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions:
+    """The functions of a run that are exported; matrices are multiplied in full float32.
+
+    Attributes:
+        model: the live model.
+        detector: what scores and flags its rows; None where nothing is flagged, and the score is
+            `Model.score`.
+    """
+
+    model: Model
+    detector: Detector | None
+
+    def __post_init__(self):
+        # On no device in particular: parameters become constants of what is exported.
+        graph, state = nnx.split(self.model.module)
+        module = nnx.merge(graph, jax.tree.map(jnp.asarray, jax.device_get(state)))
+        object.__setattr__(self, "model", dataclasses.replace(self.model, module=module))
+
+    @property
+    def spec(self) -> Spec:
+        """Of the raw rows."""
+        return self.model.run.spec
+
+    def encode(self, raw: jax.Array) -> jax.Array:
+        """Raw rows [rows, *shape] -> codes, as `Model.encode`."""
+        return _mapped(lambda rows: self._prepared(rows)[1], raw)
+
+    def decode(self, z: jax.Array) -> jax.Array:
+        """Codes -> rows in the units of `Model.decode`."""
+        inverse = self.model.preparation.inverse
+        return _mapped(lambda rows: inverse(self.model.module.decode(rows)), z)
+
+    def reconstruct(self, raw: jax.Array) -> jax.Array:
+        """Raw rows -> what the code keeps of them, as `Model.reconstruct`."""
+        return self.all(raw)[1]
+
+    def score(self, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Raw rows -> the score of each, float32 [rows], and whether it is flagged, bool [rows]."""
+        return self.all(raw)[2:]
+
+    def all(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Raw rows -> code, reconstruction, score, flagged."""
+        return _mapped(self._all, raw)
+
+    def _all(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        x, z, real = self._prepared(raw)
+        decoded = self.model.module.decode(z)
+        score = self._score(z, lambda: self.model.row_errors(x, decoded, real))
+        flagged = jnp.zeros(score.shape, jnp.bool_)
+        if self.detector is not None and (limit := self.detector.threshold) is not None:
+            # What is not a number is flagged too.
+            flagged = ~(score <= np.float32(limit + _MARGIN * abs(limit)))
+        return z, self.model.preparation.inverse(decoded), score, flagged
+
+    def rows(self, count: Any) -> jax.ShapeDtypeStruct:
+        """The type of so many raw rows."""
+        return jax.ShapeDtypeStruct((count, *self.spec.shape), self.spec.dtype)
+
+    def codes(self, count: Any) -> jax.ShapeDtypeStruct:
+        """The type of so many codes."""
+        return jax.ShapeDtypeStruct((count, *self.model.code_shape), jnp.float32)
+
+    def _prepared(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """x, its code, and what of it is real."""
+        x = self.model.preparation(raw)
+        real = real_elements(raw, None, self.spec.shape, self.spec.missing)
+        return x, self.model.module.encode(x, real), real
+
+    def _score(self, z: jax.Array, error: Callable[[], jax.Array]) -> jax.Array:
+        if self.detector is None or self.detector.score == "error":
+            return error()
+        flat = z.reshape(len(z), -1) - self.detector.fitted.mean.astype(np.float32)
+        distance = {"mahalanobis": _mahalanobis, "knn": _knn}[self.detector.score]
+        return distance(flat, self.detector.fitted)
+
+
+def _mapped(function: Callable[[jax.Array], Any], rows: jax.Array) -> Any:
+    """function(rows), computed as a function of each row alone; rows and results [rows, ...]."""
+
+    def of_one(row: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), function(row[None]))
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(of_one)(rows)
+
+
+def check_detector(workdir: str, detector: Detector | None) -> None:
+    """Raises InputError where a score cannot be computed from a row alone."""
+    if detector is not None and detector.score not in SCORES:
+        raise InputError(
+            f"--workdir={workdir}: its threshold is of --score={detector.score}, which is drawn at"
+            f" random; export takes {' or '.join(SCORES)}: python -m launch.evaluate"
+            f" --workdir={workdir} --tasks=anomaly --score=error"
+        )
+
+
+def _mahalanobis(away: jax.Array, fitted: Fitted) -> jax.Array:
+    """sqrt(a^T P a) as the length of R a with P = R^T R, which float32 has to all its digits."""
+    values, vectors = np.linalg.eigh(fitted.precision)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    return jnp.sqrt(jnp.sum(jnp.square(away @ root.astype(np.float32)), axis=1))
+
+
+def _knn(z: jax.Array, fitted: Fitted) -> jax.Array:
+    """The mean distance to the nearest training codes.
+
+    Products find candidates; their distances are computed anew from differences, since a
+    difference of squares has few digits where codes lie close together.
+    """
+    codes = (fitted.codes - fitted.mean).astype(np.float32)
+    count = min(NEIGHBOURS, len(codes))
+    near = 2 * (z @ codes.T) - np.square(codes).sum(axis=1)
+    index = jax.lax.top_k(near, min(2 * count, len(codes)))[1]
+    away = jnp.take(jnp.asarray(codes), index, axis=0, mode="clip") - z[:, None]
+    distance = jnp.sqrt(jnp.sum(jnp.square(away), axis=2))
+    return -jnp.mean(jax.lax.top_k(-distance, count)[0], axis=1)

@@ -1,0 +1,174 @@
+"""ONNX: the functions traced by JAX, and each primitive of the trace written as nodes.
+
+jax2onnx does the same for whole models, but asks for an Orbax that is older than this package's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+from jax.extend.core import Literal
+
+from aejax.errors import InputError
+from aejax.exporting.functions import Functions
+from aejax.exporting.onnx_graph import IR_VERSION, OPSET, Graph
+from aejax.exporting.onnx_primitives import PRIMITIVES
+
+FILE, DECODER = "model.onnx", "decoder.onnx"
+LOADING = """\
+`model.onnx` takes raw rows and gives code, reconstruction, score and flagged; `decoder.onnx` takes
+codes. Any number of rows (`pip install onnxruntime`):
+
+```python
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+code, reconstruction, score, flagged = session.run(None, {"raw": rows})
+(decoded,) = onnxruntime.InferenceSession("decoder.onnx").run(None, {"code": code})
+```
+"""
+# Primitives that call a function, and the parameter that holds it.
+_CALLS = {
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "jit": "jaxpr",
+    "remat2": "jaxpr",
+}
+
+
+def build(functions: Functions) -> dict[str, bytes]:
+    """Both files.
+
+    Raises:
+        InputError: the model computes with a primitive that is not written.
+    """
+    (rows,) = export.symbolic_shape("rows")
+    outputs = ("code", "reconstruction", "score", "flagged")
+    return {
+        FILE: model(functions.all, rows, ("raw", functions.rows(rows)), outputs),
+        DECODER: model(
+            functions.decode, rows, ("code", functions.codes(rows)), ("reconstruction",)
+        ),
+    }
+
+
+def model(
+    function: Callable[..., Any], rows: Any, taken: tuple[str, Any], outputs: tuple[str, ...]
+) -> bytes:
+    """A function of one array as an ONNX model.
+
+    Args:
+        function: array -> array or arrays.
+        rows: the symbolic number of rows.
+        taken: the input's name and type, of which axes may depend on the number of rows.
+        outputs: names of what it gives.
+
+    Raises:
+        InputError: as `build`.
+    """
+    import onnx
+    from onnx import helper
+
+    closed = jax.make_jaxpr(function)(taken[1])
+    if unknown := sorted(set(_unknown(closed.jaxpr))):
+        accepted = ", ".join(sorted({*PRIMITIVES, *_CALLS, "scan"}))
+        raise InputError(
+            f"--to=onnx: the model computes with {', '.join(unknown)}; accepted: {accepted}"
+        )
+    graph = Graph(rows)
+    graph.begin(taken[0])
+    found = _written(graph, closed.jaxpr, closed.consts, [taken[0]])
+    for name, value in zip(outputs, found, strict=True):
+        graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    gives = [graph.described(*each) for each in zip(outputs, closed.out_avals, strict=True)]
+    made = helper.make_model(
+        graph.finished("model", [graph.described(*taken)], gives),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="aejax",
+    )
+    onnx.checker.check_model(made)
+    return made.SerializeToString(deterministic=True)
+
+
+def _unknown(jaxpr: Any) -> list[str]:
+    """Names of primitives that are not written, also inside of calls and loops."""
+    found = []
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        if name in _CALLS or name == "scan":
+            found += _unknown(_inner(eqn)[0])
+        elif name not in PRIMITIVES:
+            found.append(name)
+    return found
+
+
+def _inner(eqn: Any) -> tuple[Any, list[Any]]:
+    """The function that a call or a loop runs, and its constants."""
+    name = eqn.primitive.name
+    function = eqn.params[_CALLS.get(name, "jaxpr")]
+    # What is computed again has no constants of its own.
+    return (function, []) if name == "remat2" else (function.jaxpr, function.consts)
+
+
+def _written(graph: Graph, jaxpr: Any, constants: list[Any], given: list[str]) -> list[str]:
+    """Writes a function's equations; gives the names of what it gives.
+
+    Args:
+        graph: to write to.
+        jaxpr: the function.
+        constants: arrays that it knows.
+        given: names of its inputs.
+    """
+    names = dict(zip(jaxpr.constvars, map(graph.constant, constants), strict=True))
+    names |= dict(zip(jaxpr.invars, given, strict=True))
+
+    def name(value: Any) -> str:
+        if not isinstance(value, Literal):
+            return names[value]
+        aval: Any = value.aval
+        return graph.constant(np.asarray(value.val, aval.dtype))
+
+    for eqn in jaxpr.eqns:
+        inputs, kind = [name(each) for each in eqn.invars], eqn.primitive.name
+        if kind in _CALLS:
+            outputs = _written(graph, *_inner(eqn), inputs)
+        elif kind == "scan":
+            outputs = _scan(graph, eqn, inputs)
+        else:
+            outputs = PRIMITIVES[kind](graph, eqn, inputs)
+        names |= dict(zip(eqn.outvars, outputs, strict=True))
+    return [name(each) for each in jaxpr.outvars]
+
+
+def _scan(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
+    """A loop over the first axis, as ONNX's Scan; what stays the same is taken from outside."""
+    params, (jaxpr, constants) = eqn.params, _inner(eqn)
+    first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+    inner = Graph(graph.rows, graph)
+    types = [each.aval for each in jaxpr.invars[first:]]
+    taken = [inner.name() for _ in types]
+    infos = [inner.described(*each) for each in zip(taken, types, strict=True)]
+    slices = given[end:]
+    if not slices:  # ONNX loops over something
+        slices = [graph.constant(np.arange(params["length"], dtype=np.int32))]
+        infos.append(inner.described(inner.name(), jax.ShapeDtypeStruct((), np.int32)))
+    found = _written(inner, jaxpr, constants, [*given[:first], *taken])
+    # What a body gives is made in it.
+    named = [inner.node("Identity", value) for value in found]
+    types = [each.aval for each in jaxpr.outvars]
+    gives = [inner.described(*each) for each in zip(named, types, strict=True)]
+    backwards, outputs = int(params["reverse"]), len(named) - params["num_carry"]
+    # ONNX takes no empty list.
+    directions = {"scan_output_directions": [backwards] * outputs} if outputs else {}
+    return graph.nodes_of(
+        "Scan",
+        [*given[first:end], *slices],
+        len(eqn.outvars),
+        body=inner.finished("body", infos, gives),
+        num_scan_inputs=len(slices),
+        scan_input_directions=[backwards] * len(slices),
+        **directions,
+    )

@@ -1,0 +1,45 @@
+"""safetensors: parameters by name, with what a program needs to build the model and its input."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+from flax import nnx
+
+from aejax import kinds
+from aejax.exporting.functions import Functions
+from aejax.runs.arrays import flatten
+
+FILE = "model.safetensors"
+LOADING = """\
+`model.safetensors` holds parameters by name (`encoder/layers/0/weight`); its metadata are the
+settings, the rows' shape and type, the statistics of the preparation and the threshold, as JSON
+(`pip install safetensors`):
+
+```python
+import json, safetensors
+with safetensors.safe_open("model.safetensors", "numpy") as file:
+    parameters = {name: file.get_tensor(name) for name in file.keys()}
+    about = {name: json.loads(text) for name, text in file.metadata().items()}
+```
+"""
+
+
+def build(functions: Functions) -> dict[str, bytes]:
+    """The file: parameters in their own types, and metadata."""
+    from safetensors.numpy import save
+
+    model, detector = functions.model, functions.detector
+    state = nnx.to_pure_dict(nnx.state(model.module))
+    arrays = flatten(jax.device_get(state))
+    metadata = {
+        "config": kinds.to_dict(model.run.config),
+        "rows": dataclasses.asdict(model.run.spec),
+        "statistics": model.run.statistics,
+        "step": model.step,
+        "averaged": model.averaged,
+        "threshold": None if detector is None else detector.record,
+    }
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {FILE: save(contiguous, {name: json.dumps(each) for name, each in metadata.items()})}
