@@ -44,6 +44,7 @@ LINEAR = "linear_map"
 _ROWS, _TRAINING_ROWS = 200, 50
 # The linear map is fitted to so many training rows, at least twice as many as elements.
 _LINEAR_ROWS = 10_000
+_RIDGE = 1e-2  # for pixels that never vary
 _SHOWN = 8
 _SIDE = 7  # the least image that scikit-image's windows suit
 
@@ -182,11 +183,11 @@ class LinearMap:
 
     def __call__(self, cell: Cell, seed: int, images: np.ndarray) -> np.ndarray:
         """Fits the map for one noise, and applies it to noisy images."""
-        from sklearn.linear_model import LinearRegression
+        from sklearn.linear_model import Ridge
 
         noisy = add_noise(self.clean, cell, seed, self.index)
-        rows = (noisy.reshape(len(noisy), -1), self.clean.reshape(len(noisy), -1))
-        fitted = LinearRegression(copy_X=False).fit(*rows)
+        rows = (each.reshape(len(noisy), -1).astype(np.float64) for each in (noisy, self.clean))
+        fitted = Ridge(_RIDGE, solver="cholesky", copy_X=False).fit(*rows)
         mapped = fitted.predict(images.reshape(len(images), -1))
         return np.clip(mapped, 0, 1).reshape(images.shape).astype(np.float32)
 
