@@ -8,6 +8,17 @@ trains 64-128-64, more units than pixels, on the embedded digits with a quarter 
     python -m launch.train --config=denoising --config.data.source=idx:FOLDER \\
         --config.model.latent_dim=1000 --config.duration="20 epochs" --workdir=runs/denoising
 
+Normal noise of deviation 0.5 on MNIST, with 1000 ReLU units, is removed to a PSNR of 19.9 dB, which
+is 4.3 dB above the best of scikit-image's filters (Gaussian, 15.6) and 2.8 above a linear map (seed
+0; three minutes on two busy cores):
+
+    python -m launch.train --config=denoising --config.data.source=idx:FOLDER \\
+        --config.model.corruption=noise --config.model.corruption.deviation=0.5 \\
+        --config.model.coder.tied=False --config.model.bottleneck.activation=relu \\
+        --config.model.latent_dim=1000 --config.optimizer.learning_rate=2e-3 \\
+        --config.optimizer.schedule=cosine --config.duration="24 epochs" --workdir=runs/noise
+    python -m launch.evaluate --workdir=runs/noise --tasks=denoise
+
 Other noise: --config.model.corruption=salt_and_pepper or =noise; emphasis on what was corrupted:
 --config.model.corruption.emphasis=2. Any variant takes a corruption.
 """

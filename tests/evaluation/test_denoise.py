@@ -53,7 +53,9 @@ def test_psnr_is_pooled_over_rows():
 
 
 @pytest.mark.parametrize("centre", ["none", "standardise"])
-def test_the_model_sees_the_noisy_images(make, centre):
+def test_the_model_sees_the_noisy_images(make, centre, monkeypatch):
+    if centre != "none":
+        monkeypatch.setattr(denoise, "LEVELS", {"gaussian": (0.5,)})
     likelihood = Bernoulli() if centre == "none" else Gaussian()
     prepare = Prepare(centre=centre)
     one = make(3, likelihood, prepare, x_train=X, x_test=X[:30])
@@ -72,16 +74,20 @@ def test_the_model_sees_the_noisy_images(make, centre):
     out, values = np.clip(out, 0, 1), result.values()
     assert values["gaussian_0.5_model_psnr"] == pytest.approx(denoise.psnr(clean, out), abs=1e-3)
     assert values["gaussian_0.5_noisy_psnr"] == pytest.approx(denoise.psnr(clean, noisy))
-    assert len(values) == 9 * (5 * 2 + 1) and all(value is not None for value in values.values())
+    cells = sum(map(len, denoise.LEVELS.values()))
+    assert len(values) == cells * (5 * 2 + 1) and all(
+        value is not None for value in values.values()
+    )
     best = max(values[f"gaussian_0.5_{name}_psnr"] for name in denoise.STRENGTHS)
     assert values["gaussian_0.5_gain"] == values["gaussian_0.5_model_psnr"] - best
     assert any(note.startswith("No linear map") for note in result.notes)
-    names = ["denoise_gaussian", "denoise_salt_and_pepper", "denoise_masking", "denoise"]
+    names = [*(f"denoise_{kind}" for kind in denoise.LEVELS), "denoise"]
     assert [figure.name for figure in result.figures] == names
     assert "30 rows" in result.notes[-1] and "50 training rows" in result.notes[-1]
 
 
-def test_the_linear_map_is_fitted_to_training_rows_with_this_noise(make):
+def test_the_linear_map_is_fitted_to_training_rows_with_this_noise(make, monkeypatch):
+    monkeypatch.setattr(denoise, "LEVELS", {"gaussian": (0.5,)})
     basis = RANDOM.rand(4, 64)
     mixed = RANDOM.rand(200, 4) @ basis
     rows = (255 * mixed / mixed.max()).astype(np.uint8).reshape(-1, 8, 8, 1)
