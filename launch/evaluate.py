@@ -28,9 +28,12 @@ With --follow it waits beside a training that runs, evaluates each checkpoint on
 the run (exit code 0) or on Ctrl-C (75: start me again).
 """
 
+import dataclasses
 import os
 import signal
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
@@ -93,6 +96,7 @@ def main(argv: list[str]) -> int:
     asked = checkpoints.check_request(given.workdir, given.tasks, *rows, **options)
     if stop is None:
         step = int(given.step) if given.step.isdecimal() else given.step
+        asked = dataclasses.replace(asked, watch=_watched)
         checkpoints.evaluate_request(asked, step, _say)
     else:
         try:
@@ -102,6 +106,23 @@ def main(argv: list[str]) -> int:
         _say(f"the run is complete; {count} checkpoints were evaluated")
     _say(f"report: {given.workdir.rstrip('/')}/{checkpoints.REPORT}")
     return 0
+
+
+def _watched(tasks: Sequence[str]) -> Iterator[str]:
+    """The tasks one after the other: a bar on a terminal, in a log a line for each that has ended.
+
+    Both go to stderr.
+    """
+    from tqdm import tqdm
+
+    with tqdm(tasks, unit=" tasks", leave=False, disable=None) as bar:
+        for name in bar:
+            bar.set_description(name)
+            started = time.perf_counter()
+            yield name
+            if bar.disable:
+                seconds = time.perf_counter() - started
+                print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _stop_request() -> Callable[[], bool]:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aejax import files
@@ -48,6 +48,7 @@ class Request:
         rows: to evaluate on.
         options: flags that the report's command needs beside --workdir, --step and --tasks.
         settings: {keyword of some task: its value}.
+        watch: gives the tasks one after the other, and can show which is under way.
     """
 
     workdir: str
@@ -55,6 +56,7 @@ class Request:
     rows: Chosen
     options: dict[str, str]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    watch: Callable[[Sequence[str]], Iterable[str]] = iter
 
 
 def check_request(
@@ -317,7 +319,7 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
             name: TASKS[name].run(
                 model, (TASKS[name].every_label and rows.every) or rows.source, **given[name]
             )
-            for name in request.tasks
+            for name in request.watch(request.tasks)
         }
     except InputError:
         raise
