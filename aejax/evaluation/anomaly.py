@@ -155,7 +155,7 @@ def _areas(
         bounds = intervals(values, strange)
         pairs = zip(("auroc", "ap"), found, bounds, strict=True)
         for kind, value, (low, high) in pairs:
-            main = kind == "auroc" and name in ("error", "mahalanobis")
+            main = kind == "auroc" and name != "elbo"
             what = "area under the ROC curve" if kind == "auroc" else "average precision"
             meaning = f"{what}, {_MEANINGS[name]} (95 %: {low:.4f} to {high:.4f})"
             out[f"{name}_{kind}"] = Number(float(value), "", meaning, main)

@@ -92,7 +92,10 @@ def groups(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def table(found: dict[str, Any]) -> list[list[str]]:
-    """Rows of text: the head, then each group with the mean and deviation over its seeds."""
+    """Rows of text: the head, then each group with the mean and deviation over its seeds.
+
+    Where no setting is a number, so that there is no curve, a last row has the mean over groups.
+    """
     short = shortened(found["swept"])
     settings = [name for name in found["swept"] if name != SEED]
     names = list(dict.fromkeys(name for one in found["cells"] for name in numbers_of(one)))
@@ -102,8 +105,21 @@ def table(found: dict[str, Any]) -> list[list[str]]:
         ended = [one for one in records if one["status"] == "done"]
         count = f"{len(ended)} of {len(records)}" if len(ended) < len(records) else f"{len(ended)}"
         row = [str(records[0]["settings"][name]) for name in settings]
-        rows.append([*row, count, *(_spread(ended, name) for name in names)])
+        rows.append([*row, count, *(_spread(_values(ended, name)) for name in names)])
+    if settings and len(rows) > 1 and _axis(found) is None:
+        means = (_spread(_seed_means(found, name)) for name in names)
+        blank = [""] * (len(settings) - 1)
+        rows.append(["mean", *blank, str(len(found["cells"])), *means])
     return [head, *rows]
+
+
+def _seed_means(found: dict[str, Any], name: str) -> np.ndarray:
+    """The mean of a number over all runs of each seed [seeds], of seeds whose runs all have it."""
+    by_seed: dict[Any, list[dict[str, Any]]] = {}
+    for one in found["cells"]:
+        by_seed.setdefault(one["settings"].get(SEED), []).append(one)
+    values = [(_values(records, name), len(records)) for records in by_seed.values()]
+    return np.array([each.mean() for each, count in values if len(each) == count])
 
 
 def _values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
@@ -111,8 +127,7 @@ def _values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([value for value in values if value is not None], np.float64)
 
 
-def _spread(records: Sequence[dict[str, Any]], name: str) -> str:
-    values = _values(records, name)
+def _spread(values: np.ndarray) -> str:
     if not len(values):
         return "-"
     mean = shown(float(values.mean()))
@@ -140,7 +155,7 @@ def notes(found: dict[str, Any]) -> list[str]:
 
 def curves(found: dict[str, Any]) -> list[Figure]:
     """The first number of each task, and PCA's beside it, against the first numeric setting."""
-    axis = next((name for name in found["swept"] if name != SEED and _numeric(found, name)), None)
+    axis = _axis(found)
     if axis is None:
         return []
     done = [one for one in found["cells"] if one["status"] == "done"]
@@ -158,6 +173,11 @@ def curves(found: dict[str, Any]) -> list[Figure]:
         caption = f"{name} against {axis}; bars are one standard deviation over seeds."
         out.append(Figure(f"sweep_{name}", png, caption))
     return out
+
+
+def _axis(found: dict[str, Any]) -> str | None:
+    """The first setting but the seed that is a number."""
+    return next((name for name in found["swept"] if name != SEED and _numeric(found, name)), None)
 
 
 def _numeric(found: dict[str, Any], name: str) -> bool:
