@@ -5,11 +5,12 @@ principal components and on codes: the best by its own objective, and the mean a
 the starts. It never sees the labels.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from aejax import pictures
+from aejax import cluster, pictures
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 from aejax.evaluation import plots, principal
@@ -107,13 +108,21 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
         seed: of the first start; each further one has the next seed.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
 
     points = points.astype(np.float32)
     settings: dict[str, Any] = {"n_clusters": clusters, "n_init": 1}
     if large := len(points) > _MOST_ROWS:
         settings["batch_size"] = _MINIBATCH
     kind: Any = MiniBatchKMeans if large else KMeans
-    found = [kind(random_state=seed + number, **settings).fit(points) for number in range(STARTS)]
+
+    def fit(number: int) -> Any:
+        with threadpool_limits(1, user_api="openmp"):  # of this thread
+            return kind(random_state=seed + number, **settings).fit(points)
+
+    # A start a core: threads that share one start wait for each other most of the time.
+    with ThreadPoolExecutor(cluster.cores()) as pool:
+        found = list(pool.map(fit, range(STARTS)))
     found.sort(key=lambda means: means.inertia_)
     return [means.labels_ for means in found]
 
