@@ -1,7 +1,8 @@
 """Sound as codes beside MP3 and FLAC: kbit/s against signal-to-noise ratio and spectral distance.
 
 All rows, one after the other, are one waveform and one file of each codec, so that headers count
-once. Beside each bit rate of MP3 stand codes whose step was chosen to need as many bytes.
+once. Beside each bit rate of MP3 stand codes whose step was chosen to need as many bytes; where no
+step needs so many, those of the finest.
 """
 
 import math
@@ -81,7 +82,9 @@ def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Res
         curves["MP3"].append(found)
         matched.append(own)
         numbers |= _numbers(f"mp3_{kbps}", found, f"MP3 of {kbps} kbit/s", rate)
-        numbers |= _numbers(f"at_mp3_{kbps}", own, f"codes of as many bytes as mp3_{kbps}", rate)
+        numbers |= _numbers(
+            f"at_mp3_{kbps}", own, f"codes of at most the bytes of mp3_{kbps}", rate
+        )
         if place == _HEARD:
             heard = [(found, waveform), (own, made)]
     lossless = point(sound_codecs.flac_bytes(signal, rate), signal)
@@ -90,7 +93,7 @@ def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Res
     curves["autoencoder"] = sorted(curves["autoencoder"] + matched)
     notes = [
         f"{count} rows of {length} samples, {rate} a second, in one file of each codec, headers"
-        " included; the model and its table are not counted. MP3's delay is taken off."
+        " included; the model and its table are not counted. MP3's delay and gain are taken off."
     ]
     return Result(
         numbers,
@@ -125,26 +128,26 @@ def _verdict(mp3: list[Point], matched: list[Point]) -> dict[str, Number]:
     further = np.mean([own.lsd - other.lsd for other, own in pairs])
     return {
         "snr_over_mp3": Number(
-            float(gain), "dB", "mean signal-to-noise ratio above MP3's, as many bytes", True
+            float(gain), "dB", "mean signal-to-noise ratio above MP3's, at most its bytes", True
         ),
         "lsd_over_mp3": Number(
             float(further),
             "dB",
-            "mean log-spectral distance above MP3's, as many bytes; below 0 is better",
+            "mean log-spectral distance above MP3's, at most its bytes; below 0 is better",
             True,
         ),
     }
 
 
 def _table(mp3: list[Point], matched: list[Point]) -> Table:
-    """MP3 beside codes of as many bytes."""
+    """MP3 beside codes of at most as many bytes."""
     head = ["MP3, kbit/s", "codes, kbit/s"]
     head += ["MP3, SNR dB", "codes, SNR dB", "MP3, distance dB", "codes, distance dB"]
     rows = [
         [f"{value:.2f}" for pair in zip(other, own, strict=True) for value in pair]
         for other, own in zip(mp3, matched, strict=True)
     ]
-    return Table("MP3 beside codes of as many bytes.", head, rows)
+    return Table("MP3 beside codes of at most as many bytes.", head, rows)
 
 
 def _figures(curves: dict[str, list[Point]], lossless: float) -> list[Figure]:
