@@ -63,8 +63,7 @@ def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Res
         found, point = _coded(model, coder, z, images, each)
         curves["autoencoder"].append(point)
         numbers |= found
-    for name in image_codecs.CODECS:
-        curves[name] = image_codecs.curve(name, images)
+    curves |= image_codecs.curves(images)
     for name, (settings, _) in image_codecs.CODECS.items():
         value = bd_rate(curves[name], curves["autoencoder"])
         numbers[f"bd_rate_{name}"] = Number(
