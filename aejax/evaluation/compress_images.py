@@ -95,7 +95,8 @@ def _coded(
     pixels = len(images) * images.shape[1] * images.shape[2]
     quality = image_codecs.quality(images, decoded(model, coded.back))
     rate = 8 * coded.size / pixels
-    floor = 8 * len(zlib.compress(coded.symbols.astype(np.uint16).T.tobytes(), 9)) / pixels
+    bare = (coded.symbols - coded.symbols.min(axis=0)).astype(np.uint16).T
+    floor = 8 * len(zlib.compress(bare.tobytes(), 9)) / pixels
     name = f"bits{bits}"
     return {
         f"{name}_bpp": Number(rate, "bits per pixel", f"codes in steps of range / 2^{bits}"),
