@@ -5,7 +5,8 @@
 
 The file holds quantised codes, entropy-coded; --bits chooses their step. It takes the table that
 `launch.evaluate --tasks=compress` left in the run's folder, and is read by the same checkpoint
-alone. The .npz file has x, uint8 [rows, height, width, channels].
+alone. The .npz file has x: uint8 [rows, height, width, channels] of images, float32
+[rows, samples] in -1 to 1 of sound.
 """
 
 import os
@@ -39,11 +40,12 @@ def main(argv: list[str]) -> None:
     if given.decompress and not given.out.endswith(".npz"):
         raise InputError(f"--out={given.out}: must be a file that ends in .npz, such as rows.npz")
 
+    import math
+
     import numpy as np
 
     from aejax import files
-    from aejax.evaluation import compress, container
-    from aejax.evaluation.detector import digest
+    from aejax.evaluation import compress
     from aejax.evaluation.rows import choose_rows, rescaled
     from aejax.runs import folder
     from aejax.runs.loading import load
@@ -55,23 +57,22 @@ def main(argv: list[str]) -> None:
     step = int(given.step) if given.step.isdecimal() else given.step
     if given.decompress:
         model = load(given.workdir, step)
-        digests = digest(model), container.codes_digest(codes)
-        found = container.unpack(given.decompress, data, codes, digests)
-        files.write_arrays(given.out, {"x": compress.decoded_images(model, found)})
+        found = compress.coder(model, codes).read(given.decompress, data)
+        files.write_arrays(given.out, {"x": compress.decoded(model, found)})
         print(f"{len(found)} rows of {given.decompress}; {given.out}")
         return
     rows = choose_rows(run, given.source, given.split)
-    compress.check(run, rows.source.spec)
-    model = rescaled(load(given.workdir, step), rows.source.spec)
-    entropy = container.EntropyModel.fit(codes, container.step_of(codes, given.bits))
+    spec = rows.source.spec
+    compress.check(run, spec)
+    model = rescaled(load(given.workdir, step), spec)
+    coder = compress.coder(model, codes)
     count, size = len(rows.source), 1000
     z = [model.encode(rows.source[slice(i, i + size)].x) for i in range(0, count, size)]
-    symbols = entropy.quantise(np.concatenate(z).reshape(count, -1))
-    data = container.pack(entropy, symbols, (digest(model), container.codes_digest(codes)))
+    data = coder.write(np.concatenate(z).reshape(count, -1), coder.step(given.bits))
     files.write(given.out, data)
-    height, width, _ = rows.source.spec.shape
-    rate = 8 * len(data) / (count * height * width)
-    print(f"{count} rows in {len(data)} bytes, {rate:.4g} bits a pixel; {given.out}")
+    what, elements = ("sample", spec.shape) if spec.rate else ("pixel", spec.shape[:2])
+    rate = 8 * len(data) / (count * math.prod(elements))
+    print(f"{count} rows in {len(data)} bytes, {rate:.4g} bits a {what}; {given.out}")
 
 
 def _bytes(name: str) -> bytes:

@@ -22,10 +22,10 @@ from aejax.evaluation import (
     probe,
     reconstruction,
 )
-from aejax.evaluation.result import Figure, Number, Result
+from aejax.evaluation.result import Figure, Number, Result, Sound, Table
 from aejax.runs.folder import Run
 
-__all__ = ["TASKS", "Figure", "Number", "Result", "Task"]
+__all__ = ["TASKS", "Figure", "Number", "Result", "Sound", "Table", "Task"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -290,6 +290,8 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
     for result in results.values():
         for figure in result.figures:
             files.write(folder.path(request.workdir, "figures", f"{figure.name}.png"), figure.png)
+        for sound in result.sounds:
+            files.write(folder.path(request.workdir, "figures", f"{sound.name}.wav"), sound.wav)
         for name, text in result.texts.items():
             files.write(folder.path(request.workdir, name), text)
         for name, arrays in result.files.items():

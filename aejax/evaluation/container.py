@@ -1,7 +1,8 @@
 """Codes as bytes: quantised by a uniform step, entropy-coded by ANS, in a file that checks itself.
 
 Each number of a code has a categorical model of its own: how often each symbol came among training
-codes, one more for each. Symbols outside of what training codes had, and two beside, are clipped.
+codes, one more for each and for two beside. As many symbols again on either side share one count,
+for the tails of such numbers as those of sound have; what lies beyond is clipped.
 The coder is constriction's ANS (Duda 2013); the same bytes give the same symbols on any machine.
 """
 
@@ -15,12 +16,14 @@ import numpy as np
 
 from aejax.errors import InputError
 
-MAGIC, VERSION = b"AEJAXCOD", 1
+MAGIC, VERSION = b"AEJAXCOD", 2
 MOST_BITS = 12
 # magic, version, digest of the model, digest of the training codes, step, rows, numbers a row,
 # words of the stream, CRC-32 of all that stands before and after it
 _HEADER = struct.Struct("<8sB8s8sdIIII")
 _MARGIN = 2
+# Of 12 bits: to steps that differ by a thousandth.
+_HALVINGS = 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +44,15 @@ class EntropyModel:
     def fit(cls, codes: np.ndarray, step: float) -> "EntropyModel":
         """Counts the symbols of training codes [rows, numbers]."""
         symbols = _rounded(codes, step)
-        low, high = symbols.min(axis=0) - _MARGIN, symbols.max(axis=0) + _MARGIN
+        least, most = symbols.min(axis=0), symbols.max(axis=0)
+        tail = most - least
         chances = []
-        for each, least, most in zip(symbols.T, low, high, strict=True):
-            count = np.bincount(each - least, minlength=most - least + 1) + 1.0
+        for each, first, size in zip(symbols.T, least - _MARGIN, tail, strict=True):
+            count = np.bincount(each - first, minlength=size + 1 + 2 * _MARGIN) + 1.0
+            rare = np.full(size, 1.0 / max(size, 1))
+            count = np.concatenate([rare, count, rare])
             chances.append(count / count.sum())
-        return cls(step, low, chances)
+        return cls(step, least - _MARGIN - tail, chances)
 
     def quantise(self, codes: np.ndarray) -> np.ndarray:
         """Codes [rows, numbers] -> symbols int64 [rows, numbers], from 0 for each one's least."""
@@ -91,7 +97,7 @@ def _rounded(codes: np.ndarray, step: float) -> np.ndarray:
     return np.rint(codes.astype(np.float64) / step).astype(np.int64)
 
 
-def step_of(codes: np.ndarray, bits: int) -> float:
+def step_of(codes: np.ndarray, bits: float) -> float:
     """The step that cuts the range of training codes into 2^bits bins."""
     width = float(np.ptp(codes.astype(np.float64), axis=0).max())
     return (width or 1.0) / 2**bits
@@ -149,3 +155,73 @@ def unpack(name: str, data: bytes, codes: np.ndarray, digests: tuple[str, str]) 
     symbols = entropy.decode(np.frombuffer(stream, "<u4").astype(np.uint32), rows)
     assert symbols.shape[1] == numbers
     return entropy.dequantise(symbols)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """Some rows as a file.
+
+    Attributes:
+        size: bytes of the file, its header included.
+        estimate: bits that the symbols need by the entropy model.
+        symbols: that were written, int64 [rows, numbers].
+        back: the quantised codes that were read back, float32 [rows, numbers].
+    """
+
+    size: int
+    estimate: float
+    symbols: np.ndarray
+    back: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Coder:
+    """What writes and reads files of one model's codes.
+
+    Attributes:
+        codes: of training rows [rows, numbers], whose symbols are counted.
+        digests: of the model and of these codes, 16 hexadecimal digits each.
+    """
+
+    codes: np.ndarray
+    digests: tuple[str, str]
+
+    def step(self, bits: float) -> float:
+        """The step that cuts the range of training codes into 2^bits bins."""
+        return step_of(self.codes, bits)
+
+    def write(self, z: np.ndarray, step: float) -> bytes:
+        """Codes [rows, numbers] -> a whole file."""
+        entropy = EntropyModel.fit(self.codes, step)
+        return pack(entropy, entropy.quantise(z), self.digests)
+
+    def read(self, name: str, data: bytes) -> np.ndarray:
+        """A whole file -> quantised codes; `name` is for messages.
+
+        Raises:
+            InputError: as `unpack`.
+        """
+        return unpack(name, data, self.codes, self.digests)
+
+    def code(self, z: np.ndarray, step: float) -> Coded:
+        """Codes [rows, numbers] as a file, which is read back."""
+        entropy = EntropyModel.fit(self.codes, step)
+        symbols = entropy.quantise(z)
+        data = pack(entropy, symbols, self.digests)
+        back = self.read("the bytes just written", data)
+        if not np.array_equal(back, entropy.dequantise(symbols)):
+            raise AssertionError("entropy coding gave other codes back")
+        return Coded(len(data), entropy.estimate(symbols), symbols, back)
+
+    def step_for(self, z: np.ndarray, size: float) -> float:
+        """The step at which codes [rows, numbers] need so many bytes, by the entropy model.
+
+        Where none does, the finest or the coarsest.
+        """
+        low, high = 0.0, float(MOST_BITS)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            entropy = EntropyModel.fit(self.codes, self.step(middle))
+            needed = _HEADER.size + entropy.estimate(entropy.quantise(z)) / 8
+            low, high = (middle, high) if needed < size else (low, middle)
+        return self.step((low + high) / 2)

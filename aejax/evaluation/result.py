@@ -47,6 +47,36 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sound:
+    """Something to listen to.
+
+    Attributes:
+        name: of its file in figures/, without ".wav".
+        wav: the file.
+        caption: what is to be heard, in plain text.
+    """
+
+    name: str
+    wav: bytes
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Numbers that are read side by side.
+
+    Attributes:
+        caption: what they are, in plain text.
+        head: a name a column.
+        rows: of texts, one a column.
+    """
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """What a task gives: `task(model, source) -> Result`.
 
@@ -56,6 +86,8 @@ class Result:
         files: {name of an .npz file in the run's folder: its arrays by name}.
         texts: {name of a text file in the run's folder: what it holds}.
         notes: what was left out and why, and how what is there was counted; a sentence each.
+        tables: of the report, above the figures.
+        sounds: of the report, below the figures.
     """
 
     numbers: dict[str, Number]
@@ -63,6 +95,8 @@ class Result:
     files: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    tables: list[Table] = dataclasses.field(default_factory=list)
+    sounds: list[Sound] = dataclasses.field(default_factory=list)
 
     def values(self) -> dict[str, float | int | None]:
         """The bare numbers by name."""

@@ -115,3 +115,47 @@ def test_what_does_not_fit_is_named(tmp_path):
     refused(f"{tmp_path}/a?bands=2.5", "bands=2.5", "whole number")
     refused(f"{tmp_path}/a?seconds=0", "seconds=0", "above 0")
     refused(f"{tmp_path}/a?length=3", "'length'", "seconds=1&bands=40")
+
+
+def test_waveforms_are_cut_into_rows_that_follow_one_another(tmp_path):
+    random = np.random.RandomState(0)
+    stored = {}
+    for number, count in enumerate((500, 64, 130, 7, 200, 64, 65, 63, 300, 128)):
+        stored[f"{number}.wav"] = random.randint(-(2**15), 2**15, count).astype(np.int16)
+        wavfile.write(tmp_path / f"{number}.wav", RATE, stored[f"{number}.wav"])
+    parts = {name: open_source(f"sound:{tmp_path}?samples=64", name) for name in ("train", "test")}
+    seen = []
+    for source in parts.values():
+        assert source.spec.shape == (64,) and source.spec.rate == RATE and not source.spec.padded
+        rows, files = source[:].x, np.array(names(source, np.arange(len(source))))
+        assert rows.dtype == np.float32
+        for file in dict.fromkeys(files):
+            here = np.flatnonzero(files == file)
+            assert list(here) == list(range(here[0], here[0] + len(here)))  # one after the other
+            samples = rows[here].reshape(-1)
+            count = len(stored[file])
+            assert len(samples) == 64 * -(-count // 64) and not samples[count:].any()
+            assert np.array_equal(samples[:count] * 32768, stored[file])
+            seen.append(file)
+        some = np.array([len(source) - 1, 0, len(source) // 2])
+        assert np.array_equal(source[some].x, rows[some])
+        assert len(source.paths()) == len(source)
+    assert sorted(seen) == sorted(stored) and len(parts["test"]) > 0  # each in one split
+    assert len(open_source(f"sound:{tmp_path}?samples=64", "all")) == sum(map(len, parts.values()))
+
+
+def test_waveforms_have_the_labels_and_splits_of_their_folders(tmp_path):
+    for split in ("train", "test"):
+        for name in ("no", "yes"):
+            write(tmp_path / split / name / "a.wav", sine(500, 0.1))
+    train = open_source(f"sound:{tmp_path}?samples=500", "train")
+    assert list(train[:].label) == [0, 0, 1, 1] and list(train.labels()) == [0, 0, 1, 1]
+    assert names(train, np.array([2])) == ["train/yes/a.wav"]
+    refused(f"{tmp_path}?samples=64&bands=3", "bands=3", "must not be with samples")
+    refused(f"{tmp_path}?samples=0", "samples=0", "at least 1")
+    write(tmp_path / "train/no/b.wav", sine(500, 0.1), rate=16000)
+    refused(f"{tmp_path}?samples=64", "b.wav", "16000", "8000")
+    (tmp_path / "few").mkdir()
+    write(tmp_path / "few/a.wav", sine(500, 0.1))
+    with pytest.raises(InputError, match="it has 1 file, too few to be cut into train"):
+        open_source(f"sound:{tmp_path / 'few'}?samples=64", "test")

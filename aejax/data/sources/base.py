@@ -73,6 +73,7 @@ class Spec:
             are rows of the same kind: they are not compared.
         missing: whether an element may be missing: NaN, whatever the others are.
         columns: of a table, in the order of a row's elements; () where rows are no table's.
+        rate: samples a second of rows that are stretches of a waveform in -1 to 1; 0 of others.
     """
 
     shape: tuple[int, ...]
@@ -83,6 +84,7 @@ class Spec:
     classes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     missing: bool = False
     columns: tuple[Column, ...] = ()
+    rate: int = 0
 
     def __post_init__(self):
         # From a file's JSON these are lists.
@@ -114,6 +116,8 @@ class Spec:
             words[-1] += f" up to {self.maximum:g}"
         if self.numbers:
             words.append(f"with {' and '.join(f'{name}s' for name in self.numbers)}")
+        if self.rate:
+            words.append(f"{self.rate} samples a second")
         if self.missing:
             words.append("some values missing")
         if self.columns:

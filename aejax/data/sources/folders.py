@@ -9,7 +9,7 @@ import numpy as np
 
 from aejax.data.sources import checks
 from aejax.data.sources.base import Source
-from aejax.data.sources.splits import Splits, of_whole
+from aejax.data.sources.splits import WHOLE, Splits, of_whole, share, shuffled
 from aejax.errors import InputError
 
 SPLIT_FOLDERS = ("train", "validation", "val", "test")
@@ -98,6 +98,28 @@ def splits(files: Files, make: Callable[[Files], Source]) -> Splits:
     """
     if not files.own_splits:
         return of_whole(lambda: make(files), shuffle=True)
+    return _own_splits(files, make)
+
+
+def splits_by_file(files: Files, make: Callable[[Files], Source]) -> Splits:
+    """As `splits`, of a source that has several rows a file: no file is in two splits.
+
+    Args:
+        files: what `find` found, or some of it.
+        make: a source of such files.
+    """
+    if files.own_splits:
+        return _own_splits(files, make)
+
+    def piece(train: bool) -> Source:
+        part = share(len(files), train, "file")
+        return make(files.only(shuffled(len(files))[part].tolist()))
+
+    whole = functools.cache(lambda: make(files))
+    return {WHOLE: whole, "train": lambda: piece(True), "test": lambda: piece(False)}
+
+
+def _own_splits(files: Files, make: Callable[[Files], Source]) -> Splits:
     tops = [name.partition("/")[0] for name in files.names]
     return {
         name: functools.partial(make, files.only(rows))

@@ -1,4 +1,4 @@
-"""A folder of recordings, each as frames of speech: log energies in bands of the mel scale."""
+"""A folder of recordings: as log energies in bands of the mel scale, or as their waveform."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits
 from aejax.errors import InputError
 
-FORM = "sound:FOLDER or sound:FOLDER?seconds=1&bands=40"
+FORM = "sound:FOLDER, sound:FOLDER?seconds=1&bands=40 or sound:FOLDER?samples=256"
 SUFFIXES = (".wav",)
 WINDOW, HOP = 0.025, 0.010  # seconds
 # Energies are clipped here, 80 dB below a sine of full scale.
@@ -70,32 +70,104 @@ class Frames:
         x = np.zeros((len(index), self.frames, self.bands), np.float32)
         length = np.empty(len(index), np.int32)
         for row, number in enumerate(index):
-            try:
-                path = self.files.path(number)
-                rate, samples = _read(path)
-                if rate != self.rate:
-                    raise InputError(
-                        f"{path} has {rate} samples a second, {self.files.path(0)} {self.rate};"
-                        " accepted: recordings of one rate"
-                    )
-            except InputError as error:
-                raise InputError(f"data.source=sound:{self.given}: {error}") from None
-            made = energies(samples, rate, self.frames, self.bands)
+            samples = _samples(self.files, number, self.rate, self.given)
+            made = energies(samples, self.rate, self.frames, self.bands)
             x[row, : len(made)], length[row] = made, len(made)
         label = self.files.label
         return Rows(x, None if label is None else label[index], length)
 
 
+@dataclasses.dataclass(frozen=True)
+class Waveforms:
+    """Recordings of one rate as their samples, read when they are indexed: float32 [samples].
+
+    Each recording is cut into consecutive rows that do not overlap; its last one ends in silence.
+
+    Attributes:
+        files: the recordings.
+        rate: samples a second.
+        samples: of a row.
+        first: the number of each recording's first row, and that of all rows [recordings + 1].
+        given: the source as it was given, for messages.
+    """
+
+    files: Files
+    rate: int
+    samples: int
+    first: np.ndarray
+    given: str
+
+    @property
+    def spec(self) -> Spec:
+        labelled, classes = self.files.label is not None, self.files.classes
+        return Spec((self.samples,), "float32", None, labelled, classes=classes, rate=self.rate)
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def names(self, index: np.ndarray) -> list[str]:
+        """Paths of these rows' recordings below the folder, with forward slashes."""
+        return [self.files.names[number] for number in self._recordings(index)]
+
+    def labels(self) -> np.ndarray | None:
+        """All labels, without reading the files."""
+        label = self.files.label
+        return None if label is None else np.repeat(label, np.diff(self.first))
+
+    def paths(self) -> list[str]:
+        """Where the recording of each row lies."""
+        paths = self.files.paths()
+        return [paths[number] for number in self._recordings(np.arange(len(self)))]
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        """Reads the rows at `index`, each recording once.
+
+        Raises:
+            InputError: a recording that cannot be read, or has another rate.
+        """
+        index = checks.positions(index, len(self))
+        numbers = self._recordings(index)
+        x = np.empty((len(index), self.samples), np.float32)
+        for number in np.unique(numbers):
+            here = numbers == number
+            samples = _samples(self.files, number, self.rate, self.given)
+            frames = np.zeros((self.first[number + 1] - self.first[number], self.samples))
+            frames.reshape(-1)[: len(samples)] = samples
+            x[here] = frames[index[here] - self.first[number]]
+        label = self.files.label
+        return Rows(x, None if label is None else label[numbers])
+
+    def _recordings(self, index: np.ndarray) -> np.ndarray:
+        """The number of each row's recording."""
+        return np.searchsorted(self.first, index, side="right") - 1
+
+
 def splits(argument: str) -> Splits:
     """The splits of a folder of recordings (.wav), as `folders` finds them.
+
+    With `samples` a row is that much of a waveform, and no recording is in two splits.
 
     Raises:
         InputError: no such folder, a wrong option, no recordings in it, or some outside its train
             and test.
     """
-    folder, options = checks.options(argument, FORM, {"seconds": 1.0, "bands": 40})
+    defaults = {"seconds": 1.0, "bands": 40, "samples": 0}
+    folder, options = checks.options(argument, FORM, defaults)
     files = folders.find(folder, FORM, SUFFIXES, "recordings")
-    return folders.splits(files, functools.partial(_frames, argument, options))
+    if not options["samples"]:
+        return folders.splits(files, functools.partial(_frames, argument, options))
+    for word in checks.split_options(argument)[1]:
+        if not word.startswith("samples="):
+            raise InputError(f"{word}: is for frames of energies; must not be with samples")
+    make = functools.partial(_waveforms, argument, options["samples"])
+    return folders.splits_by_file(files, make)
+
+
+def _waveforms(given: str, samples: int, files: Files) -> Source:
+    rate, _ = _read(files.path(0))
+    lengths = [len(_samples(files, number, rate, given)) for number in range(len(files))]
+    rows = -(-np.array(lengths) // samples)
+    return Waveforms(files, rate, samples, np.concatenate([[0], np.cumsum(rows)]), given)
 
 
 def _frames(given: str, options: dict[str, float], files: Files) -> Source:
@@ -137,6 +209,31 @@ def mel(bands: int, size: int, rate: int) -> np.ndarray:
     low, peak, high = edges[:-2], edges[1:-1], edges[2:]
     rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
     return np.maximum(np.minimum(rising, falling), 0)
+
+
+def _samples(files: Files, number: int, rate: int, given: str) -> np.ndarray:
+    """The samples of one of some recordings, in -1 to 1 [n].
+
+    Args:
+        files: the recordings.
+        number: of the one to read.
+        rate: samples a second that it must have.
+        given: the source, for messages.
+
+    Raises:
+        InputError: it cannot be read, or has another rate.
+    """
+    path = files.path(number)
+    try:
+        found, samples = _read(path)
+        if found != rate:
+            raise InputError(
+                f"{path} has {found} samples a second, {files.path(0)} {rate};"
+                " accepted: recordings of one rate"
+            )
+    except InputError as error:
+        raise InputError(f"data.source=sound:{given}: {error}") from None
+    return samples
 
 
 def _read(path: str) -> tuple[int, np.ndarray]:

@@ -117,18 +117,35 @@ def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
 
     def piece(train: bool) -> Source:
         source = read()
-        boundary = _percent(TRAIN_PERCENT, len(source))
-        if boundary == (0 if train else len(source)):
-            raise InputError(
-                f"it has {len(source)} row{'s' * (len(source) != 1)}, too few to be cut into train"
-                f" ({TRAIN_PERCENT} %) and test: needs at least 5, or the split {WHOLE} for both"
-            )
-        part = slice(boundary) if train else slice(boundary, None)
-        if shuffle:
-            return take(source, np.random.RandomState(0).permutation(len(source))[part])
-        return take(source, part)
+        part = share(len(source), train, "row")
+        return take(source, shuffled(len(source))[part] if shuffle else part)
 
     return {WHOLE: read, "train": lambda: piece(True), "test": lambda: piece(False)}
+
+
+def shuffled(count: int) -> np.ndarray:
+    """The one fixed shuffle of numbers below `count`."""
+    return np.random.RandomState(0).permutation(count)
+
+
+def share(count: int, train: bool, what: str) -> slice:
+    """The first 90 % of so many things, or the last 10 %.
+
+    Args:
+        count: how many there are.
+        train: the first, or the last.
+        what: one of them is, for messages.
+
+    Raises:
+        InputError: there are none in this part.
+    """
+    boundary = _percent(TRAIN_PERCENT, count)
+    if boundary == (0 if train else count):
+        raise InputError(
+            f"it has {count} {what}{'s' * (count != 1)}, too few to be cut into train"
+            f" ({TRAIN_PERCENT} %) and test: needs at least 5, or the split {WHOLE} for both"
+        )
+    return slice(boundary) if train else slice(boundary, None)
 
 
 def select(splits: Splits, text: str) -> Source:
