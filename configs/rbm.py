@@ -1,6 +1,6 @@
 """Restricted Boltzmann machine (Hinton 2002), with persistent contrastive divergence.
 
-    python -m launch.train --config=rbm
+python -m launch.train --config=rbm
 """
 
 from aejax.config import Config, Data, Prepare
