@@ -72,6 +72,11 @@ class RBM(Trainable):
         """Whether visible units are binary."""
         return self.visible == "binary"
 
+    @property
+    def scale(self) -> float:
+        """What weights of gaussian units are divided by; 1 of binary ones."""
+        return 1.0 if self.binary else self.deviation
+
     def check(self, interval: bool) -> None:
         """Raises ValueError where the data do not suit the visible units."""
         if self.binary and not interval:
@@ -100,18 +105,15 @@ class Machine:
         weight: W [visible, hidden].
         visible_bias: b [visible].
         hidden_bias: c [hidden].
-        settings: what its units are.
+        binary: whether visible units are binary, else gaussian.
+        scale: s, the deviation of gaussian units; 1 of binary ones.
     """
 
     weight: jax.Array
     visible_bias: jax.Array
     hidden_bias: jax.Array
-    settings: RBM = dataclasses.field(metadata={"static": True})
-
-    @property
-    def scale(self) -> float:
-        """s, by which the weights of gaussian units are divided; 1 of binary ones."""
-        return 1.0 if self.settings.binary else self.settings.deviation
+    binary: bool = dataclasses.field(metadata={"static": True}, default=True)
+    scale: float = dataclasses.field(metadata={"static": True}, default=1.0)
 
     def free_energy(self, v: jax.Array) -> jax.Array:
         """F(v) in nats: v [..., visible] -> [...]."""
@@ -120,7 +122,7 @@ class Machine:
 
     def visible_energy(self, v: jax.Array, bias: jax.Array) -> jax.Array:
         """What v alone has in E, with these biases in place of b: v [..., visible] -> [...]."""
-        if self.settings.binary:
+        if self.binary:
             return -v @ bias.astype(v.dtype)
         return jnp.sum(jnp.square(v - bias), axis=-1) / (2 * self.scale**2)
 
@@ -136,11 +138,11 @@ class Machine:
 
     def visible_mean(self, visible_input: jax.Array) -> jax.Array:
         """The mean of v of what `visible_input` gave."""
-        return jax.nn.sigmoid(visible_input) if self.settings.binary else visible_input
+        return jax.nn.sigmoid(visible_input) if self.binary else visible_input
 
     def visible_sample(self, visible_input: jax.Array, keys: jax.Array) -> jax.Array:
         """v of what `visible_input` gave [rows, visible], by a key a row."""
-        if self.settings.binary:
+        if self.binary:
             return coins(visible_input, keys)
         size = visible_input.shape[-1]
         noise = jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
@@ -187,7 +189,7 @@ class RBMModule(nnx.Module):
     def machine(self) -> Machine:
         """Its distribution with the parameters of now."""
         biases = self.visible_bias[...], self.hidden_bias[...]
-        return Machine(self.weight[...], *biases, self.settings)
+        return Machine(self.weight[...], *biases, self.settings.binary, self.settings.scale)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [rows, *shape] -> p(h = 1 given x) [rows, hidden]."""
