@@ -97,7 +97,7 @@ QUESTIONS = {
         {"sklearn / aejax": ("at least", 2.0)},
         network="rbm",
         epochs=1,
-        tolerance=0.05,
+        tolerance=0.1,
         settings={"batch_size": 100, "rate": 0.05, "rows": 10_000, "units": 500},
     ),
     # One attention, forward and with its gradients.

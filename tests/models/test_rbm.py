@@ -163,7 +163,7 @@ def test_more_steps_come_to_the_gradient_of_the_likelihood():
 
 
 def test_a_step_of_contrastive_divergence_is_the_difference_of_statistics():
-    steps = updates(RBM(HIDDEN, k=3, persistent=False), *FARTHEST[-1], steps=2)
+    steps = updates(RBM(HIDDEN, k=3, persistent=False), *FARTHEST[0], steps=2)
     for step, (params, gradient, sums, _) in enumerate(steps):
         data = rows_of(step)
         chains = sampled(params, data, step, 3)
@@ -179,19 +179,26 @@ def alone():
     return updates(RBM(HIDDEN, k=2), *FARTHEST[0], steps=3)
 
 
-@pytest.mark.parametrize("layout", FARTHEST, ids=str)
-def test_persistent_chains_are_the_same_on_any_devices(layout, alone):
+def test_persistent_chains_go_on_from_update_to_update(alone):
     run = setup(configuration(RBM(HIDDEN, k=2)), (SOURCE, SOURCE), devices=jax.devices()[:1])
     before = np.asarray(run.init().model_state["rows"]["chains"], np.float64)
     assert before.shape == (BATCH, ELEMENTS) and set(np.unique(before)) == {0, 1}
-    for step, (params, gradient, _, state) in enumerate(
-        updates(RBM(HIDDEN, k=2), *layout, steps=3)
-    ):
+    for step, (params, gradient, _, state) in enumerate(alone):
         chains = state["rows/chains"]
         np.testing.assert_array_equal(chains, sampled(params, before, step, 2))
-        np.testing.assert_array_equal(chains, alone[step][3]["rows/chains"])
         assert_close(gradient, difference(params, rows_of(step), chains), 2e-5)
         before = chains
+
+
+@pytest.mark.parametrize("layout", FARTHEST[1:], ids=str)
+def test_persistent_chains_are_the_same_on_any_devices(layout, alone):
+    steps = updates(RBM(HIDDEN, k=2), *layout, steps=3)
+    for (_, gradient, sums, state), (_, wanted, alone_sums, alone_state) in zip(
+        steps, alone, strict=True
+    ):
+        np.testing.assert_array_equal(state["rows/chains"], alone_state["rows/chains"])
+        assert_close(gradient, wanted, 1e-5)
+        assert sums["loss"] == pytest.approx(alone_sums["loss"], abs=1e-5)
 
 
 def test_chains_go_on_over_a_resume_and_the_run_loads_as_an_autoencoder(tmp_path):
@@ -200,22 +207,19 @@ def test_chains_go_on_over_a_resume_and_the_run_loads_as_an_autoencoder(tmp_path
     cut = dataclasses.replace(config, duration="3 steps")
     train(cut, tmp_path / "cut", (SOURCE, SOURCE))
     again = train(config, tmp_path / "cut", (SOURCE, SOURCE))
-    assert again.metrics == whole.metrics
-    models = [aejax.load(str(tmp_path / name)) for name in ("whole", "cut")]
-    chains = [np.asarray(model.module.chains[...]) for model in models]
-    np.testing.assert_array_equal(*chains)
-    assert chains[0].std() > 0
-    one = models[0].module.machine
+    assert again.metrics == whole.metrics  # free_energy_gap depends on the chains
+    model = aejax.load(str(tmp_path / "whole"))
+    one, chains = model.module.machine, model.module.chains[...]
     weight, b, c = (np.asarray(part, np.float64) for part in jax.tree.leaves(one))
-    z = models[0].encode(SOURCE.x)
+    z = model.encode(SOURCE.x)
     np.testing.assert_allclose(z, sigmoid(SOURCE.x @ weight + c), rtol=1e-5)
     made = sigmoid(z @ weight.T + b)
-    np.testing.assert_allclose(models[0].decode(z), made, rtol=1e-5)
+    np.testing.assert_allclose(model.decode(z), made, rtol=1e-5)
     error = np.square(made - SOURCE.x).mean()
-    assert models[0].score(SOURCE.x).mean() == pytest.approx(error, rel=1e-5)
+    assert model.score(SOURCE.x).mean() == pytest.approx(error, rel=1e-5)
     assert whole.metrics["mse"] == pytest.approx(error, rel=1e-5)
     x = jnp.float32(SOURCE.x)
-    gap = one.free_energy(x).mean() - one.free_energy(jnp.asarray(chains[0])).mean()
+    gap = one.free_energy(x).mean() - one.free_energy(chains).mean()
     assert whole.metrics["free_energy_gap"] == pytest.approx(float(gap), abs=1e-5)
     likely = jax.jit(pseudo_likelihood)(one, x, jnp.arange(len(x))).mean()
     assert whole.metrics["pseudo_likelihood"] == pytest.approx(float(likely), rel=1e-5)
@@ -229,7 +233,7 @@ def test_gaussian_units_learn_the_directions_in_which_rows_lie(tmp_path):
     rows = (2 * side * [1, -1, 1, -1] + random.standard_normal((200, 4))).astype(np.float32)
     config = configuration(RBM(2, "gaussian", k=2, persistent=False))
     config.data.prepare = Prepare(scale=False, centre="mean")
-    config.optimizer.learning_rate, config.duration = 0.02, "400 steps"
+    config.optimizer.learning_rate, config.duration = 0.02, "200 steps"
     outcome = train(config, tmp_path, (Arrays(rows, None, None),) * 2)
     assert arrays.flatten({"metrics": outcome.metrics}).keys() >= {"metrics/loss", "metrics/mse"}
     assert outcome.metrics["loss"] == pytest.approx(4 * outcome.metrics["mse"], rel=1e-5)
