@@ -59,7 +59,8 @@ def check(run: Run, spec: Spec) -> None:
         code = type(settings.bottleneck or settings).__name__
         raise InputError(
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
-            " config=variational or config.model.bottleneck=variational"
+            " config=variational or config.model.bottleneck=variational; a model=rbm has"
+            " --tasks=rbm"
         )
 
 

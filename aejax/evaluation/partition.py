@@ -11,7 +11,7 @@ biases. The mean weight of the draws, prod p_t+(v) / p_t(v), is Z / Z_0 without 
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ def exact(machine: Machine) -> float | None:
     log_p = functools.partial(_log_p_hidden if by_hidden else _log_p_visible, machine)
 
     @jax.jit
-    def total(first: jax.Array) -> jax.Array:
+    def total(first: jax.Array) -> Any:
         number = first + jnp.arange(size)
         state = (number[:, None] >> jnp.arange(units)) & 1
         return jax.nn.logsumexp(log_p(state.astype(jnp.float32)))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax import pictures
@@ -110,7 +111,7 @@ def _means(model: Model, learned: Source) -> np.ndarray:
     def measure(module: Any, raw: jax.Array, mask: None) -> jax.Array:
         return prepare(raw).reshape(len(raw), -1)
 
-    count, total = len(rows), 0.0
+    count, total = len(rows), np.zeros(math.prod(rows.spec.shape))
     for batch in stream(model, rows, measure):
         total = total + batch.values.sum(axis=0, dtype=np.float64)
     return (total + 1) / (count + 2) if model.run.config.model.binary else total / count
@@ -167,7 +168,7 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
     count, key = _SIDE * _SIDE, jax.random.fold_in(jax.random.key(model.run.config.seed), 1)
     first, key = jax.random.split(key)
     if module.chains is None:
-        inputs = np.zeros((count, len(machine.visible_bias)), np.float32)
+        inputs = jnp.zeros((count, len(machine.visible_bias)))
         v = machine.visible_sample(inputs, jax.random.split(first, count))
         whence = "noise"
     else:
