@@ -11,7 +11,7 @@ biases. The mean weight of the draws, prod p_t+(v) / p_t(v), is Z / Z_0 without 
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,14 +59,14 @@ def exact(machine: Machine) -> float | None:
     log_p = functools.partial(_log_p_hidden if by_hidden else _log_p_visible, machine)
 
     @jax.jit
-    def total(first: jax.Array) -> Any:
+    def total(first: jax.Array) -> jax.Array:
         number = first + jnp.arange(size)
         state = (number[:, None] >> jnp.arange(units)) & 1
         return jax.nn.logsumexp(log_p(state.astype(jnp.float32)))
 
     with jax.default_matmul_precision("highest"):
         parts = [float(total(jnp.int32(first))) for first in range(0, 2**units, size)]
-    return float(special.logsumexp(parts))
+    return float(np.logaddexp.reduce(parts))
 
 
 def _log_p_visible(machine: Machine, v: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, special
+from sklearn.neural_network import BernoulliRBM
 
 import aejax
 from aejax.config import Prepare
@@ -124,6 +125,13 @@ def test_pseudo_likelihood_is_that_of_each_unit_given_the_others(monkeypatch):
     rows, index = jnp.float32(v), jnp.arange(len(v))
     found = jax.jit(pseudo_likelihood)(one, rows, index)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+    # scikit-learn changes one element of each row, drawn anew.
+    peer = BernoulliRBM(random_state=0)
+    peer.components_, peer.n_features_in_ = np.asarray(one.weight.T), ELEMENTS
+    peer.intercept_visible_, peer.intercept_hidden_ = one.visible_bias, one.hidden_bias
+    scores = peer.score_samples(np.tile(v[7], (6000, 1)))
+    assert scores.mean() == pytest.approx(found[7], abs=4 * scores.std() / np.sqrt(6000))
 
     # Some elements of a row: right in the mean over the rows' numbers, and the same each time.
     monkeypatch.setattr(rbm, "_NUMBERS_A_ROW", 2 * HIDDEN)
