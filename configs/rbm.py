@@ -14,8 +14,8 @@ pseudo-likelihood -17.66 nats a row (seed 0; it is -loss). log p(x), samples and
         --config.duration="10 epochs" --workdir=runs/rbm-mnist
     python -m launch.evaluate --workdir=runs/rbm-mnist --tasks=rbm --temperatures=14500
 
--98.56 nats (standard error over rows 0.28, of log Z 0.19), pseudo-likelihood -67.40; seed 0. For 500
-units after a long training with CD-25 -86.3 is published (Salakhutdinov and Murray 2008).
+-98.56 nats (standard error over rows 0.28, of log Z 0.19), pseudo-likelihood -67.40; seed 0. For
+500 units after a long training with CD-25 -86.3 is published (Salakhutdinov and Murray 2008).
 
 Weight decay and momentum are the optimizer's: --config.optimizer.weight_decay=2e-4 takes that share
 of W times the learning rate away in each update (biases are left alone), and
