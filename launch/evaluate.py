@@ -18,7 +18,8 @@ to real rows, and pictures of codes between rows and of single numbers); cluster
 principal components and pixels against the labels, in --clusters clusters); denoise (PSNR and SSIM
 of reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
 scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside JPEG, WebP
-and AVIF).
+and AVIF); rbm (log p(x) of a restricted Boltzmann machine, with log Z by --chains of annealed
+importance sampling over --temperatures, exact for a small one; samples and weights).
 
 Everything is written to the run's folder: evaluation.json keeps the numbers of every step that was
 evaluated; report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA)
@@ -45,6 +46,8 @@ _OPTIONS = (  # of tasks
     "train",
     "clusters",
     "components",
+    "chains",
+    "temperatures",
     "maps",
     "normal",
     "score",
@@ -68,6 +71,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "components", None, "Normals in the mixture of the task generate; 10 without it."
+)
+flags.DEFINE_integer("chains", None, "Chains that the task rbm anneals; 100 without it.")
+flags.DEFINE_integer(
+    "temperatures", None, "Temperatures of the task rbm; 1000 without it, 14500 as published."
 )
 flags.DEFINE_string("maps", "", "Maps that the task latent draws: pca (without it), tsne.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")

@@ -20,6 +20,7 @@ from aejax.evaluation import (
     likelihood,
     pca,
     probe,
+    rbm,
     reconstruction,
 )
 from aejax.evaluation.result import Figure, Number, Result, Sound, Table
@@ -66,4 +67,5 @@ TASKS: dict[str, Task] = {
     "anomaly": Task(anomaly.task, anomaly.check, every_label=True),
     "cluster": Task(cluster.task, cluster.check),
     "denoise": Task(denoise.task, denoise.check),
+    "rbm": Task(rbm.task, rbm.check),
 }

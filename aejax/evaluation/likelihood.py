@@ -59,7 +59,8 @@ def check(run: Run, spec: Spec) -> None:
         code = type(settings.bottleneck or settings).__name__
         raise InputError(
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
-            " config=variational or config.model.bottleneck=variational"
+            " config=variational or config.model.bottleneck=variational; a model=rbm has"
+            " --tasks=rbm"
         )
 
 
@@ -88,7 +89,7 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
 
 def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[str, jax.Array]]:
     """(module, raw, mask, row numbers) -> {name: [rows, ...]}."""
-    prepare, seed = _preparation(model), model.run.config.seed
+    prepare, seed = drawing(model), model.run.config.seed
     each = batch_rows(source) * math.prod(source.spec.shape)
     block = max(1, min(samples, _NUMBERS_AT_A_TIME // each))
     blocks = -(-samples // block)
@@ -124,7 +125,7 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
     return measure
 
 
-def _preparation(model: Model) -> Preparation:
+def drawing(model: Model) -> Preparation:
     """Raw rows -> x; with keys it draws binary values where the run does, and nothing else."""
     settings = dataclasses.replace(model.preparation.settings, shift=0, flip=False)
     return dataclasses.replace(model.preparation, settings=settings)

@@ -3,8 +3,9 @@
 from aejax.models.autoencoder import Autoencoder
 from aejax.models.batch import Batch, Context, PerRow
 from aejax.models.interfaces import Trainable
+from aejax.models.rbm import RBM
 from aejax.registry import Kinds
 
-KINDS = Kinds("aejax.models", Trainable, {"autoencoder": Autoencoder})
+KINDS = Kinds("aejax.models", Trainable, {"autoencoder": Autoencoder, "rbm": RBM})
 
-__all__ = ["KINDS", "Autoencoder", "Batch", "Context", "PerRow"]
+__all__ = ["KINDS", "RBM", "Autoencoder", "Batch", "Context", "PerRow"]

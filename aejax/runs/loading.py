@@ -90,9 +90,11 @@ class Model:
         key, shape = jax.random.key(seed), (rows, *self.code_shape)
         codes = None if bottleneck is None else bottleneck.prior(key, shape)
         if codes is None:
-            name = "none" if bottleneck is None else bottlenecks.KINDS.name(bottleneck)
+            name = f"model={models.KINDS.name(self.run.config.model)}"
+            if bottleneck is not None:
+                name = f"model.bottleneck={bottlenecks.KINDS.name(bottleneck)}"
             raise InputError(
-                f"sample: model.bottleneck={name} has no prior to draw codes from; accepted:"
+                f"sample: {name} has no prior to draw codes from; accepted:"
                 " variational (launch.evaluate --tasks=generate fits a mixture to codes)"
             )
         return self.decode(np.asarray(codes))

@@ -16,7 +16,7 @@ from aejax.training.setup import Setup, setup
 from benchmarks.dispatch import flat
 from benchmarks.peers import worker
 from benchmarks.peers.worker import Settings
-from configs import convolutional, dense, variational
+from configs import convolutional, dense, rbm, variational
 
 
 def _dense(given: Settings) -> Config:
@@ -36,12 +36,22 @@ def _convolutional(given: Settings) -> Config:
     return made
 
 
+def _rbm(given: Settings) -> Config:
+    """The preset on pixels that are on above one half, some of the rows."""
+    made = rbm.get_config()
+    made.model.latent_dim, made.batch_size = given["units"], given["batch_size"]
+    made.optimizer.learning_rate, made.data.prepare.binarise = given["rate"], "threshold"
+    made.data.train = f"train[:{given['rows']}]"
+    return made
+
+
 def config(given: Settings) -> Config:
     """The run of the network that the setting "network" names."""
     networks = {
         "dense": _dense,
         "convolutional": _convolutional,
         "variational": lambda given: variational.get_config(),
+        "rbm": _rbm,
     }
     made = networks[given["network"]](given)
     made.seed, made.compilation_cache = given["seed"], ""

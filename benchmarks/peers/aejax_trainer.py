@@ -24,18 +24,18 @@ from aejax import Config
 from aejax.training.trainer import Trainer
 from benchmarks.peers import aejax_models, worker
 
-ROWS_AN_EPOCH = {"dense": 3, "variational": 1}  # of metrics.jsonl
+ROWS_AN_EPOCH = {"dense": 3, "variational": 1, "rbm": 1}  # of metrics.jsonl
 
 
 class Pause:
     """A `stop` that never stops, but holds its answer back at the end of each round.
 
     Attributes:
-        nll: of the test split after each round, nats a row.
+        losses: of the test split after each round, nats a row.
     """
 
     def __init__(self, driver: worker.Driver, given: worker.Settings, steps: int):
-        self.nll: list[float] = []
+        self.losses: list[float] = []
         self._driver, self._steps, self._left_out = driver, steps, not given["with_evaluation"]
         self._name, self._metrics = os.path.join(given["workdir"], "metrics.jsonl"), None
         self._next = steps
@@ -50,7 +50,7 @@ class Pause:
             row = json.loads(line)
             if row["split"] == "test":
                 self._evaluation = row["seconds"] - self._trained_at - self._paused
-                self.nll.append(row["nll"])
+                self.losses.append(row["loss"])
             elif row["step"] == self._next:
                 self._trained_at = row["seconds"]
                 self._hold(row["loss"])
@@ -84,16 +84,17 @@ def main() -> None:
     """Trains in rounds, and tells the driver."""
     driver, given = worker.Driver(), worker.settings()
     rows, pixels = worker.images(given["data"], "train").shape
-    made, steps = in_rounds(given, rows)
+    made, steps = in_rounds(given, given.get("rows", rows))
     pause = Pause(driver, given, steps)
     packages = ("jax", "flax", "optax", "orbax-checkpoint")
     driver.tell(versions=worker.versions(*packages), device=jax.devices()[0].device_kind)
     driver.wait_for_round()
     outcome = Trainer(made, given["workdir"]).fit(stop=pause)
     pause()
-    if outcome.status != "done" or not math.isfinite(outcome.metrics["nll"]):
+    if outcome.status != "done" or not math.isfinite(outcome.metrics["loss"]):
         raise SystemExit(f"training ended as {outcome}")
-    losses = [nll / pixels for nll in pause.nll] if given["network"] == "dense" else []
+    each = {"dense": pixels, "rbm": 1}.get(given["network"])
+    losses = [] if each is None else [loss / each for loss in pause.losses]
     driver.tell(losses=losses)
 
 

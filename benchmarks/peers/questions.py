@@ -88,6 +88,18 @@ QUESTIONS = {
         network="variational",
         epochs=2,
     ),
+    # An epoch of 784-500 with persistent chains, on 10,000 rows; the loss is -pseudo-likelihood.
+    "rbm": Question(
+        {
+            "aejax": ("aejax_trainer", {"feed": "resident", "with_evaluation": False}),
+            "sklearn": ("sklearn_rbm", {}),
+        },
+        {"sklearn / aejax": ("at least", 2.0)},
+        network="rbm",
+        epochs=1,
+        tolerance=0.1,
+        settings={"batch_size": 100, "rate": 0.05, "rows": 10_000, "units": 500},
+    ),
     # One attention, forward and with its gradients.
     "attention": Question(
         {

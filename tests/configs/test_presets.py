@@ -39,6 +39,7 @@ GOLDEN = {
     "k_sparse": 42.88403,
     "linear": 39.65965,
     "oja": 38.63325,
+    "rbm": 25.10906,
     "sequence": 27.92994,
     "sequence_text": 130.78438,
     "sparse": 121.22715,

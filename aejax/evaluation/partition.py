@@ -1,0 +1,167 @@
+"""The partition function Z of a restricted Boltzmann machine: a sum over states, or an estimate.
+
+Annealed importance sampling (Salakhutdinov and Murray 2008, section 4.1) draws from a machine
+without weights, whose biases give the training rows' means, and moves the draws along
+
+    p_t(v) ~ exp(-(1 - t) E_0(v) - t E(v)) prod_j (1 + exp(t (c_j + W_j'v / s))),   t = 0 ... 1
+
+with one step of Gibbs sampling at each temperature t; E_0 and E are the energies of the visible
+biases. The mean weight of the draws, prod p_t+(v) / p_t(v), is Z / Z_0 without bias.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from aejax.models.rbm import Machine, coins, softplus
+
+# Layers of at most so many binary units are summed over all their states.
+MOST_UNITS = 20
+_STATES_AT_A_TIME = 2**10
+# Of 14,500 temperatures (section 4.2): up to 0.5, up to 0.9, and up to 1.
+_SPACED = ((0.5, 500), (0.9, 4000), (1.0, 10_000))
+TEMPERATURES = sum(count for _, count in _SPACED)
+
+
+class Estimate(NamedTuple):
+    """log Z by annealed importance sampling.
+
+    Attributes:
+        log_z: the estimate, nats.
+        error: its standard error.
+        low, high: log of the estimate of Z less, and plus, three standard errors; low may be -inf.
+        effective: draws that count, (sum of weights)^2 / sum of their squares.
+    """
+
+    log_z: float
+    error: float
+    low: float
+    high: float
+    effective: float
+
+
+def exact(machine: Machine) -> float | None:
+    """log Z in nats by a sum over all states of the smaller layer; None where none is small.
+
+    Each of at most 2^20 states is summed over the other layer in closed form.
+    """
+    visible, hidden = machine.weight.shape
+    by_hidden = not machine.binary or hidden <= visible
+    units = hidden if by_hidden else visible
+    if units > MOST_UNITS:
+        return None
+    size = min(_STATES_AT_A_TIME, 2**units)
+    log_p = functools.partial(_log_p_hidden if by_hidden else _log_p_visible, machine)
+
+    @jax.jit
+    def total(first: jax.Array) -> jax.Array:
+        number = first + jnp.arange(size)
+        state = (number[:, None] >> jnp.arange(units)) & 1
+        return jax.nn.logsumexp(log_p(state.astype(jnp.float32)))
+
+    with jax.default_matmul_precision("highest"):
+        parts = [float(total(jnp.int32(first))) for first in range(0, 2**units, size)]
+    return float(np.logaddexp.reduce(parts))
+
+
+def _log_p_visible(machine: Machine, v: jax.Array) -> jax.Array:
+    return -machine.free_energy(v)
+
+
+def _log_p_hidden(machine: Machine, h: jax.Array) -> jax.Array:
+    """log of exp(-E(v, h)) summed, or integrated, over v: h [states, hidden] -> [states]."""
+    inputs = machine.visible_input(h)
+    if machine.binary:
+        over_v = jnp.sum(softplus(inputs), axis=-1)
+    else:
+        squares = (jnp.square(inputs) - jnp.square(machine.visible_bias)) / (2 * machine.scale**2)
+        over_v = jnp.sum(squares, axis=-1) + _log_normal(machine)
+    return h @ machine.hidden_bias + over_v
+
+
+def _log_normal(machine: Machine) -> float:
+    """log of the integral of exp(-|v|^2 / (2 s^2))."""
+    return 0.5 * len(machine.visible_bias) * math.log(2 * math.pi * machine.scale**2)
+
+
+def temperatures(count: int) -> np.ndarray:
+    """t from 0 to 1, this many above 0: closer the nearer they are to 1, as in the paper."""
+    places = np.cumsum([0, *(share for _, share in _SPACED)]) / TEMPERATURES
+    ends = [0.0, *(end for end, _ in _SPACED)]
+    return np.interp(np.linspace(0, 1, count + 1), places, ends)
+
+
+def annealed(
+    machine: Machine, means: np.ndarray, chains: int, count: int, seed: int = 0
+) -> Estimate:
+    """Estimates log Z by annealed importance sampling.
+
+    Args:
+        machine: on one device.
+        means: of training rows [visible], which the draws begin at; binary ones inside of (0, 1).
+        chains: draws, at least 2.
+        count: temperatures.
+        seed: of the draws.
+    """
+    start = jnp.asarray(special.logit(means) if machine.binary else means, jnp.float32)
+    t = jnp.asarray(temperatures(count), jnp.float32)
+    with jax.default_matmul_precision("highest"):
+        log_weight = _log_weights(machine, start, t, chains, jax.random.key(seed))
+    log_z = _log_z_without_weights(machine, start) + np.asarray(log_weight, np.float64)
+    return estimate(log_z)
+
+
+def estimate(log_z: np.ndarray) -> Estimate:
+    """The mean of exp(log_z) [draws], which are estimates of Z each, as its logarithm."""
+    largest = log_z.max()
+    weight = np.exp(log_z - largest)
+    mean, error = weight.mean(), weight.std(ddof=1) / math.sqrt(len(weight))
+    low = math.log(mean - 3 * error) if mean > 3 * error else -math.inf
+    return Estimate(
+        log_z=float(largest + math.log(mean)),
+        error=float(error / mean),
+        low=float(largest + low),
+        high=float(largest + math.log(mean + 3 * error)),
+        effective=float(weight.sum() ** 2 / np.square(weight).sum()),
+    )
+
+
+def _log_z_without_weights(machine: Machine, bias: jax.Array) -> float:
+    hidden = len(machine.hidden_bias) * math.log(2)
+    if machine.binary:
+        return hidden + float(np.logaddexp(0, np.asarray(bias, np.float64)).sum())
+    return hidden + _log_normal(machine)
+
+
+@functools.partial(jax.jit, static_argnames="chains")
+def _log_weights(
+    machine: Machine, bias: jax.Array, t: jax.Array, chains: int, key: jax.Array
+) -> jax.Array:
+    """log of the weight of each draw [chains] after all temperatures t [count + 1]."""
+
+    def log_p(t: jax.Array, v: jax.Array, hidden_input: jax.Array) -> jax.Array:
+        energy = (1 - t) * machine.visible_energy(v, bias)
+        energy += t * machine.visible_energy(v, machine.visible_bias)
+        return jnp.sum(softplus(t * hidden_input), axis=-1) - energy
+
+    def move(carry, step):
+        v, hidden_input, log_weight = carry
+        before, now, key = step
+        log_weight += log_p(now, v, hidden_input) - log_p(before, v, hidden_input)
+        up, down = (jax.random.split(each, chains) for each in jax.random.split(key))
+        h = coins(now * hidden_input, up)
+        inputs = (1 - now) * bias + now * machine.visible_input(h)
+        v = machine.visible_sample(inputs, down)
+        return (v, machine.hidden_input(v), log_weight), None
+
+    first, *keys = jax.random.split(key, 2)
+    inputs = jnp.broadcast_to(bias, (chains, len(bias)))
+    v = machine.visible_sample(inputs, jax.random.split(first, chains))
+    steps = (t[:-1], t[1:], jax.random.split(keys[0], len(t) - 1))
+    start = (v, machine.hidden_input(v), jnp.zeros(chains))
+    return jax.lax.scan(move, start, steps)[0][2]

@@ -1,0 +1,278 @@
+"""Restricted Boltzmann machine (Smolensky 1986; Hinton 2002).
+
+Visible units v and hidden units h in {0, 1}, with no connection inside of either layer:
+
+    binary v      E(v, h) = -b'v - c'h - v'W h
+    gaussian v    E(v, h) = |v - b|^2 / (2 s^2) - c'h - v'W h / s,   s: the deviation
+
+p(v) = exp(-F(v)) / Z with the free energy F(v) = -log sum over h of exp(-E(v, h)). Training makes
+
+    mean of F(data) - mean of F(chain),   no gradient through the chain
+
+small, whose gradient is that of contrastive divergence: <v h'> of the chain less <v h'> of the data
+(with p(h = 1 given v) for h). The chain is k steps of Gibbs sampling from the data (CD-k; Hinton
+2002), or goes on from where the last update left it (persistent; Tieleman 2008).
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aejax.errors import check_choice, check_least
+from aejax.models.batch import Batch, Context, PerRow, row_mean
+from aejax.models.interfaces import Trainable
+from aejax.nn import bernoulli
+from aejax.nn.product import product
+
+VISIBLE = ("binary", "gaussian")
+# Standard deviation of the first weights (Hinton 2012, section 8).
+_WEIGHT = 0.01
+# Pseudo-likelihood in evaluation: a row's hidden inputs with one element changed, 2^13 numbers, so
+# that machines of up to so many weights have all elements changed and others evenly taken ones.
+_NUMBERS_A_ROW = 2**13
+
+
+@dataclasses.dataclass
+class RBM(Trainable):
+    """Settings of a restricted Boltzmann machine.
+
+    A code is p(h = 1 given v), and decoding gives the mean of v given h, so that it is evaluated as
+    an autoencoder.
+
+    Attributes:
+        latent_dim: hidden units.
+        visible: binary, for data in [0, 1] (grey values are read as probabilities), or gaussian,
+            for centred data.
+        deviation: standard deviation of gaussian units, in units of x.
+        k: steps of Gibbs sampling in each update.
+        persistent: whether chains go on from update to update, one for each row of a batch; else
+            they begin at the data.
+    """
+
+    latent_dim: int = 128
+    visible: str = "binary"
+    deviation: float = 1.0
+    k: int = 1
+    persistent: bool = True
+
+    decodes = True
+
+    def __post_init__(self):
+        check_least("latent_dim", self.latent_dim, 1)
+        check_least("k", self.k, 1)
+        check_choice("visible", self.visible, VISIBLE)
+        if not 0 < self.deviation < math.inf:
+            raise ValueError(f"deviation={self.deviation}: must be above 0, and finite")
+
+    @property
+    def binary(self) -> bool:
+        """Whether visible units are binary."""
+        return self.visible == "binary"
+
+    @property
+    def scale(self) -> float:
+        """What weights of gaussian units are divided by; 1 of binary ones."""
+        return 1.0 if self.binary else self.deviation
+
+    def check(self, interval: bool) -> None:
+        """Raises ValueError where the data do not suit the visible units."""
+        if self.binary and not interval:
+            raise ValueError(
+                "visible=binary: needs data in [0, 1]: data.prepare.scale=True and"
+                " data.prepare.centre=none, or model.visible=gaussian"
+            )
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "RBMModule":
+        """Builds the module for batches of these shapes; values are not read.
+
+        Raises:
+            ValueError: rows have padding or missing values.
+        """
+        if batch.mask is not None:
+            raise ValueError("rbm takes whole rows; these have a length each, or missing values")
+        return RBMModule(self, batch.x.shape, rngs)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The distribution of a machine as pure functions; rows are flat, [rows, visible units].
+
+    Attributes:
+        weight: W [visible, hidden].
+        visible_bias: b [visible].
+        hidden_bias: c [hidden].
+        binary: whether visible units are binary, else gaussian.
+        scale: s, the deviation of gaussian units; 1 of binary ones.
+    """
+
+    weight: jax.Array
+    visible_bias: jax.Array
+    hidden_bias: jax.Array
+    binary: bool = dataclasses.field(metadata={"static": True}, default=True)
+    scale: float = dataclasses.field(metadata={"static": True}, default=1.0)
+
+    def free_energy(self, v: jax.Array) -> jax.Array:
+        """F(v) in nats: v [..., visible] -> [...]."""
+        hidden = jnp.sum(softplus(self.hidden_input(v)), axis=-1)
+        return self.visible_energy(v, self.visible_bias) - hidden
+
+    def visible_energy(self, v: jax.Array, bias: jax.Array) -> jax.Array:
+        """What v alone has in E, with these biases in place of b: v [..., visible] -> [...]."""
+        if self.binary:
+            return -v @ bias.astype(v.dtype)
+        return jnp.sum(jnp.square(v - bias), axis=-1) / (2 * self.scale**2)
+
+    def hidden_input(self, v: jax.Array) -> jax.Array:
+        """The logits of p(h = 1 given v), c + W'v / s: v [..., visible] -> [..., hidden]."""
+        sums = product((v / self.scale).astype(self.weight.dtype), self.weight)
+        return sums.astype(v.dtype) + self.hidden_bias
+
+    def visible_input(self, h: jax.Array) -> jax.Array:
+        """b + s W h, logits or means of v given h: h [..., hidden] -> [..., visible]."""
+        sums = product(h.astype(self.weight.dtype), self.weight.T)
+        return self.visible_bias + self.scale * sums.astype(h.dtype)
+
+    def visible_mean(self, visible_input: jax.Array) -> jax.Array:
+        """The mean of v of what `visible_input` gave."""
+        return jax.nn.sigmoid(visible_input) if self.binary else visible_input
+
+    def visible_sample(self, visible_input: jax.Array, keys: jax.Array) -> jax.Array:
+        """v of what `visible_input` gave [rows, visible], by a key a row."""
+        if self.binary:
+            return coins(visible_input, keys)
+        size = visible_input.shape[-1]
+        noise = jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+        return visible_input + self.scale * noise
+
+    def gibbs(self, v: jax.Array, keys: jax.Array, steps: int | jax.Array) -> jax.Array:
+        """v [rows, visible] after so many steps of sampling h given v, then v given h.
+
+        Step i draws h with `fold_in(key, 2 i)` and v with `fold_in(key, 2 i + 1)` of a row's key.
+        """
+
+        def step(i: jax.Array, v: jax.Array) -> jax.Array:
+            up, down = (
+                jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * i + side) for side in (0, 1)
+            )
+            h = coins(self.hidden_input(v), up)
+            return self.visible_sample(self.visible_input(h), down)
+
+        return jax.lax.fori_loop(0, steps, step, v)
+
+
+class RBMModule(nnx.Module):
+    """The machine, built from its settings.
+
+    Attributes:
+        weight: W [visible, hidden].
+        visible_bias: b [visible].
+        hidden_bias: c [hidden].
+        chains: [rows of a batch, visible], the persistent chains; or None.
+    """
+
+    def __init__(self, settings: RBM, shape: tuple[int, ...], rngs: nnx.Rngs):
+        visible = math.prod(shape[1:])
+        self.settings, self.shape = nnx.static(settings), nnx.static(shape[1:])
+        first = jax.random.normal(rngs.params(), (visible, settings.latent_dim))
+        self.weight = nnx.Param(_WEIGHT * first)
+        self.visible_bias = nnx.Param(jnp.zeros(visible))
+        self.hidden_bias = nnx.Param(jnp.zeros(settings.latent_dim))
+        keys = jax.random.split(rngs.params(), shape[0])
+        start = self.machine.visible_sample(jnp.zeros((shape[0], visible)), keys)
+        self.chains = PerRow(start) if settings.persistent else None
+
+    @property
+    def machine(self) -> Machine:
+        """Its distribution with the parameters of now."""
+        biases = self.visible_bias[...], self.hidden_bias[...]
+        return Machine(self.weight[...], *biases, self.settings.binary, self.settings.scale)
+
+    def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [rows, *shape] -> p(h = 1 given x) [rows, hidden]."""
+        return jax.nn.sigmoid(self.machine.hidden_input(x.reshape(len(x), -1)))
+
+    def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Hidden units, or their means, z [..., hidden] -> the mean of v given z [..., *shape]."""
+        mean = self.machine.visible_mean(self.machine.visible_input(z))
+        return mean.reshape(*z.shape[:-1], *self.shape)
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        """The difference of free energies of this module's docstring, in nats a row.
+
+        Without a context the loss tells how good the machine is: the negative pseudo-likelihood of
+        binary rows, and the squared error of a row's reconstruction for gaussian units.
+
+        Args:
+            batch: prepared rows, whole ones.
+            context: of the training step; None for deterministic evaluation.
+
+        Returns:
+            A scalar and named terms: `free_energy` of the rows; in evaluation also `mse` of an
+            element's reconstruction, `pseudo_likelihood` (binary) and `free_energy_gap`, which is
+            free_energy less that of the persistent chains.
+        """
+        v, machine = batch.x.reshape(len(batch.x), -1), self.machine
+        if context is None:
+            return self._evaluated(batch, v)
+        start = v if self.chains is None else self.chains[...]
+        still = jax.lax.stop_gradient(machine)
+        end = still.gibbs(start, context.draw("gibbs"), self.settings.k)
+        if self.chains is not None:
+            self.chains[...] = end
+        energy = jnp.mean(machine.free_energy(v))
+        return energy - jnp.mean(machine.free_energy(end)), {"free_energy": energy}
+
+    def _evaluated(self, batch: Batch, v: jax.Array):
+        machine, mask = self.machine, batch.mask
+        energy = row_mean(machine.free_energy(v), mask)
+        error = jnp.square(self.decode(self.encode(batch.x)).reshape(v.shape) - v)
+        terms = {"free_energy": energy, "mse": row_mean(jnp.mean(error, axis=-1), mask)}
+        if self.chains is not None:
+            terms["free_energy_gap"] = energy - jnp.mean(machine.free_energy(self.chains[...]))
+        if not self.settings.binary:
+            return row_mean(jnp.sum(error, axis=-1), mask), terms
+        index = jnp.arange(len(v)) if batch.index is None else batch.index
+        each = pseudo_likelihood(machine, v, index)
+        terms["pseudo_likelihood"] = row_mean(each, mask)
+        return -terms["pseudo_likelihood"], terms
+
+
+def pseudo_likelihood(machine: Machine, v: jax.Array, index: jax.Array) -> jax.Array:
+    """sum_i log p(v_i given all others) (Besag 1975) in nats: v [rows, visible] -> [rows].
+
+    p(v_i given all others) is sigmoid(F(v with 1 - v_i) - F(v)). In a machine of more than 2^13
+    weights the sum is estimated from some elements, evenly taken from one that the row's number
+    draws, so that evaluation gives the same number each time.
+
+    Args:
+        machine: with binary units.
+        v: rows.
+        index: their numbers, int [rows].
+    """
+    visible, hidden = machine.weight.shape
+    count = max(1, min(visible, _NUMBERS_A_ROW // hidden))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), index)
+    first = jax.vmap(lambda key: jax.random.randint(key, (), 0, visible))(keys)
+    chosen = (first[:, None] + jnp.arange(count) * visible // count) % visible
+    change = 1 - 2 * jnp.take_along_axis(v, chosen, axis=1)
+    inputs = machine.hidden_input(v)[:, None]
+    moved = inputs + change[..., None] * machine.weight[chosen].astype(v.dtype)
+    hidden_terms = jnp.sum(softplus(inputs), axis=-1) - jnp.sum(softplus(moved), axis=-1)
+    differences = hidden_terms - change * machine.visible_bias[chosen]
+    return -visible / count * jnp.sum(softplus(-differences), axis=1)
+
+
+def softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x)), elementwise, with its gradient in closed form."""
+    return -bernoulli.log_prob(x, jnp.zeros((), x.dtype))
+
+
+def coins(logits: jax.Array, keys: jax.Array) -> jax.Array:
+    """1.0 with probability sigmoid(logits), else 0.0: [rows, n], by a key a row."""
+    size = logits.shape[-1]
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (size,), logits.dtype))(keys)
+    return (draws < jax.nn.sigmoid(logits)).astype(logits.dtype)
