@@ -25,6 +25,7 @@ def test_a_script_runs_from_another_folder(tmp_path, name, said):
     assert said in ended.stdout, ended.stdout
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     from nbclient import NotebookClient

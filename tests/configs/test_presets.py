@@ -80,7 +80,10 @@ def one(workdir, config: Config, devices: int = 1):
     return outcome
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name for name in PRESETS],
+)
 def test_a_preset_trains_to_the_loss_that_it_had(tmp_path, name):
     """And resumes and loads, if it is one of the representative ones."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -106,13 +109,15 @@ def _scheduled(name: str) -> bool:
 
 
 # Transformers compile longest on a mesh; what only they have is in tests/training/test_mesh.py too.
+# Their compilation takes ten seconds.
+_LONG = ("transformer", "sequence_text")
 _LARGE = ("sequence_text", "transformer")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in _LARGE else name
+        pytest.param(name, marks=pytest.mark.slow) if name in (*_LARGE, "convolutional") else name
         for name in REPRESENTATIVE
     ],
 )

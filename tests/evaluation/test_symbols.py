@@ -108,6 +108,7 @@ def test_what_is_no_symbol_is_refused(tmp_path, x, prepare, said):
         train(config, str(tmp_path / "run"), quiet=True)
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_any_type_are_symbols(tmp_path):
     x = np.random.RandomState(0).randint(0, 256, (40, 6))
     for dtype in (np.uint16, np.float32):

@@ -67,6 +67,7 @@ def test_a_preset_is_a_search_that_may_start(name):
     assert f"python -m launch.search --config={name}" in (module.__doc__ or "")
 
 
+@pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path):
     short = [
         "--config=search_copy",

@@ -217,6 +217,7 @@ SMALL_FILES_ONLY = (
 )
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_is_told_and_the_exit_code_says_so(tmp_path):
     flags = (
         "--config.model.coder.hidden=512,512",

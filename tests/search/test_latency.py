@@ -104,6 +104,7 @@ def test_times_are_of_one_batch_and_the_lower_quartile_of_the_rounds(monkeypatch
     assert counts == [1, 1, *([1, 4] * 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_layouts_are_timed_in_the_rounds_that_make_the_table():
     """The empty model is timed once, for the table and as a layout."""

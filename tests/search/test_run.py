@@ -262,6 +262,7 @@ def test_trials_keep_the_best_layout_of_the_blocks_that_were_found(tmp_path):
     assert f"trials: {best}, the best of 4 layouts, of which 2 went on" in report.text(found)
 
 
+@pytest.mark.slow
 def test_nothing_is_tried_where_nothing_was_found(tmp_path):
     strict = settings(learned=0.5, method="supernet", seeds=0, controls=(), trials=2)
     found = search(strict, str(tmp_path), quiet=True, devices=DEVICES)

@@ -149,6 +149,7 @@ def test_before_it_has_learned_blocks_alone_learn_and_nothing_costs():
         assert np.any(leaf != 0) != name.startswith("architecture"), name
 
 
+@pytest.mark.slow
 def test_the_price_is_linear_in_what_blocks_are_expected_to_cost():
     """Its gradient against softmax's in double precision, by two weights of the price."""
     dear, free = (begun(toys.supernet(cost_weight=weight)) for weight in (3.0, 0.0))

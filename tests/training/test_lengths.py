@@ -60,7 +60,10 @@ def trained(settings, workdir, padding: float, symbols: bool = False):
     [
         Recurrent(hidden=(8,), bidirectional=True),
         Dense(hidden=(8,)),
-        Transformer(width=8, heads=2, feed_forward=8, encoder_layout="af", decoder_layout="af"),
+        pytest.param(
+            Transformer(width=8, heads=2, feed_forward=8, encoder_layout="af", decoder_layout="af"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["recurrent", "dense", "transformer"],
 )
@@ -90,6 +93,7 @@ def test_padding_is_0_wherever_rows_are_read(tmp_path, padding):
         open_source(f"npz:{tmp_path}/rows.npz", "all")
 
 
+@pytest.mark.slow
 def test_symbols_end_where_they_end(tmp_path):
     model = Autoencoder(
         coder=Recurrent(hidden=(8,), symbols=5), latent_dim=4, likelihood=Categorical(classes=5)

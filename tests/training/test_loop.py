@@ -320,7 +320,13 @@ train(small(duration="1000000 steps", evaluation=Evaluation(every=""), watchdog_
 """
 
 
-@pytest.mark.parametrize(("others", "left"), [((), r"3|2\.9\d*"), (("beside",), r"[0-2]\.\d+")])
+@pytest.mark.parametrize(
+    ("others", "left"),
+    [
+        ((), r"3|2\.9\d*"),
+        pytest.param(("beside",), r"[0-2]\.\d+", marks=pytest.mark.slow),
+    ],
+)
 def test_the_watchdog_ends_what_hangs_and_only_that(tmp_path, others, left):
     """Steps go on for longer than it waits; then one question takes longer.
 

@@ -65,7 +65,7 @@ def one(tmp_path_factory) -> tuple[list[dict], list[dict]]:
     return first, rows(workdir)
 
 
-@pytest.mark.parametrize("feed", ["resident", "streaming"])
+@pytest.mark.parametrize("feed", ["resident", pytest.param("streaming", marks=pytest.mark.slow)])
 def test_two_processes_train_and_one_goes_on(one, tmp_path, feed):
     ended = finish(pair(tmp_path / "two", f"--config.data.feed={feed}", "--config.duration=100"))
     assert [code for code, _, _ in ended] == [0, 0], ended

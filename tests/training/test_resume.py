@@ -138,6 +138,7 @@ def test_stopped_before_a_line_was_run_nothing_is_lost(tmp_path):
     assert process.returncode in (75, -signal.SIGTERM), err
 
 
+@pytest.mark.slow
 def test_done_is_said_and_more_steps_go_on(tmp_path):
     assert run(tmp_path, *FLAGS, "--config.duration=600")[0] == 0
     code, out, err = run(tmp_path, *FLAGS, "--config.duration=900")
