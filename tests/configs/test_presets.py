@@ -24,6 +24,8 @@ from tests.training.runs import train
 PRESETS = sorted(
     info.name for info in pkgutil.iter_modules(configs.__path__) if "search_" not in info.name
 )
+# They compile for ten seconds.
+_LONG = ("transformer", "sequence_text")
 # One of each coder, one that couples the rows of a batch and one that draws in each step: what all
 # presets share is asked of these.
 REPRESENTATIVE = ("convolutional", "sequence_text", "sparse", "transformer", "variational")
@@ -109,8 +111,6 @@ def _scheduled(name: str) -> bool:
 
 
 # Transformers compile longest on a mesh; what only they have is in tests/training/test_mesh.py too.
-# Their compilation takes ten seconds.
-_LONG = ("transformer", "sequence_text")
 _LARGE = ("sequence_text", "transformer")
 
 
