@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import functools
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aejax import kinds
@@ -56,6 +57,15 @@ def page(about: About, records: list[dict[str, Any]], results: dict[str, Result]
 def render(template: str, **values: Any) -> str:
     """A page by a template of `templates/`; text is escaped."""
     return _environment().get_template(template).render(**values)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table as lines of text, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import numpy as np
 
 from aejax import files, kinds
 from aejax.evaluation import plots
-from aejax.evaluation.report import render
+from aejax.evaluation.report import aligned, render
 from aejax.evaluation.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
 from aejax.search import comparing
@@ -20,13 +20,7 @@ _COLOURS = {letter: "#d08770" for letter in ATTENTION} | {"f": "#88c0d0", "i": "
 
 def text(found: dict[str, Any]) -> str:
     """The table of layouts, for a terminal."""
-    head, *rows = table(found)
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    ]
-    return "\n".join([*notes(found), *lines])
+    return "\n".join([*notes(found), *aligned(table(found))])
 
 
 def notes(found: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from aejax.data.sources.base import Source
 from aejax.errors import InputError
 from aejax.evaluation import plots
 from aejax.evaluation.encoded import peak_of
-from aejax.evaluation.report import render
+from aejax.evaluation.report import aligned, render
 from aejax.evaluation.result import Figure, shown
 from aejax.evaluation.rows import choose_rows, rescaled
 from aejax.runs.loading import load
@@ -136,13 +136,7 @@ def _spread(values: np.ndarray) -> str:
 
 def text(found: dict[str, Any]) -> str:
     """The table, for a terminal."""
-    rows = table(found)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*notes(found), *lines])
+    return "\n".join([*notes(found), *aligned(table(found))])
 
 
 def notes(found: dict[str, Any]) -> list[str]:
