@@ -125,12 +125,13 @@ def parse(argv: list[str], of: Program = TRAIN) -> list[str]:
 
 
 def config_of(words: list[str], of: Program = TRAIN) -> Any:
-    """The checked settings that words give, `--config` and its fields alone.
+    """The checked settings that a command line's words give; other flags are left out.
 
     Raises:
         InputError: as `parse`.
     """
-    _, config, words = _preset(words, of)
+    given = [word for word in _joined(words) if re.match("--(no)?config\\b", word)]
+    _, config, words = _preset(given, of)
     values = flags.FlagValues()
     _set(config, words, "settings", values)
     config = kinds.rebuild(values.config)

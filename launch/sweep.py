@@ -53,7 +53,6 @@ flags.DEFINE_bool("download", False, "Let TFDS download a data set that is missi
 def main(argv: list[str]) -> int | None:
     """Sweeps as the flags say; returns the exit code."""
     given = flags.FLAGS
-    words = [word for word in sys.argv[1:] if word.startswith(("--config", "--noconfig"))]
     del argv
     grid = dict(cells.split_values(text) for text in given.sweep)
     if len(grid) < len(given.sweep):
@@ -68,7 +67,9 @@ def main(argv: list[str]) -> int | None:
     from aejax.sweeps.run import SweepFolder, run_cells
 
     def make_config(values: dict[str, str]):
-        return config_of([*words, *(f"{PREFIX}{name}={text}" for name, text in values.items())])
+        return config_of(
+            [*sys.argv[1:], *(f"{PREFIX}{name}={text}" for name, text in values.items())]
+        )
 
     tasks = [task for task in given.tasks if task]
     job = SweepFolder(given.workdir, tasks, stop=stop, download=given.download)

@@ -14,6 +14,7 @@ from aejax.errors import InputError
 from aejax.evaluation import compress_images, compress_sound
 from aejax.evaluation.container import MOST_BITS, Coder, codes_digest
 from aejax.evaluation.detector import digest
+from aejax.evaluation.encoded import evenly
 from aejax.evaluation.result import Number, Result, need_autoencoder, need_whole
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
@@ -22,8 +23,9 @@ ARRAYS = "compress.npz"
 _MOST_CODES = 10_000
 
 
-def check(run: Run, spec: Spec) -> None:
-    """Raises InputError where the task cannot be done."""
+def check(run: Run, spec: Spec, bits: int | None = None) -> None:
+    """Raises InputError where the task cannot be done, or a step cannot be."""
+    check_bits(bits)
     need_autoencoder(run, "--tasks=compress")
     need_whole(spec, "--tasks=compress")
     (compress_sound if spec.rate else compress_images).check(run, spec)
@@ -41,8 +43,7 @@ def task(model: Model, source: Source, learned: Source, bits: int | None = None)
     Raises:
         InputError: rows that are neither, or `bits` that cannot be.
     """
-    check(model.run, source.spec)
-    check_bits(bits)
+    check(model.run, source.spec, bits)
     codes = training_codes(model, learned)
     measure = compress_sound.measure if source.spec.rate else compress_images.measure
     result = measure(model, source, coder(model, codes), bits)
@@ -66,8 +67,8 @@ def check_bits(bits: int | None) -> None:
 
 def training_codes(model: Model, train: Source) -> np.ndarray:
     """Codes of training rows, evenly taken, float32 [rows, numbers]."""
-    count = min(len(train), _MOST_CODES)
-    rows = take(train, np.linspace(0, len(train) - 1, count).round().astype(np.int64))
+    rows = take(train, evenly(len(train), _MOST_CODES))
+    count = len(rows)
     pieces = [model.encode(rows[slice(i, i + 1000)].x) for i in range(0, count, 1000)]
     return np.concatenate(pieces).reshape(count, -1)
 

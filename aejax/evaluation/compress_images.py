@@ -18,6 +18,7 @@ from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import image_codecs, plots
 from aejax.evaluation.container import Coder
+from aejax.evaluation.encoded import evenly
 from aejax.evaluation.image_codecs import Point
 from aejax.evaluation.result import Figure, Number, Result
 from aejax.runs.folder import Run
@@ -51,8 +52,9 @@ def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Res
         bits: a step of its own, or None.
     """
     elements = math.prod(source.spec.shape)
-    count = min(len(source), _MOST_ROWS, max(1, _MOST_NUMBERS // elements))
-    source = take(source, np.linspace(0, len(source) - 1, count).round().astype(np.int64))
+    most = min(_MOST_ROWS, max(1, _MOST_NUMBERS // elements))
+    source = take(source, evenly(len(source), most))
+    count = len(source)
     raw = source[slice(0, count)].x
     images = pictures.to_bytes(raw / np.float32(source.spec.maximum))
     z = model.encode(raw).reshape(count, -1)

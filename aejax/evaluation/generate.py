@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from aejax import pictures
-from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
@@ -43,12 +42,6 @@ def check(run: Run, spec: Spec) -> None:
     """Raises InputError where the task cannot be done."""
     need_autoencoder(run, "--tasks=generate")
     need_whole(spec, "--tasks=generate")
-    if run.config.data.source == ARRAYS:
-        raise InputError(
-            f"--tasks=generate: config.data.source={ARRAYS}: the run was given its training rows by"
-            " a program, and codes are compared with theirs; must be a source that can be opened"
-            " again, such as npz:FILE (Model.sample draws from a prior without them)"
-        )
 
 
 def task(model: Model, source: Source, learned: Source, components: int | None = None) -> Result:
@@ -62,8 +55,8 @@ def task(model: Model, source: Source, learned: Source, components: int | None =
         components: of the mixture; None for 10, or as many as there are training rows.
 
     Raises:
-        InputError: a model without encode and decode, rows with padding or missing values, training
-            rows that were arrays, or more components than training rows.
+        InputError: a model without encode and decode, rows with padding or missing values, or
+            more components than training rows.
     """
     check(model.run, source.spec)
     numbers_a_row = max(math.prod(source.spec.shape), math.prod(model.code_shape))

@@ -2,11 +2,12 @@
 
 import io
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from aejax import cluster
+from aejax.evaluation.encoded import evenly
 from aejax.evaluation.similarity import ssim, window
 
 # {codec: qualities, options of Pillow}; the tiles of AVIF, and so its bytes, depend on its threads.
@@ -30,7 +31,7 @@ def quality(images: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     psnr = 10 * math.log10(255**2 * images.size / squares) if squares else math.inf
     if window(*images.shape[1:3]) < _LEAST_WINDOW:
         return psnr, math.nan
-    some = np.linspace(0, len(images) - 1, min(len(images), SSIM_ROWS)).round().astype(np.int64)
+    some = evenly(len(images), SSIM_ROWS)
     x, y = (each[some].astype(np.float64) / 255 for each in (images, made))
     return psnr, float(ssim(x, y, 1.0).mean())
 
@@ -58,7 +59,7 @@ def curves(images: np.ndarray) -> dict[str, list[Point]]:
 
     settings = [(name, level) for name, (levels, _) in CODECS.items() for level in levels]
     # Encoders hold no lock of Python's, and most of them use one core.
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, cluster.cores())) as pool:
         points = dict(zip(settings, pool.map(point, settings), strict=True))
     return {name: [points[name, level] for level in CODECS[name][0]] for name in CODECS}
 

@@ -41,7 +41,7 @@ class SweepFolder:
     Attributes:
         workdir: its folder.
         tasks: of `aejax.evaluation`, with which each run is evaluated.
-        given: training and test split that were given from Python, or None.
+        given: training and test split that were given from Python, of all labels, or None.
         stop: asked between dispatches.
         quiet: show nothing.
         download: whether TFDS may download what is missing.
@@ -73,7 +73,10 @@ class SweepFolder:
         """The training and the test split; opened once for all cells with the same data."""
         key = json.dumps(kinds.to_dict(config.data))
         if key not in self._sources:
-            opened = self.given or open_sources(config, os.getcwd(), self.download)[:2]
+            if self.given is None:
+                opened = open_sources(config, os.getcwd(), self.download)[:2]
+            else:
+                _, opened = given_rows("sweep", config, *self.given)
             self._sources[key] = opened
             self._fingerprints[key] = [fingerprint(source) for source in opened]
         return self._sources[key]
@@ -134,7 +137,8 @@ class SweepFolder:
             learned = {"learned", "train"} & {
                 each for task in self.tasks for each in TASKS[task].options
             }
-            rows = {"source": self.given[1], **dict.fromkeys(learned, self.given[0])}
+            train, test = self.sources(cell.config)
+            rows = {"source": test, **dict.fromkeys(learned, train)}
         record = {"tasks": {}, "main": {}}
         if self.tasks:
             record = checkpoints.evaluate(place, self.tasks, say=lambda line: None, **rows)
@@ -187,7 +191,10 @@ def sweep(
     """
     given = None
     if train is not None or test is not None:
-        config, given = given_rows("sweep", config, train, test)
+        data = dataclasses.replace(config.data, keep_labels=())  # those of each cell count
+        whole, given = given_rows("sweep", dataclasses.replace(config, data=data), train, test)
+        data = dataclasses.replace(whole.data, keep_labels=config.data.keep_labels)
+        config = dataclasses.replace(whole, data=data)
     job = SweepFolder(str(workdir), given=given, **options)
     each = cells(grid, lambda values: with_values(config, values))
     found = run_cells(job, each)

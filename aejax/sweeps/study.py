@@ -110,19 +110,22 @@ def _next(
 
     if job.stop():
         raise cluster.Stopped
-    known = study.trials
-    for trial in known[:trials]:
-        if not trial.state.is_finished() and (claim := _claim(job, trial.number)):
-            return trial.number, claim
-    if len(known) >= trials:
-        return None
-    # A sampler of its own for each trial: a study that is taken up again draws the same values.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(known), constant_liar=True)
-    number = study.ask(spread).number
-    if number < trials and (claim := _claim(job, number)):
-        return number, claim
-    study.tell(number, state=optuna.trial.TrialState.FAIL)  # another process was quicker
-    return None
+    while True:
+        known = study.trials
+        for trial in known[:trials]:
+            if not trial.state.is_finished() and (claim := _claim(job, trial.number)):
+                return trial.number, claim
+        if len(known) >= trials:
+            return None
+        # A sampler of its own for each: a study that is taken up again draws the same values.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(known), constant_liar=True)
+        number = study.ask(spread).number
+        if number >= trials:  # another process was quicker: the study is full
+            study.tell(number, state=optuna.trial.TrialState.FAIL)
+            return None
+        if claim := _claim(job, number):
+            return number, claim
+        # Another process saw it without a lock, and has taken it up.
 
 
 def _claim(job: SweepFolder, number: int) -> contextlib.ExitStack | None:

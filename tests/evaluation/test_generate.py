@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.stats import norm
 from sklearn.datasets import make_blobs
 
+import aejax
 from aejax import pictures
 from aejax.config import Prepare
 from aejax.errors import InputError
@@ -15,6 +16,7 @@ from aejax.evaluation import checkpoints, drawing, generate, latent, traversal
 from aejax.evaluation.encoded import encode_rows
 from aejax.models.bottlenecks import KSparse, Plain, Variational
 from aejax.models.likelihood import Bernoulli
+from tests.training.runs import small
 
 RANDOM = np.random.RandomState(0)
 CODES = RANDOM.randn(400, 3) @ RANDOM.randn(3, 3) + [1.0, -2.0, 5.0]
@@ -230,8 +232,11 @@ def test_the_mixture_is_fitted_to_the_training_split_of_a_run(folder):
         checkpoints.check_request(str(folder), ("generate",), split="train")
 
 
-def test_training_rows_that_cannot_be_opened_again_are_named(make):
-    one = make(2, x_train=IMAGES, x_test=IMAGES)
-    one.model.run.config.data.source = "arrays"
-    with pytest.raises(InputError, match="config.data.source=arrays: the run was given"):
-        generate.task(one.model, one.test, one.train)
+def test_a_run_on_arrays_is_given_its_training_rows_again(tmp_path):
+    rows = RANDOM.rand(200, 6).astype(np.float32)
+    aejax.Trainer(small(duration="4 steps"), str(tmp_path), rows[:150], rows[150:]).fit(quiet=True)
+    asked = {"source": rows[150:], "say": lambda line: None}
+    with pytest.raises(InputError, match="the run was given its rows by a program"):
+        aejax.evaluate(str(tmp_path), ["generate"], **asked)
+    record = aejax.evaluate(str(tmp_path), ["generate"], learned=rows[:150], **asked)
+    assert "fitted to 150 training codes" in " ".join(record["notes"]["generate"])

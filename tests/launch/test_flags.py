@@ -389,3 +389,14 @@ def test_list_prints_each_preset_with_its_first_line(parse, capsys, words):
 def test_the_docstring_of_a_preset_holds_its_command(name):
     module = importlib.import_module(f"configs.{name}")
     assert f"python -m launch.train --config={name}" in module.__doc__
+
+
+def test_settings_of_a_line_are_read_as_the_program_reads_them():
+    words = ["--config", "deep", "--config.seed", "3", "--workdir=x", "--sweep=seed=1"]
+    config = launch_flags.config_of(
+        [*words, "--config.model.latent_dim=7", "--config.model.latent_dim=9"]
+    )
+    assert (config.model.coder.hidden, config.seed) == ((1000, 500, 250), 3)
+    assert config.model.latent_dim == 9  # the last one counts
+    kinds = ["--config.model.corruption=masking", "--config.model.corruption=noise"]
+    assert type(launch_flags.config_of([*words, *kinds]).model.corruption).__name__ == "Noise"

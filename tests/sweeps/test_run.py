@@ -9,11 +9,13 @@ import pytest
 
 import aejax
 from aejax import cluster
-from aejax.data.sources import open_source
+from aejax.data.fingerprint import fingerprint
+from aejax.data.sources import Arrays, open_source
+from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.evaluation.principal import fit
 from aejax.optimizer import Sgd
-from aejax.runs import manifests
+from aejax.runs import folder, manifests
 from aejax.sweeps import report
 from aejax.sweeps.cells import cells, with_values
 from aejax.sweeps.run import SweepFolder, run_cells
@@ -26,6 +28,10 @@ GRID = {"model.latent_dim": [4, 2], "seed": [0, 1]}
 
 def sweep(*arguments, **options):
     return aejax.sweep(*arguments, quiet=True, devices=jax.devices()[:1], **options)
+
+
+def rows_with(rows, label):
+    return keep_labels(rows, (label,), "train")
 
 
 def config(**changes):
@@ -137,6 +143,18 @@ def test_rows_from_python_train_and_are_evaluated(tmp_path):
         assert one["numbers"]["reconstruction"]["mse"] == pytest.approx(error, rel=1e-5)
     with pytest.raises(InputError, match="other rows|not those"):
         sweep(config(), {"seed": [0]}, str(tmp_path), rows[:240], rows[250:])
+
+
+def test_labels_of_rows_from_python_are_each_cells_own(tmp_path):
+    x = np.random.RandomState(0).rand(60, 4).astype(np.float32)
+    label = np.repeat([3, 5], 30).astype(np.int32)
+    rows = Arrays(x, label, None)
+    grid = {"data.keep_labels": [(3,), (5,)]}
+    sweep(config(batch_size=10), grid, str(tmp_path), rows, rows, tasks=())
+    for which in (3, 5):
+        run = folder.read(str(tmp_path / "runs" / f"keep_labels={which}"))
+        assert run.rows == 30 and run.config.data.keep_labels == (which,)
+        assert run.fingerprints["train"] == fingerprint(rows_with(rows, which))
 
 
 def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path):

@@ -55,6 +55,25 @@ def test_a_study_goes_on_and_takes_up_what_another_process_left(tmp_path, monkey
     assert search(tmp_path, 3) == found and len(trained) == 2
 
 
+def test_a_trial_that_another_process_takes_up_at_once_is_left_to_it(tmp_path, monkeypatch):
+    job, claim, lost = SweepFolder(str(tmp_path), (), quiet=True), study._claim, []
+
+    def slow(job, number):
+        if number == 0 and not lost:  # the other one saw it without a lock
+            lost.append(claim(job, number))
+            return None
+        return claim(job, number)
+
+    monkeypatch.setattr(study, "_claim", slow)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    own = optuna.create_study(storage=optuna.storages.JournalStorage(backend))
+    spread = {name: study._distribution(name, values) for name, values in SPACE.items()}
+    number, _ = study._next(job, own, spread, 2, 0)
+    assert number == 1
+    assert [trial.state.name for trial in own.trials] == ["RUNNING", "RUNNING"]
+    own.tell(0, 1.0)  # by the other one
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [
