@@ -256,6 +256,11 @@ def check(config: Config) -> None:
         config.model.check(prepare.scale and prepare.centre == "none")
     except ValueError as error:
         raise InputError(f"config.model.{error}") from None
+    if config.data.labels and not config.model.classes:
+        raise InputError(
+            f"config.data.labels={config.data.labels}: config.model learns from rows alone; must be"
+            ' "" for all rows (config.data.train=train[:1%] takes fewer rows)'
+        )
     if config.pretrain is not None:
         config.pretrain.check(config)
 

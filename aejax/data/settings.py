@@ -1,6 +1,7 @@
 """Settings of the data: the source of the rows, and their preparation."""
 
 import dataclasses
+import re
 
 from aejax.errors import check_choice, check_least
 
@@ -55,6 +56,9 @@ class Data:
         test: split that is evaluated: test, train[90%:].
         keep_labels: labels of the rows to train on and to evaluate, such as 3 or 3,5; the others
             are left out of both splits. () for all rows.
+        labels: how many training rows have a label that a classifier may learn from, such as 1% or
+            600, in the classes' own shares; "" for all. Stages of pre-training learn from all rows.
+        labels_seed: of the choice of these rows; more of them hold those of fewer.
         folder: TFDS's data folder; "" for its default.
         feed: resident keeps the whole split on every device; streaming reads rows ahead while
             steps run; auto is resident up to resident_mib.
@@ -67,6 +71,8 @@ class Data:
     train: str = "train"
     test: str = "test"
     keep_labels: tuple[int, ...] = ()
+    labels: str = ""
+    labels_seed: int = 0
     folder: str = ""
     feed: str = "auto"
     resident_mib: int = 1024
@@ -75,5 +81,10 @@ class Data:
 
     def __post_init__(self):
         check_choice("feed", self.feed, ("auto", "resident", "streaming"))
+        check_least("labels_seed", self.labels_seed, 0)
+        if self.labels and not re.fullmatch(r"\d+|\d+(\.\d+)?%", self.labels):
+            raise ValueError(
+                f"labels={self.labels}: must be a share such as 1%, or a number of rows"
+            )
         check_least("resident_mib", self.resident_mib, 0)
         check_least("threads", self.threads, 1)

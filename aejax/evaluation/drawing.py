@@ -8,7 +8,6 @@ import dataclasses
 import warnings
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -72,15 +71,13 @@ def draw(
 
 
 def from_prior(model: Model, count: int) -> Drawn | None:
-    """Codes of the bottleneck's own prior; None where it has none."""
-    bottleneck = model.run.config.model.bottleneck
-    if bottleneck is None:
-        return None
-    z = bottleneck.prior(jax.random.key(model.run.config.seed), (count, *model.code_shape))
+    """Codes of the model's own prior; None where it has none."""
+    settings = model.run.config.model
+    z = model.prior(count, model.run.config.seed)
     if z is None:
         return None
-    normal = ", a standard normal" if isinstance(bottleneck, Variational) else ""
-    return Drawn(np.asarray(z, np.float64).reshape(count, -1), f"the prior{normal}")
+    normal = ", a standard normal" if isinstance(settings.bottleneck, Variational) else ""
+    return Drawn(z.astype(np.float64).reshape(count, -1), f"the prior{normal}")
 
 
 def from_mixture(model: Model, z: np.ndarray, components: int, count: int) -> tuple[Drawn, bool]:

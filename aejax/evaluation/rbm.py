@@ -45,6 +45,8 @@ def check(run: Run, spec: Spec, chains: int = CHAINS, temperatures: int = TEMPER
         raise InputError(
             f"--tasks=rbm: config.model is {KINDS.name(model)}; must be rbm, such as config=rbm"
         )
+    if model.hidden != "binary":
+        raise InputError("--tasks=rbm: config.model.hidden=gaussian; must be binary")
     try:
         check_least("chains", chains, 2)
         check_least("temperatures", temperatures, 1)
@@ -179,7 +181,7 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
     @jax.jit
     def walk(v: jax.Array, key: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
         v = machine.gibbs(v, jax.random.split(key, count), steps)
-        h = jax.nn.sigmoid(machine.hidden_input(v))
+        h = machine.hidden_mean(machine.hidden_input(v))
         return v, machine.visible_mean(machine.visible_input(h))
 
     peak, shown, before = peak_of(model, source, np.ones(1)), [], 0

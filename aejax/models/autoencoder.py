@@ -115,6 +115,9 @@ class Autoencoder(Trainable):
         """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
         return self.coder.sharding_rules
 
+    def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
+        return self.bottleneck.prior(key, shape)
+
     def is_transferable(self, name: str, other: Any) -> bool:
         return not isinstance(other, Autoencoder) or self.coder.is_transferable(name, other.coder)
 

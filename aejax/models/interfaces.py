@@ -161,6 +161,13 @@ class Coder(Hooked):
             tensor: devices along the mesh's axis of that name.
         """
 
+    def as_hidden(self, features: jax.Array) -> jax.Array:
+        """The encoder's features as one more hidden layer: through its activation, if it has one.
+
+        A code that a further layer reads, such as a classifier's.
+        """
+        return features
+
     def is_transferable(self, name: str, other: Any) -> bool:
         """Whether a parameter of this name means the same in a coder of the settings `other`."""
         return True
@@ -292,6 +299,7 @@ class Trainable(Hooked):
     Attributes:
         sharding_rules: where parameters lie on a mesh, as in `config.mesh.rules`.
         symbols: how many kinds of symbols its rows hold; 0 for numbers.
+        classes: how many labels its loss tells apart; 0 where it learns from rows alone.
         loss_inputs: arrays that the loss finds in `Context.loss_inputs`, and that are neither
             trained nor saved; None for none.
         decodes: whether its module has `encode` and `decode`.
@@ -301,6 +309,7 @@ class Trainable(Hooked):
 
     sharding_rules: tuple[str, ...] = ()
     symbols: int = 0
+    classes: int = 0
     loss_inputs: Any = None
     decodes: bool = False
     bottleneck: Any = None
@@ -315,6 +324,10 @@ class Trainable(Hooked):
 
     def check_platform(self, platform: str, compute: str, tensor: int) -> None:
         """Raises ValueError where it cannot run; the arguments as those of `Coder`'s."""
+
+    def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
+        """Codes of this shape, [rows, *code], of the module's prior; None where it has none."""
+        return None
 
     def is_transferable(self, name: str, other: Any) -> bool:
         """Whether a parameter of this name means the same in a model of the settings `other`."""

@@ -4,6 +4,7 @@ Visible units v and hidden units h in {0, 1}, with no connection inside of eithe
 
     binary v      E(v, h) = -b'v - c'h - v'W h
     gaussian v    E(v, h) = |v - b|^2 / (2 s^2) - c'h - v'W h / s,   s: the deviation
+    gaussian h    E(v, h) = |h - c|^2 / 2 - b'v - v'W h              (Hinton and Salakhutdinov 2006)
 
 p(v) = exp(-F(v)) / Z with the free energy F(v) = -log sum over h of exp(-E(v, h)). Training makes
 
@@ -16,6 +17,7 @@ small, whose gradient is that of contrastive divergence: <v h'> of the chain les
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +29,11 @@ from aejax.models.interfaces import Trainable
 from aejax.nn import bernoulli
 from aejax.nn.product import product
 
-VISIBLE = ("binary", "gaussian")
+UNITS = ("binary", "gaussian")
 # Standard deviation of the first weights (Hinton 2012, section 8).
 _WEIGHT = 0.01
+# Steps of Gibbs sampling before units are taken as drawn.
+_BURN_IN = 1000
 # Pseudo-likelihood in evaluation: a row's hidden inputs with one element changed, 2^13 numbers, so
 # that machines of up to so many weights have all elements changed and others evenly taken ones.
 _NUMBERS_A_ROW = 2**13
@@ -39,13 +43,14 @@ _NUMBERS_A_ROW = 2**13
 class RBM(Trainable):
     """Settings of a restricted Boltzmann machine.
 
-    A code is p(h = 1 given v), and decoding gives the mean of v given h, so that it is evaluated as
-    an autoencoder.
+    A code is the mean of h given v, and decoding gives the mean of v given h, so that it is
+    evaluated as an autoencoder.
 
     Attributes:
         latent_dim: hidden units.
         visible: binary, for data in [0, 1] (grey values are read as probabilities), or gaussian,
             for centred data.
+        hidden: binary, or gaussian with variance 1, for codes that are any number.
         deviation: standard deviation of gaussian units, in units of x.
         k: steps of Gibbs sampling in each update.
         persistent: whether chains go on from update to update, one for each row of a batch; else
@@ -54,6 +59,7 @@ class RBM(Trainable):
 
     latent_dim: int = 128
     visible: str = "binary"
+    hidden: str = "binary"
     deviation: float = 1.0
     k: int = 1
     persistent: bool = True
@@ -63,7 +69,10 @@ class RBM(Trainable):
     def __post_init__(self):
         check_least("latent_dim", self.latent_dim, 1)
         check_least("k", self.k, 1)
-        check_choice("visible", self.visible, VISIBLE)
+        check_choice("visible", self.visible, UNITS)
+        check_choice("hidden", self.hidden, UNITS)
+        if self.visible == self.hidden == "gaussian":
+            raise ValueError("hidden=gaussian: needs visible=binary; with both Z may be infinite")
         if not 0 < self.deviation < math.inf:
             raise ValueError(f"deviation={self.deviation}: must be above 0, and finite")
 
@@ -95,6 +104,13 @@ class RBM(Trainable):
             raise ValueError("rbm takes whole rows; these have a length each, or missing values")
         return RBMModule(self, batch.x.shape, rngs)
 
+    def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Hidden units of this shape, [rows, hidden], after 1000 steps of Gibbs sampling.
+
+        Chains go on from those of the training, or begin at visible units of their biases alone.
+        """
+        return module.sample_hidden(key, shape[0])
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +123,7 @@ class Machine:
         hidden_bias: c [hidden].
         binary: whether visible units are binary, else gaussian.
         scale: s, the deviation of gaussian units; 1 of binary ones.
+        binary_hidden: whether hidden units are binary, else gaussian of variance 1.
     """
 
     weight: jax.Array
@@ -114,11 +131,21 @@ class Machine:
     hidden_bias: jax.Array
     binary: bool = dataclasses.field(metadata={"static": True}, default=True)
     scale: float = dataclasses.field(metadata={"static": True}, default=1.0)
+    binary_hidden: bool = dataclasses.field(metadata={"static": True}, default=True)
 
     def free_energy(self, v: jax.Array) -> jax.Array:
         """F(v) in nats: v [..., visible] -> [...]."""
-        hidden = jnp.sum(softplus(self.hidden_input(v)), axis=-1)
+        hidden = jnp.sum(self.hidden_energy(self.hidden_input(v)), axis=-1)
         return self.visible_energy(v, self.visible_bias) - hidden
+
+    def hidden_energy(self, hidden_input: jax.Array) -> jax.Array:
+        """What each hidden unit adds to -F(v), of what `hidden_input` gave; elementwise.
+
+        Of a gaussian unit less (c^2 + log 2 pi) / 2, which no v changes.
+        """
+        if self.binary_hidden:
+            return softplus(hidden_input)
+        return (jnp.square(hidden_input) - jnp.square(self.hidden_bias)) / 2
 
     def visible_energy(self, v: jax.Array, bias: jax.Array) -> jax.Array:
         """What v alone has in E, with these biases in place of b: v [..., visible] -> [...]."""
@@ -127,7 +154,7 @@ class Machine:
         return jnp.sum(jnp.square(v - bias), axis=-1) / (2 * self.scale**2)
 
     def hidden_input(self, v: jax.Array) -> jax.Array:
-        """The logits of p(h = 1 given v), c + W'v / s: v [..., visible] -> [..., hidden]."""
+        """c + W'v / s, logits or means of h given v: v [..., visible] -> [..., hidden]."""
         sums = product((v / self.scale).astype(self.weight.dtype), self.weight)
         return sums.astype(v.dtype) + self.hidden_bias
 
@@ -144,9 +171,17 @@ class Machine:
         """v of what `visible_input` gave [rows, visible], by a key a row."""
         if self.binary:
             return coins(visible_input, keys)
-        size = visible_input.shape[-1]
-        noise = jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
-        return visible_input + self.scale * noise
+        return visible_input + self.scale * _normal(keys, visible_input)
+
+    def hidden_mean(self, hidden_input: jax.Array) -> jax.Array:
+        """The mean of h of what `hidden_input` gave."""
+        return jax.nn.sigmoid(hidden_input) if self.binary_hidden else hidden_input
+
+    def hidden_sample(self, hidden_input: jax.Array, keys: jax.Array) -> jax.Array:
+        """h of what `hidden_input` gave [rows, hidden], by a key a row."""
+        if self.binary_hidden:
+            return coins(hidden_input, keys)
+        return hidden_input + _normal(keys, hidden_input)
 
     def gibbs(self, v: jax.Array, keys: jax.Array, steps: int | jax.Array) -> jax.Array:
         """v [rows, visible] after so many steps of sampling h given v, then v given h.
@@ -158,7 +193,7 @@ class Machine:
             up, down = (
                 jax.vmap(jax.random.fold_in, (0, None))(keys, 2 * i + side) for side in (0, 1)
             )
-            h = coins(self.hidden_input(v), up)
+            h = self.hidden_sample(self.hidden_input(v), up)
             return self.visible_sample(self.visible_input(h), down)
 
         return jax.lax.fori_loop(0, steps, step, v)
@@ -188,17 +223,30 @@ class RBMModule(nnx.Module):
     @property
     def machine(self) -> Machine:
         """Its distribution with the parameters of now."""
-        biases = self.visible_bias[...], self.hidden_bias[...]
-        return Machine(self.weight[...], *biases, self.settings.binary, self.settings.scale)
+        biases, settings = (self.visible_bias[...], self.hidden_bias[...]), self.settings
+        hidden = settings.hidden == "binary"
+        return Machine(self.weight[...], *biases, settings.binary, settings.scale, hidden)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [rows, *shape] -> p(h = 1 given x) [rows, hidden]."""
-        return jax.nn.sigmoid(self.machine.hidden_input(x.reshape(len(x), -1)))
+        """x [rows, *shape] -> the mean of h given x [rows, hidden]."""
+        machine = self.machine
+        return machine.hidden_mean(machine.hidden_input(x.reshape(len(x), -1)))
 
     def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Hidden units, or their means, z [..., hidden] -> the mean of v given z [..., *shape]."""
         mean = self.machine.visible_mean(self.machine.visible_input(z))
         return mean.reshape(*z.shape[:-1], *self.shape)
+
+    def sample_hidden(self, key: jax.Array, rows: int) -> jax.Array:
+        """Hidden units [rows, hidden] of this distribution, as `RBM.prior` has them."""
+        machine, keys = self.machine, jax.random.split(key, (3, rows))
+        if self.chains is None:
+            inputs = jnp.broadcast_to(machine.visible_bias, (rows, len(machine.visible_bias)))
+            v = machine.visible_sample(inputs, keys[0])
+        else:
+            v = self.chains[...][jnp.arange(rows) % len(self.chains)]
+        v = machine.gibbs(v, keys[1], _BURN_IN)
+        return machine.hidden_sample(machine.hidden_input(v), keys[2])
 
     def loss(self, batch: Batch, context: Context | None = None):
         """The difference of free energies of this module's docstring, in nats a row.
@@ -218,13 +266,23 @@ class RBMModule(nnx.Module):
         v, machine = batch.x.reshape(len(batch.x), -1), self.machine
         if context is None:
             return self._evaluated(batch, v)
+        end = self.chain(v, context)
+        energy = jnp.mean(machine.free_energy(v))
+        return energy - jnp.mean(machine.free_energy(end)), {"free_energy": energy}
+
+    def chain(self, v: jax.Array, context: Context) -> jax.Array:
+        """Where this step's chains end, [rows, visible]; persistent ones go on from there.
+
+        Args:
+            v: the rows [rows, visible], where chains begin that are not persistent.
+            context: of the training step.
+        """
         start = v if self.chains is None else self.chains[...]
-        still = jax.lax.stop_gradient(machine)
+        still = jax.lax.stop_gradient(self.machine)
         end = still.gibbs(start, context.draw("gibbs"), self.settings.k)
         if self.chains is not None:
             self.chains[...] = end
-        energy = jnp.mean(machine.free_energy(v))
-        return energy - jnp.mean(machine.free_energy(end)), {"free_energy": energy}
+        return end
 
     def _evaluated(self, batch: Batch, v: jax.Array):
         machine, mask = self.machine, batch.mask
@@ -261,7 +319,8 @@ def pseudo_likelihood(machine: Machine, v: jax.Array, index: jax.Array) -> jax.A
     change = 1 - 2 * jnp.take_along_axis(v, chosen, axis=1)
     inputs = machine.hidden_input(v)[:, None]
     moved = inputs + change[..., None] * machine.weight[chosen].astype(v.dtype)
-    hidden_terms = jnp.sum(softplus(inputs), axis=-1) - jnp.sum(softplus(moved), axis=-1)
+    energy = machine.hidden_energy
+    hidden_terms = jnp.sum(energy(inputs), axis=-1) - jnp.sum(energy(moved), axis=-1)
     differences = hidden_terms - change * machine.visible_bias[chosen]
     return -visible / count * jnp.sum(softplus(-differences), axis=1)
 
@@ -269,6 +328,11 @@ def pseudo_likelihood(machine: Machine, v: jax.Array, index: jax.Array) -> jax.A
 def softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x)), elementwise, with its gradient in closed form."""
     return -bernoulli.log_prob(x, jnp.zeros((), x.dtype))
+
+
+def _normal(keys: jax.Array, like: jax.Array) -> jax.Array:
+    """Standard normal numbers [rows, n] as `like`, by a key a row."""
+    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)
 
 
 def coins(logits: jax.Array, keys: jax.Array) -> jax.Array:

@@ -8,31 +8,30 @@ from flax import nnx
 
 from aejax.data.fingerprint import combined, fingerprint
 from aejax.data.sources.base import Rows, Source, Spec
+from aejax.pretrain.layers import in_interval
 from aejax.runs.loading import Model
 
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """Rows [rows, latent], float32: each is encoded when it is read, by a model that stays.
+    """Rows [rows, *code], float32: each is encoded when it is read, by a model that stays.
 
     A resident feed therefore encodes each split once, a streaming one what it needs; each process
     encodes the rows that it reads, on its own devices.
 
     Attributes:
         source: raw rows.
-        model: takes them; `local` to this process.
-        maximum: 1 where codes lie in [0, 1], else None.
+        model: of a stage, which takes them; `local` to this process.
     """
 
     source: Source
     model: Model
-    maximum: float | None
 
     @property
     def spec(self) -> Spec:
-        size = self.model.run.config.model.latent_dim
-        spec = self.source.spec
-        return Spec((size,), "float32", self.maximum, spec.labelled, classes=spec.classes)
+        shape, spec = self.model.code_shape, self.source.spec
+        maximum = 1.0 if in_interval(self.model.run.config.model) else None
+        return Spec(shape, "float32", maximum, spec.labelled, classes=spec.classes)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -1,14 +1,13 @@
-"""Greedy layer-wise training: a stack of shallow autoencoders, unrolled into one deep one.
+"""Greedy layer-wise training: each layer of a deep model learns the codes of those below it.
 
-Stage k is an autoencoder of one layer each way. It learns the codes of the stages below it, which
-stay as they are; the first one learns the data. Unrolled, the stages' encoders follow one another
-up to the code, and their decoders back down:
+Stage k trains one layer, with those below it as they are; the first one learns the data. What the
+stages have learned is where the whole model then starts:
 
-    x - 1000 - x;  h1 - 500 - h1;  h2 - 30 - h2    becomes    x - 1000 - 500 - 30 - 500 - 1000 - x
-
-which then is trained as a whole (Bengio et al. 2007, "Greedy Layer-Wise Training of Deep Networks";
-Hinton and Salakhutdinov 2006, with autoencoders in place of their restricted Boltzmann machines).
-With a corruption in each stage it is a stacked denoising autoencoder (Vincent et al. 2010).
+    a deep autoencoder     encoders up to the code, and their mirrors back (Hinton and
+                           Salakhutdinov 2006), x - 1000 - 500 - 30 - 500 - 1000 - x
+    a classifier           encoders, below a head that is fresh (Bengio et al. 2007; with a
+                           corruption in each stage Vincent et al. 2010)
+    a deep belief network  machines, the last of which stays one (Hinton et al. 2006)
 """
 
 import dataclasses
@@ -21,13 +20,14 @@ from flax import nnx
 
 from aejax import optimizer
 from aejax.config import Config, Pretraining, steps_of
-from aejax.errors import InputError
+from aejax.errors import InputError, check_least
 from aejax.kinds import part
-from aejax.models import Autoencoder, Batch, corruption
-from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Dense
+from aejax.models import Autoencoder, Batch, DeepBelief, corruption, penalties
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.optimizer import Adam
+from aejax.pretrain.layers import Layer, autoencoder, insert, layers, machine
+
+METHODS = ("autoencoder", "rbm", "none")
 
 
 class Stages(Pretraining):
@@ -68,54 +68,98 @@ class Stages(Pretraining):
 
 @dataclasses.dataclass
 class Greedy(Stages):
-    """One stage for each layer of the run's coder, the first one nearest to the data.
+    """One stage for each layer of the run's model, the first one nearest to the data.
 
     Attributes:
         duration: of each stage.
         optimizer: of each stage: adam | adamw | adadelta | sgd, with its own settings.
-        corruption: what is done to each stage's input in training.
-        tied: each stage's decoder has its encoder's weights; the deep model's own go apart after.
+        by: what trains a layer: autoencoder, rbm, or none for not at all; one for all layers, or
+            one for each. Above a layer with none all others have none.
+        corruption: what is done to an autoencoder's input in training.
+        penalty: what an autoencoder's code costs beside.
+        tied: each autoencoder has one weight; the deep model's own go apart after.
+        k: steps of Gibbs sampling in each update of a machine.
+        persistent: whether a machine's chains go on from update to update.
     """
 
     duration: str = "10 epochs"
     optimizer: Any = part(optimizer.KINDS, Adam)
+    by: tuple[str, ...] = ("autoencoder",)
     corruption: Any = part(corruption.KINDS, lambda: None)
+    penalty: Any = part(penalties.KINDS, lambda: None)
     tied: bool = False
+    k: int = 1
+    persistent: bool = False
+
+    def __post_init__(self):
+        self.by = tuple(self.by)
+        if not self.by or not {*self.by} <= {*METHODS}:
+            by = ",".join(self.by)
+            raise ValueError(f"by={by}: must be one or more of {', '.join(METHODS)}")
+        check_least("k", self.k, 1)
 
     def check(self, config: Config) -> None:
         super().check(config)
-        model = config.model
         if config.init_from:
             raise InputError(
                 "config.pretrain: greedy gives the first parameters;"
                 f" config.init_from={config.init_from} does too"
             )
-        dense = isinstance(model, Autoencoder) and isinstance(model.coder, Dense)
-        if not dense or not model.coder.hidden:
+        found = layers(config.model)
+        if len(found) < 1 + isinstance(config.model, Autoencoder):
             raise InputError(
-                "config.pretrain: greedy needs an autoencoder with model.coder=dense and hidden"
-                " layers (coder.hidden)"
+                "config.pretrain: greedy needs model.coder=dense or convolutional (an autoencoder's"
+                " with hidden layers, coder.hidden), or model=deep_belief"
             )
+        if len(self.by) not in (1, len(found)):
+            raise InputError(
+                f"config.pretrain.by={','.join(self.by)}: must be one, or one for each of the"
+                f" {len(found)} layers"
+            )
+        trained = [method != "none" for method in self._methods(found)]
+        if trained != sorted(trained, reverse=True):
+            raise InputError(
+                f"config.pretrain.by={','.join(self.by)}: above a layer with none all others must"
+                " have none"
+            )
+        if isinstance(config.model, DeepBelief) and "autoencoder" in self.by:
+            raise InputError(
+                f"config.pretrain.by={','.join(self.by)}: layers of model=deep_belief are machines;"
+                " must be rbm or none"
+            )
+        try:
+            self._models(config)
+        except ValueError as error:
+            raise InputError(f"config.pretrain: {error}") from None
 
     def stages(self, config: Config) -> list[Config]:
-        coder = config.model.coder
-        count = len(coder.hidden) + 1
-        return [self._stage(config, k, last=k == count - 1) for k in range(count)]
+        models, found = self._models(config), layers(config.model)
+        return [
+            self._stage(config, model, found[k - 1] if k else None)
+            for k, model in enumerate(models)
+        ]
 
-    def _stage(self, config: Config, k: int, last: bool) -> Config:
-        deep, coder = config.model, config.model.coder
-        hidden, data = coder.activation, config.data
-        if k:
+    def _methods(self, found: list[Layer]) -> tuple[str, ...]:
+        return self.by * len(found) if len(self.by) == 1 else self.by
+
+    def _models(self, config: Config) -> list[Any]:
+        """The model of each stage; raises ValueError where there is none."""
+        found, models = layers(config.model), []
+        for k, (layer, method) in enumerate(zip(found, self._methods(found), strict=True)):
+            likelihood = found[k - 1].likelihood if k else _of_data(config)
+            if method == "autoencoder":
+                options = self.corruption, self.penalty, self.tied
+                models.append(autoencoder(layer, likelihood, *options))
+            elif method == "rbm":
+                models.append(machine(layer, likelihood, self.k, self.persistent))
+        return models
+
+    def _stage(self, config: Config, model: Any, below: Layer | None) -> Config:
+        data = dataclasses.replace(config.data, labels="")
+        if below is not None:
             # Codes are learned as they are: their maximum, where there is one, is 1.
-            prepare = type(data.prepare)(scale=in_interval(hidden))
+            prepare = type(data.prepare)(scale=below.in_interval)
             data = dataclasses.replace(data, prepare=prepare)
-        model = Autoencoder(
-            coder=Dense(bias=coder.bias, tied=self.tied or coder.tied),
-            latent_dim=(*coder.hidden, deep.latent_dim)[k],
-            bottleneck=deep.bottleneck if last else Plain(hidden),
-            likelihood=_likelihood(hidden) if k else deep.likelihood,
-            corruption=self.corruption,
-        )
         return dataclasses.replace(
             config,
             model=model,
@@ -132,24 +176,17 @@ class Greedy(Stages):
         self, config: Config, shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:
         """The deep model with the parameters of the trained stages."""
-        row: Any = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        deep = nnx.eval_shape(lambda: config.model.init(nnx.Rngs(0), Batch(row)))
-        layers = list(zip(deep.encoder.layers, reversed(deep.decoder.layers), strict=True))
-        for (into, out), module in zip(layers, modules, strict=True):
-            (below,), (above,) = module.encoder.layers, module.decoder.layers
-            into.weight.set_value(np.asarray(below.weight[...]))
-            out.kernel.set_value(np.asarray(above.kernel[...]))
-            if config.model.coder.bias:
-                into.bias.set_value(np.asarray(below.bias[...]))
-                out.bias.set_value(np.asarray(above.bias[...]))
+        row: Any = jax.ShapeDtypeStruct((config.batch_size, *shape), np.float32)
+        label: Any = jax.ShapeDtypeStruct((config.batch_size,), np.int32)
+        batch = Batch(row, None, label if config.model.classes else None)
+        deep = nnx.eval_shape(lambda: config.model.init(nnx.Rngs(0), batch))
+        insert(deep, list(modules))
         return deep
 
 
-def in_interval(activation: str) -> bool:
-    """Whether what this activation gives lies in [0, 1]."""
-    return activation == "sigmoid"
-
-
-def _likelihood(activation: str) -> Any:
-    """Of codes: its mean must be what the deep decoder's layer gives, activation(linear)."""
-    return Bernoulli() if in_interval(activation) else Gaussian(activation=activation)
+def _of_data(config: Config) -> Any:
+    """The likelihood of the data."""
+    if isinstance(config.model, Autoencoder):
+        return config.model.likelihood
+    prepare = config.data.prepare
+    return Bernoulli() if prepare.scale and prepare.centre == "none" else Gaussian()

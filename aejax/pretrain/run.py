@@ -18,9 +18,9 @@ import numpy as np
 from aejax import cluster
 from aejax.config import Config
 from aejax.data.sources import ARRAYS
+from aejax.models import KINDS
 from aejax.models.batch import split
 from aejax.pretrain.codes import Codes, local
-from aejax.pretrain.greedy import in_interval
 from aejax.runs import arrays, folder, loading
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
@@ -52,12 +52,12 @@ def train_stages(
     if cluster.is_main():
         # From now on the folder alone can be gone on with, and its settings may not change.
         folder.write(workdir, run_setup.run())
-    sources: Any = (run_setup.train, run_setup.test)
+    sources: Any = (run_setup.all_train, run_setup.test)
     devices, modules = tuple(run_setup.mesh.devices.flat), []
     for number, (place, stage) in enumerate(settings, start=1):
-        size = stage.model.latent_dim
-        line = f"stage {number} of {len(settings)}: {sources[0].spec.shape} to {size}, {place}"
-        _say(options["quiet"], line)
+        kind, size = KINDS.name(stage.model), stage.model.latent_dim
+        line = f"stage {number} of {len(settings)}: {kind}, {sources[0].spec.shape} to {size}"
+        _say(options["quiet"], f"{line}, {place}")
         make_setup = functools.partial(
             setup, stage, sources, place, False, devices, None, accept_changed_data
         )
@@ -68,9 +68,7 @@ def train_stages(
         cluster.barrier(f"stage{number}")  # the main process has written the last manifest
         model = local(loading.load(place, say=functools.partial(_say, options["quiet"])))
         modules.append(model.module)
-        bottleneck = stage.model.bottleneck
-        maximum = 1.0 if in_interval(getattr(bottleneck, "activation", "")) else None
-        sources = tuple(Codes(source, model, maximum) for source in sources)
+        sources = tuple(Codes(source, model) for source in sources)
     return functools.partial(_unrolled, run_setup, modules)
 
 

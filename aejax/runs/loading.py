@@ -81,23 +81,39 @@ class Model:
             seed: of the draws.
 
         Raises:
-            InputError: the bottleneck has no prior; `launch.evaluate --tasks=generate` draws codes
+            InputError: the model has no prior; `launch.evaluate --tasks=generate` draws codes
                 from a mixture of normals fitted to those of rows.
         """
         if not isinstance(rows, int) or rows < 1:
             raise InputError(f"sample({rows!r}): must be a whole number, at least 1")
-        bottleneck = self.run.config.model.bottleneck
-        key, shape = jax.random.key(seed), (rows, *self.code_shape)
-        codes = None if bottleneck is None else bottleneck.prior(key, shape)
+        codes = self.prior(rows, seed)
         if codes is None:
-            name = f"model={models.KINDS.name(self.run.config.model)}"
-            if bottleneck is not None:
-                name = f"model.bottleneck={bottlenecks.KINDS.name(bottleneck)}"
+            settings = self.run.config.model
+            name = f"model={models.KINDS.name(settings)}"
+            if settings.bottleneck is not None:
+                name = f"model.bottleneck={bottlenecks.KINDS.name(settings.bottleneck)}"
             raise InputError(
-                f"sample: {name} has no prior to draw codes from; accepted:"
-                " variational (launch.evaluate --tasks=generate fits a mixture to codes)"
+                f"sample: {name} has no prior to draw codes from; accepted: variational, rbm,"
+                " deep_belief (launch.evaluate --tasks=generate fits a mixture to codes)"
             )
-        return self.decode(np.asarray(codes))
+        return self.decode(codes)
+
+    def prior(self, rows: int, seed: int = 0) -> np.ndarray | None:
+        """Codes drawn from the prior [rows, *code], or None where the model has none.
+
+        Args:
+            rows: how many.
+            seed: of the draws.
+        """
+        settings, shape = self.run.config.model, (rows, *self.code_shape)
+        graph, state = nnx.split(self.module)
+
+        @jax.jit
+        def draw(state: Any, key: jax.Array) -> jax.Array | None:
+            return settings.prior(nnx.merge(graph, state), key, shape)
+
+        codes = draw(state, jax.random.key(seed))
+        return None if codes is None else np.asarray(codes)
 
     def score(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """How badly each row is reconstructed, float32 [rows]: larger is stranger.

@@ -17,6 +17,7 @@ from aejax.data.fingerprint import fingerprint
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_several
 from aejax.data.sources.base import Source
+from aejax.data.sources.labels import check_classes, some_of_each
 from aejax.data.sources.places import locate
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
@@ -40,6 +41,7 @@ class Setup:
     Attributes:
         config: checked settings.
         train: the training split.
+        all_train: with the rows whose labels `config.data.labels` leaves out.
         test: the test split.
         preparation: raw rows -> x.
         mesh: of the devices.
@@ -59,6 +61,7 @@ class Setup:
 
     config: Config
     train: Source
+    all_train: Source
     test: Source
     preparation: Preparation
     mesh: jax.sharding.Mesh
@@ -192,10 +195,17 @@ def setup(
     base = (old.base if old else "") or os.getcwd()
     train, test, base = (*sources, base) if sources else open_sources(config, base, download)
     same_data.check_same_kind(config, train, test)
+    all_train = train
+    if config.model.classes:
+        for name, source in (("train", train), ("test", test)):
+            split = f"config.data.{name}={getattr(config.data, name)}"
+            check_classes(source, config.model.classes, split)
+        train = some_of_each(train, config.data.labels, config.data.labels_seed)
     if config.batch_size > len(train):
         raise InputError(
             f"config.batch_size={config.batch_size}: must be at most the {len(train)} rows of"
             f" config.data.train={config.data.train}"
+            f"{' with config.data.labels=' + config.data.labels if config.data.labels else ''}"
         )
     try:
         config.model.check_platform(
@@ -207,10 +217,10 @@ def setup(
     if config.model.symbols:
         for source in (train, test):
             prepare.check_symbols(config.data.prepare, source, config.model.symbols)
-    fingerprints = {"train": fingerprint(train), "test": fingerprint(test)}
+    fingerprints = {"train": fingerprint(all_train), "test": fingerprint(test)}
     if old is not None:
-        same_data.check(old, config, train, fingerprints, workdir or "", accept_changed_data)
-    statistics = old.statistics if old else prepare.statistics(config.data.prepare, train, say)
+        same_data.check(old, config, all_train, fingerprints, workdir or "", accept_changed_data)
+    statistics = old.statistics if old else prepare.statistics(config.data.prepare, all_train, say)
     preparation = Preparation(config.data.prepare, train.spec, statistics)
     steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))
     total = steps("duration", config.duration)
@@ -249,6 +259,7 @@ def setup(
     return Setup(
         config,
         train,
+        all_train,
         test,
         preparation,
         mesh,
@@ -281,7 +292,7 @@ def seeded(reference: Setup, config: Config, workdir: str | None = None) -> Setu
     if dataclasses.replace(config, seed=reference.config.seed) != reference.config:
         raise ValueError("the runs differ in more than their seed")
     if workdir is not None and (old := folder.read_to_resume(workdir, config)):
-        same_data.check(old, config, reference.train, reference.fingerprints, workdir, False)
+        same_data.check(old, config, reference.all_train, reference.fingerprints, workdir, False)
     return dataclasses.replace(reference, config=config)
 
 

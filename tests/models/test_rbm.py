@@ -83,7 +83,7 @@ def sampled(params: dict, v: np.ndarray, step: int, k: int) -> np.ndarray:
     return v
 
 
-@pytest.mark.parametrize("visible", rbm.VISIBLE)
+@pytest.mark.parametrize("visible", rbm.UNITS)
 def test_free_energy_is_a_sum_over_all_hidden_states(visible):
     one = machine(ELEMENTS, HIDDEN, 1.0, RBM(HIDDEN, visible, deviation=0.7))
     v = np.random.RandomState(1).standard_normal((20, ELEMENTS))

@@ -1,4 +1,4 @@
-"""Rows of some labels only, and what labels there are."""
+"""Rows of some labels only, a few rows of each, and what labels there are."""
 
 from collections.abc import Sequence
 
@@ -54,3 +54,51 @@ def keep_labels(source: Source, keep: Sequence[int], split: str) -> Source:
         raise InputError(f"{where} have no label {missing[0]}; accepted: {listed}")
     rows = np.flatnonzero(np.isin(label, np.asarray(keep)))
     return source if len(rows) == len(source) else take(source, rows)
+
+
+def some_of_each(source: Source, labels: str, seed: int) -> Source:
+    """Some rows of each class, in the shares that the classes have, in the source's order.
+
+    Rows are ranked once: the rows of a smaller number are among those of a larger one.
+
+    Args:
+        source: with labels.
+        labels: a share of the rows, such as 1%, or how many; "" for all.
+        seed: of the choice.
+
+    Raises:
+        InputError: not at least one row, or more than there are.
+    """
+    if not labels:
+        return source
+    label, rows = labels_of(source), len(source)
+    count = round(float(labels[:-1]) / 100 * rows) if labels.endswith("%") else int(labels)
+    if not 1 <= count <= rows:
+        raise InputError(
+            f"config.data.labels={labels}: {count} rows; must be from 1 to {rows}, the rows of the"
+            " training split"
+        )
+    rank = np.empty(rows)
+    for each in np.unique(label):
+        mine = np.random.RandomState([seed, each]).permutation(np.flatnonzero(label == each))
+        rank[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+    return take(source, np.sort(np.argsort(rank, kind="stable")[:count]))
+
+
+def check_classes(source: Source, classes: int, split: str) -> None:
+    """Raises InputError where a label is not one of 0 to classes - 1, or there are none.
+
+    Args:
+        source: one split.
+        classes: how many a model tells apart.
+        split: its setting and value, for messages.
+    """
+    if not source.spec.labelled:
+        raise InputError(f"{split}: has no labels, which config.model learns from")
+    label = labels_of(source)
+    wrong = label[(label < 0) | (label >= classes)]
+    if len(wrong):
+        raise InputError(
+            f"config.model.classes={classes}: {split} has the label {wrong.max()}; must be above"
+            " the largest label, and labels at least 0"
+        )

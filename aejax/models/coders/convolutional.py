@@ -99,6 +99,9 @@ class Convolutional(Coder):
         """
         return ConvolutionalDecoder(self, latent_dim, shape, outputs, rngs)
 
+    def as_hidden(self, features: jax.Array) -> jax.Array:
+        return activate(self.activation, features)
+
     def image(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(height, width, channels) of rows of this shape.
 

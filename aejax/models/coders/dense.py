@@ -16,6 +16,7 @@ from flax import nnx
 
 from aejax.models.batch import Context, spread
 from aejax.models.interfaces import Coder, Likelihood
+from aejax.nn import dropout
 from aejax.nn.activation import activate, check, initializer
 from aejax.nn.linear import Mirrored
 
@@ -31,6 +32,7 @@ class Dense(Coder):
         remat: compute hidden layers again in the backward pass instead of keeping them.
         tied: the decoder's kernels are the encoder's weights, transposed (Vincent et al. 2010); its
             biases are its own.
+        dropout: share of the units of the encoder's hidden layers that are put to 0 in training.
     """
 
     hidden: tuple[int, ...] = ()
@@ -38,6 +40,7 @@ class Dense(Coder):
     bias: bool = True
     remat: bool = False
     tied: bool = False
+    dropout: float = 0.0
 
     # Over the mesh's axis tensor: the units of a layer, then the inputs of the next, in turn, so
     # that two layers cost one sum over devices (Shoeybi et al. 2019, "Megatron-LM").
@@ -50,6 +53,7 @@ class Dense(Coder):
 
     def __post_init__(self):
         check("activation", self.activation)
+        dropout.check("dropout", self.dropout)
         self.hidden = tuple(self.hidden)
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden={self.hidden}: layer sizes must be at least 1")
@@ -63,6 +67,9 @@ class Dense(Coder):
     ) -> nnx.Module:
         """A decoder of codes to `outputs` numbers for each element of rows of this shape."""
         return DenseDecoder(self, latent_dim, shape, outputs, rngs)
+
+    def as_hidden(self, features: jax.Array) -> jax.Array:
+        return activate(self.activation, features)
 
     def connect(self, encoder: Any, decoder: Any, likelihood: Likelihood) -> None:
         """Where it is tied each layer of the decoder has the weight of the layer it mirrors.
@@ -88,8 +95,13 @@ def _initial(settings: Dense, sizes: list[int]) -> list[nnx.Initializer]:
     return [hidden] * (len(sizes) - 2) + [initializer("linear")]
 
 
-def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
-    """All layers in a row, in the type of their kernels; the last one is linear."""
+def _run(
+    layers: nnx.List, settings: Dense, x: jax.Array, context: Context | None = None
+) -> jax.Array:
+    """All layers in a row, in the type of their kernels; the last one is linear.
+
+    With a context of a training step hidden layers lose units (`Dense.dropout`).
+    """
 
     def hidden(layer: Mirrored | nnx.Linear, x: jax.Array) -> jax.Array:
         return activate(settings.activation, layer(x))
@@ -99,8 +111,10 @@ def _run(layers: nnx.List, settings: Dense, x: jax.Array) -> jax.Array:
     *before, last = layers
     # One leading axis: with several the kernels' gradients are slow (aejax/nn/product.py).
     rows = x.reshape(-1, x.shape[-1]).astype(last.kernel.dtype)
-    for layer in before:
+    for number, layer in enumerate(before):
         rows = hidden(layer, rows)
+        if settings.dropout and context is not None and context.training:
+            rows = dropout.dropout(rows, settings.dropout, context.draw(f"dropout {number}"))
     return last(rows).reshape(*x.shape[:-1], -1)
 
 
@@ -126,7 +140,7 @@ class DenseEncoder(nnx.Module):
     ) -> jax.Array:
         if mask is not None:
             x = jnp.where(spread(mask, x.ndim) != 0, x, 0.0)
-        return _run(self.layers, self.settings, x.reshape(len(x), -1))
+        return _run(self.layers, self.settings, x.reshape(len(x), -1), context)
 
 
 class DenseDecoder(nnx.Module):

@@ -1,0 +1,141 @@
+"""A supervised head on an encoder: what tells whether its layers were worth pre-training.
+
+    x -> encoder -> activation -> linear -> softmax over classes
+
+The loss is -log p(label given x). The encoder's parameters have the names that they have in an
+autoencoder with the same coder, so that a trained one gives them (`config.init_from`), or greedy
+stages do (`config.pretrain`; Hinton et al. 2006, Bengio et al. 2007, Erhan et al. 2010).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aejax.errors import check_least
+from aejax.kinds import part
+from aejax.models import coders
+from aejax.models.autoencoder import Autoencoder
+from aejax.models.batch import Batch, Context, row_mean
+from aejax.models.coders import Dense
+from aejax.models.interfaces import Trainable, Update
+from aejax.nn import dropout
+from aejax.nn.activation import initializer
+
+
+@dataclasses.dataclass
+class Classifier(Trainable):
+    """Settings of a classifier.
+
+    Attributes:
+        coder: of which the encoder is used; its activation is that of the code too.
+        latent_dim: units of the code, the layer below the classes.
+        classes: how many labels there are, 0 to classes - 1.
+        dropout: share of the code's units that are put to 0 in training (those of a dense coder's
+            hidden layers: coder.dropout).
+        input_dropout: share of the input's elements.
+    """
+
+    coder: Any = part(coders.KINDS, Dense)
+    latent_dim: int = 256
+    classes: int = 10
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+
+    def __post_init__(self):
+        check_least("latent_dim", self.latent_dim, 1)
+        check_least("classes", self.classes, 2)
+        dropout.check("dropout", self.dropout)
+        dropout.check("input_dropout", self.input_dropout)
+
+    def check(self, interval: bool) -> None:
+        """Raises ValueError where the coder does not suit it."""
+        try:
+            self.coder.check(self)
+        except ValueError as error:
+            raise ValueError(f"coder.{error}") from None
+
+    def check_platform(self, platform: str, compute: str, tensor: int) -> None:
+        self.coder.check_platform(platform, compute, tensor)
+
+    @property
+    def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder
+        """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
+        return self.coder.sharding_rules
+
+    def is_transferable(self, name: str, other: Any) -> bool:
+        known = isinstance(other, Autoencoder | Classifier)
+        return not known or self.coder.is_transferable(name, other.coder)
+
+    def after_update(self, update: Update) -> Update:
+        return self.coder.after_update(update)
+
+    def init(self, rngs: nnx.Rngs, batch: Batch) -> "ClassifierModule":
+        """Builds the module for batches of these shapes; values are not read.
+
+        Raises:
+            ValueError: rows come without labels.
+        """
+        if batch.label is None:
+            raise ValueError("classifier needs a label with each row; these have none")
+        return ClassifierModule(self, batch.x.shape[1:], rngs)
+
+
+class ClassifierModule(nnx.Module):
+    """The classifier, built from its settings.
+
+    Attributes:
+        encoder: of the coder.
+        head: from the code to a logit a class.
+    """
+
+    def __init__(self, settings: Classifier, shape: tuple[int, ...], rngs: nnx.Rngs):
+        self.settings = nnx.static(settings)
+        self.encoder = settings.coder.encoder(shape, settings.latent_dim, rngs)
+        initial = initializer("linear")
+        size = settings.latent_dim, settings.classes
+        self.head = nnx.Linear(*size, kernel_init=initial, rngs=rngs)
+
+    def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [rows, *shape] -> the code [rows, latent_dim]."""
+        return self._code(x, mask, None)
+
+    def classify(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [rows, *shape] -> p(label given x) [rows, classes]."""
+        return jax.nn.softmax(self._logits(x, mask, None))
+
+    def loss(self, batch: Batch, context: Context | None = None):
+        """-log p(label given x) in nats a row, and its named terms.
+
+        Args:
+            batch: prepared rows with labels.
+            context: of the training step; None for deterministic evaluation.
+
+        Returns:
+            A scalar and {"error": share of rows whose likeliest class is not their label}. In
+            training it is counted with the parameters before the update: on rows that come once,
+            the online error.
+        """
+        label = batch.label
+        assert label is not None
+        logits = self._logits(batch.x, batch.mask, context)
+        log_p = jax.nn.log_softmax(logits)
+        nll = -jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+        wrong = (jnp.argmax(logits, axis=1) != label).astype(jnp.float32)
+        return row_mean(nll, batch.mask), {"error": row_mean(wrong, batch.mask)}
+
+    def _code(self, x: jax.Array, mask: jax.Array | None, context: Context | None) -> jax.Array:
+        settings = self.settings
+        x = _dropped(x, settings.input_dropout, context, "input dropout")
+        code = settings.coder.as_hidden(self.encoder(x, None, mask, context))
+        return _dropped(code, settings.dropout, context, "dropout")
+
+    def _logits(self, x: jax.Array, mask: jax.Array | None, context: Context | None) -> jax.Array:
+        code = self._code(x, mask, context)
+        return self.head(code.reshape(len(code), -1)).astype(x.dtype)
+
+
+def _dropped(x: jax.Array, rate: float, context: Context | None, part: str) -> jax.Array:
+    return dropout.dropout(x, rate, context.draw(part)) if rate and context is not None else x
