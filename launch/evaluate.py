@@ -58,7 +58,11 @@ _OPTIONS = (  # of tasks
 flags.DEFINE_string("workdir", "", "The run's folder, such as runs/dense.")
 flags.DEFINE_list("parts", [], "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_string("step", "latest", "The checkpoint: a step, latest, or best.")
-flags.DEFINE_list("tasks", "reconstruction,latent", "What to evaluate, in this order.")
+flags.DEFINE_list(
+    "tasks",
+    None,
+    "What to evaluate, in this order. Default: reconstruction,latent, or of a classifier classify.",
+)
 flags.DEFINE_bool("follow", False, "Evaluate every new checkpoint until the run is complete.")
 flags.DEFINE_string("source", "", "Rows to evaluate on, such as images:FOLDER; empty: the run's.")
 flags.DEFINE_string(

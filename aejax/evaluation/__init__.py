@@ -12,6 +12,7 @@ from typing import Any
 from aejax.data.sources.base import Spec
 from aejax.evaluation import (
     anomaly,
+    classify,
     cluster,
     compress,
     denoise,
@@ -68,4 +69,5 @@ TASKS: dict[str, Task] = {
     "cluster": Task(cluster.task, cluster.check),
     "denoise": Task(denoise.task, denoise.check),
     "rbm": Task(rbm.task, rbm.check),
+    "classify": Task(classify.task, classify.check),
 }

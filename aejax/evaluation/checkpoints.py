@@ -9,6 +9,7 @@ from typing import Any
 
 from aejax import files
 from aejax.cluster import Stopped, never
+from aejax.config import Config
 from aejax.data import outliers
 from aejax.data.sources import ARRAYS
 from aejax.data.sources.base import Source
@@ -21,8 +22,9 @@ from aejax.runs import folder, manifests
 from aejax.runs.loading import Model, choose, load
 from aejax.runs.progress import Progress
 
-# Every autoencoder can do these.
+# Every autoencoder can do the first two, a classifier the other.
 DEFAULT = ("reconstruction", "latent")
+DEFAULT_OF_CLASSIFIER = ("classify",)
 REPORT = "report.html"
 _SECONDS_BETWEEN_LOOKS = 0.5
 # A step can be pruned between being chosen and being read; the trainer would have to be this fast.
@@ -61,7 +63,7 @@ class Request:
 
 def check_request(
     workdir: str,
-    tasks: Sequence[str] = DEFAULT,
+    tasks: Sequence[str] | None = None,
     source: Any = "",
     split: str = "",
     data_folder: str = "",
@@ -71,7 +73,7 @@ def check_request(
 
     Args:
         workdir: the run's folder.
-        tasks: names in `TASKS`.
+        tasks: names in `TASKS`; None for what every such model can do.
         source: rows to evaluate on, by name; "" for the run's own source; an array or a `Source`.
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
@@ -82,11 +84,13 @@ def check_request(
     Raises:
         InputError: no run, no such task or option, or rows that its model cannot take.
     """
-    check_tasks(tasks)
-    if not tasks:
-        raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
-    settings = _settings(tasks, options)
+    if tasks is not None:
+        check_tasks(tasks)
+        if not tasks:
+            raise InputError(f"--tasks is empty; accepted: {', '.join(TASKS)}")
     run = folder.read(workdir)
+    tasks = default_tasks(run.config) if tasks is None else tasks
+    settings = _settings(tasks, options)
     records.read(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
@@ -110,6 +114,11 @@ def check_request(
         split = settings.get("learned", "")
         settings["learned"] = _training_rows(run, compared, "", "", split, task)
     return Request(workdir, tuple(dict.fromkeys(tasks)), rows, typed, settings)
+
+
+def default_tasks(config: Config) -> tuple[str, ...]:
+    """The tasks that every run of such a model can do."""
+    return DEFAULT_OF_CLASSIFIER if config.model.classes else DEFAULT
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -192,7 +201,7 @@ def evaluate_request(
 
 def evaluate(
     workdir: str,
-    tasks: Sequence[str] = DEFAULT,
+    tasks: Sequence[str] | None = None,
     step: int | str = "latest",
     say: Callable[[str], None] = print,
     **options: Any,
@@ -201,7 +210,8 @@ def evaluate(
 
     Args:
         workdir: the run's folder.
-        tasks: names, such as reconstruction, latent or cluster.
+        tasks: names, such as reconstruction, latent or cluster; None for reconstruction and
+            latent, or of a classifier classify.
         step: a number, "latest" or "best".
         say: prints a line.
         options: source, split, data_folder, and options of the tasks: the flags of launch.evaluate.

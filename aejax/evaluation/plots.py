@@ -76,7 +76,7 @@ def scatter_png(
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     _legend(plot)
-    return _png(figure)
+    return as_png(figure)
 
 
 def class_name(number: int, classes: Sequence[str]) -> str:
@@ -105,7 +105,7 @@ def histogram_png(
     plot.set_xlabel(axis)
     plot.set_ylabel("rows")
     _legend(plot)
-    return _png(figure)
+    return as_png(figure)
 
 
 def bars_png(values: np.ndarray, axes: tuple[str, str]) -> bytes:
@@ -114,7 +114,7 @@ def bars_png(values: np.ndarray, axes: tuple[str, str]) -> bytes:
     plot.bar(np.arange(1, len(values) + 1), values, width=0.8, color="#5e81ac")
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
-    return _png(figure)
+    return as_png(figure)
 
 
 def lines_png(
@@ -129,7 +129,7 @@ def lines_png(
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     _legend(plot, "")
-    return _png(figure)
+    return as_png(figure)
 
 
 def curves_png(
@@ -152,7 +152,7 @@ def curves_png(
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     _legend(plot, "")
-    return _png(figure)
+    return as_png(figure)
 
 
 def points_png(
@@ -194,7 +194,7 @@ def points_png(
     plot.margins(x=0.12)
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
-    return _png(figure)
+    return as_png(figure)
 
 
 def boxes_png(rows: dict[str, str], colours: dict[str, str]) -> bytes:
@@ -224,7 +224,7 @@ def boxes_png(rows: dict[str, str], colours: dict[str, str]) -> bytes:
     plot.set_xticks([])
     plot.spines[:].set_visible(False)
     plot.tick_params(length=0)
-    return _png(figure)
+    return as_png(figure)
 
 
 def named_bars_png(bars: dict[str, float], colours: Sequence[str], axis: str) -> bytes:
@@ -243,7 +243,7 @@ def named_bars_png(bars: dict[str, float], colours: Sequence[str], axis: str) ->
     plot.spines[["top", "right", "left"]].set_visible(False)
     plot.tick_params(axis="y", length=0)
     plot.set_xlabel(axis)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -272,7 +272,8 @@ def _legend(plot: Any, title: str = "class") -> None:
             text.set_parse_math(False)  # a name with dollar signs is no formula
 
 
-def _png(figure: Any) -> bytes:
+def as_png(figure: Any) -> bytes:
+    """A matplotlib figure as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

@@ -22,6 +22,7 @@ from aejax.models.batch import Batch, real_elements, real_steps, split, spread
 from aejax.runs import checkpoint, folder, manifests
 
 _ROWS_AT_A_TIME = 1000
+_DECODE = ("decode", "reconstruct", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,19 @@ class Model:
     def reconstruct(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """Raw rows -> what the code keeps of them, [rows, *shape], in `decode`'s units."""
         return self._over("reconstruct", *self._checked(raw, length))
+
+    def classify(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
+        """Raw rows -> p(label given x) [rows, classes], of a classifier.
+
+        Raises:
+            InputError: the model is none.
+        """
+        if not self.run.config.model.classes:
+            raise InputError(
+                f"classify: model={models.KINDS.name(self.run.config.model)} has no classes;"
+                " accepted: classifier"
+            )
+        return self._over("classify", *self._checked(raw, length))
 
     def sample(self, rows: int, seed: int = 0) -> np.ndarray:
         """Rows that the decoder makes of codes drawn from the prior, [rows, *shape].
@@ -187,6 +201,9 @@ class Model:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
     def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
+        model = self.run.config.model
+        if name in _DECODE and not model.decodes:
+            raise InputError(f"{name}: model={models.KINDS.name(model)} has no decoder")
         return self.batched_apply(
             self._functions[name], rows, *(() if length is None else (length,))
         )
@@ -238,7 +255,11 @@ class Model:
             decoded = module.decode(module.encode(x, real), *steps(length))
             return self.row_errors(x, decoded, real)
 
+        def classify(module: Any, raw: jax.Array, *length: jax.Array) -> jax.Array:
+            return module.classify(prepare(raw), mask(raw, length))
+
         functions = {
+            "classify": classify,
             "prepare": lambda module, raw: prepare(raw),
             "encode": encode,
             "decode": decode,
