@@ -4,12 +4,17 @@
     python -m launch.sweep --config=deep --sweep='model.coder.hidden=(256,64),(128)' --tasks=probe
     python -m launch.sweep --config=deep --sweep='data.keep_labels=0,1,2' --tasks=anomaly
     python -m launch.sweep --sweep='model.latent_dim=32,16' --index=$SLURM_ARRAY_TASK_ID
+    python -m launch.sweep --sweep='model.latent_dim&model.coder.hidden=8&(64,),32&(256,)'
     python -m launch.sweep --sweep='optimizer.learning_rate=log:1e-4..1e-2' --trials=20
 
 Values are those that --config.NAME takes, with commas between; a value with a comma of its own
-stands in parentheses. Each run is evaluated with --tasks (launch.evaluate). The folder holds the
-runs, sweep.json, and report.html with a table (mean and deviation over seeds), curves beside PCA's
-and the row of reconstructed images of each size.
+stands in parentheses. Settings whose names are joined by & change together: their values are joined
+in the same way. Each run is evaluated with --tasks (launch.evaluate).
+
+The folder holds the runs, sweep.json, and report.html with a table (mean and deviation over seeds),
+curves beside PCA's, learning curves and the row of reconstructed images of each size. Learning
+curves are of --config.evaluation.metric, or of --curve=TERM, any term of metrics.jsonl; curves.csv
+has their numbers. Where runs have stages (--config.pretrain), a table has the seconds of each.
 
 The same command again goes on where it was, and trains nothing twice. With --index it trains one
 cell, for a job array; the last one to end writes the report.
@@ -41,8 +46,13 @@ from launch.flags import PREFIX, TRAIN, config_of, parse  # noqa: E402
 SWEEP = dataclasses.replace(TRAIN, parent="sweeps")
 
 flags.DEFINE_string("workdir", None, "The sweep's folder. Default: sweeps/PRESET.")
-flags.DEFINE_multi_string("sweep", [], "SETTING=VALUE,VALUE,...; several, for a grid.")
+flags.DEFINE_multi_string(
+    "sweep", [], "SETTING=VALUE,VALUE,... or A&B=1&x,2&y; several, for a grid."
+)
 flags.DEFINE_list("tasks", "reconstruction", "Evaluates each run with these tasks; may be empty.")
+flags.DEFINE_string(
+    "curve", "", "Learning curves of this term of metrics.jsonl. Default: config.evaluation.metric."
+)
 flags.DEFINE_integer("index", None, "Train this cell alone, from 0.")
 flags.DEFINE_integer("trials", None, "Trials of an adaptive search, by Optuna.", lower_bound=1)
 flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
@@ -72,7 +82,8 @@ def main(argv: list[str]) -> int | None:
         )
 
     tasks = [task for task in given.tasks if task]
-    job = SweepFolder(given.workdir, tasks, stop=stop, download=given.download)
+    options = {"download": given.download, "curve": given.curve}
+    job = SweepFolder(given.workdir, tasks, stop=stop, **options)
     try:
         if given.trials is not None:
             if given.index is not None:

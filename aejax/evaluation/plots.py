@@ -1,6 +1,7 @@
 """Pictures as PNG bytes: arrays by Pillow, plots by Matplotlib's objects (no global state)."""
 
 import io
+import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _MOST_POINTS = 20_000
 _GRID_PIXELS = 960
 # So many times as far from the least as the middle: such points would squeeze all others together.
 _FAR = 10.0
+_LEGEND_LETTERS = 46  # of a line below a picture of 4.2 inches
 
 
 def image_png(image: np.ndarray) -> bytes:
@@ -153,6 +155,47 @@ def curves_png(
     plot.set_ylabel(axes[1])
     _legend(plot, "")
     return as_png(figure)
+
+
+def bands_png(
+    panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]],
+    axes: tuple[str, str],
+) -> bytes:
+    """Curves by name with bands, in panels below one another; narrow, for small screens.
+
+    Args:
+        panels: {title: {name: (x [n], y [n], lower and upper edge of the band [n])}}; a name has
+            one colour in all of them.
+        axes: what to write along x, and along the y of each panel.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    labels = [textwrap.fill(name, _LEGEND_LETTERS) for name in names]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    size = (4.2, 0.6 + 2.3 * len(panels) + 0.2 * lines)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    colours = dict(zip(names, _colours(len(names)), strict=True))
+    drawn: dict[str, Any] = {}
+    for plot, (title, series) in zip(plots, panels.items(), strict=True):
+        plot.grid(color="#e5e9f0", linewidth=0.8)
+        plot.set_axisbelow(True)
+        plot.spines[["top", "right"]].set_visible(False)
+        for name, (x, y, low, high) in series.items():
+            marker = "o" if len(x) == 1 else None
+            (drawn[name],) = plot.plot(x, y, color=colours[name], linewidth=1.4, marker=marker)
+            if np.any(low < high):
+                plot.fill_between(x, low, high, color=colours[name], alpha=0.2, linewidth=0)
+        plot.set_title(title, loc="left", fontsize=10)
+        plot.set_ylabel(axes[1])
+    plots[-1].set_xlabel(axes[0])
+    figure.align_ylabels(plots)
+    place = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
+    handles = [drawn[name] for name in names]
+    for text in figure.legend(handles, labels, **place).get_texts():
+        text.set_parse_math(False)  # a name with dollar signs is no formula
+    return _png(figure)
 
 
 def points_png(

@@ -97,6 +97,7 @@ def write(workdir: str, settings: Search, found: dict[str, Any]) -> str:
         heading="Layouts",
         head=head,
         rows=rows,
+        tables=[],
         figures=figures(workdir, settings, found),
         all_settings=json.dumps(kinds.to_dict(settings), indent=1),
     )

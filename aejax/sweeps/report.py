@@ -13,15 +13,17 @@ from aejax.errors import InputError
 from aejax.evaluation import plots
 from aejax.evaluation.encoded import peak_of
 from aejax.evaluation.report import aligned, render
-from aejax.evaluation.result import Figure, shown
+from aejax.evaluation.result import Figure, Table, shown
 from aejax.evaluation.rows import choose_rows, rescaled
 from aejax.runs.loading import load
+from aejax.sweeps import learning
 from aejax.sweeps.cells import SEED, Cell, cell_name, shortened
 
 REPORT, FOUND = "report.html", "sweep.json"
 # The setting that says how many numbers a code has; PCA is drawn beside it.
 _SIZE = "model.latent_dim"
 _ROWS = 10
+_STAGES = "Seconds of each stage"
 
 
 def write(
@@ -29,22 +31,31 @@ def write(
     each: Sequence[Cell],
     records: Sequence[dict[str, Any]],
     rows: Source | None = None,
+    curve: str = "",
 ) -> dict[str, Any]:
-    """Writes sweep.json, the pictures and the page; returns what sweep.json holds.
+    """Writes sweep.json, curves.csv, the pictures and the page; returns what sweep.json holds.
 
     Args:
         workdir: the sweep's folder.
         each: its cells.
         records: what came out of each.
         rows: the test split, of runs that were given it.
+        curve: as `SweepFolder` has it.
+
+    Raises:
+        InputError: no run reports this term; nothing was written.
     """
     own = [{key: one[key] for key in one if key not in ("config", "data")} for one in records]
-    found = {"swept": list(each[0].values), "cells": own}
+    found: dict[str, Any] = {"swept": list(each[0].values), "cells": own}
+    learned = learning.read(workdir, groups(found), {one.name: one.config for one in each}, curve)
+    found["curve"] = learned.term
+    files.write(os.path.join(workdir, learning.CURVES), learning.csv_text(learned, found["swept"]))
     files.write(os.path.join(workdir, FOUND), json.dumps(found, indent=1) + "\n")
-    figures = [*curves(found), *_pictures(workdir, each, rows)]
+    figures = [*curves(found), *learning.figures(learned), *_pictures(workdir, each, rows)]
     for figure in figures:
         files.write(os.path.join(workdir, "figures", f"{figure.name}.png"), figure.png)
     head, *lines = table(found)
+    stages = stage_table(found)
     page = render(
         "table.html",
         title=f"Sweep in {os.path.basename(os.path.normpath(workdir))}",
@@ -52,6 +63,7 @@ def write(
         heading="Runs",
         head=head,
         rows=lines,
+        tables=[Table(_STAGES, stages[0], stages[1:])] if stages else [],
         figures=figures,
         all_settings=json.dumps(kinds.to_dict(each[0].config), indent=1),
     )
@@ -113,6 +125,28 @@ def table(found: dict[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
+def stage_table(found: dict[str, Any]) -> list[list[str]]:
+    """Rows of text: the head, then the mean seconds of each group's stages, its run, and in total.
+
+    Empty where no run had stages. The seconds of a ledger, which `launch.train` prints too.
+    """
+    short = shortened(found["swept"])
+    settings = [name for name in found["swept"] if name != SEED]
+    every = {name for one in found["cells"] for name in one.get("stages", ())}
+    stages = sorted(every - {"run"}, key=lambda name: int(name.removeprefix("stage")))
+    if not stages:
+        return []
+    rows = [[*(short[name] for name in settings), "runs", *stages, "run", "total"]]
+    for records in groups(found).values():
+        timed = [one["stages"] for one in records if one.get("stages")]
+        columns = [[each[name] for each in timed if name in each] for name in (*stages, "run")]
+        columns.append([sum(each.values()) for each in timed])
+        means = (shown(round(float(np.mean(each)), 2)) if each else "-" for each in columns)
+        settings_of = (str(records[0]["settings"][name]) for name in settings)
+        rows.append([*settings_of, str(len(timed)), *means])
+    return rows
+
+
 def _seed_means(found: dict[str, Any], name: str) -> np.ndarray:
     """The mean of a number over all runs of each seed [seeds], of seeds whose runs all have it."""
     by_seed: dict[Any, list[dict[str, Any]]] = {}
@@ -135,8 +169,10 @@ def _spread(values: np.ndarray) -> str:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The table, for a terminal."""
-    return "\n".join([*notes(found), *aligned(table(found))])
+    """The tables, for a terminal."""
+    stages = stage_table(found)
+    below = ["", f"{_STAGES}:", *aligned(stages)] if stages else []
+    return "\n".join([*notes(found), *aligned(table(found)), *below])
 
 
 def notes(found: dict[str, Any]) -> list[str]:
@@ -154,10 +190,11 @@ def curves(found: dict[str, Any]) -> list[Figure]:
         return []
     done = [one for one in found["cells"] if one["status"] == "done"]
     short, out = shortened(found["swept"]), []
+    apart = {SEED, axis, *_following(found, axis)}
     for name in dict.fromkeys(name for one in done for name in numbers_of(one)):
         series: dict[str, list[dict[str, Any]]] = {}
         for one in done:
-            rest = {k: v for k, v in one["settings"].items() if k not in (SEED, axis)}
+            rest = {k: v for k, v in one["settings"].items() if k not in apart}
             series.setdefault(cell_name(rest, short) or name, []).append(one)
         lines = {label: _curve(records, axis, name) for label, records in series.items()}
         beside = f"pca_{name}"
@@ -172,6 +209,17 @@ def curves(found: dict[str, Any]) -> list[Figure]:
 def _axis(found: dict[str, Any]) -> str | None:
     """The first setting but the seed that is a number."""
     return next((name for name in found["swept"] if name != SEED and _numeric(found, name)), None)
+
+
+def _following(found: dict[str, Any], axis: str) -> list[str]:
+    """Settings that change with the axis alone: they tell no curves apart."""
+    out = []
+    for name in found["swept"]:
+        pairs = {(one["settings"][axis], one["settings"][name]) for one in found["cells"]}
+        several = len({value for _, value in pairs}) > 1
+        if name != SEED and several and len(pairs) == len({x for x, _ in pairs}):
+            out.append(name)
+    return out
 
 
 def _numeric(found: dict[str, Any], name: str) -> bool:

@@ -3,16 +3,19 @@
     WORKDIR/runs/NAME/         a run like any other, for each cell
     WORKDIR/cells/NAME.json    what came out of a cell that has ended
     WORKDIR/sweep.json         the same of all cells
+    WORKDIR/curves.csv         learning curves, a row a group, split and number of examples
     WORKDIR/report.html        tables and pictures;  figures/
 
 A cell that has ended is not looked at again as long as its settings and its data are the same.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax import cluster, files, kinds
@@ -22,9 +25,9 @@ from aejax.data.sources.base import Source
 from aejax.errors import InputError
 from aejax.evaluation import TASKS, checkpoints
 from aejax.mesh import Devices
-from aejax.runs import tracking
-from aejax.sweeps import report
-from aejax.sweeps.cells import Cell, cells, with_values
+from aejax.runs import manifests, tracking
+from aejax.sweeps import learning, report
+from aejax.sweeps.cells import Cell, Grid, cells, with_values
 from aejax.training import several
 from aejax.training.loop import NotFinite
 from aejax.training.setup import Setup, open_sources, seeded, setup
@@ -46,6 +49,8 @@ class SweepFolder:
         quiet: show nothing.
         download: whether TFDS may download what is missing.
         devices: those to train on; None for all.
+        curve: the term of metrics.jsonl whose learning curves are drawn; "" for
+            `config.evaluation.metric`.
     """
 
     workdir: str
@@ -55,6 +60,7 @@ class SweepFolder:
     quiet: bool = False
     download: bool = False
     devices: Devices | None = None
+    curve: str = ""
 
     def __post_init__(self):
         self._sources: dict[str, tuple[Source, Source]] = {}
@@ -105,6 +111,11 @@ class SweepFolder:
             for task in self.tasks:
                 TASKS[task].check(run_setup.run(), run_setup.test.spec)
 
+    def check_curve(self, each: Sequence[Cell]) -> None:
+        """Refuses a curve of a term that none of these cells would report."""
+        if self.curve:
+            learning.check_term(self.curve, [t for one in each for t in self._setup(one).terms()])
+
     def _setup(self, cell: Cell) -> Setup:
         """One of cells that differ in their seeds alone is set up, and compiled, for all."""
         model = kinds.to_dict(dataclasses.replace(cell.config, seed=0))
@@ -144,6 +155,7 @@ class SweepFolder:
             record = checkpoints.evaluate(place, self.tasks, say=lambda line: None, **rows)
         found |= {"status": DONE, "step": outcome.step, "metrics": outcome.metrics}
         found |= {"best": outcome.best, "numbers": record["tasks"], "main": record["main"]}
+        found["stages"] = stage_seconds(place)
         seconds = time.perf_counter() - started
         self.say(f"{cell.name}: {report.main_line(found)} ({seconds:.1f} s)")
         return self._write(cell, {**found, "seconds": seconds})
@@ -161,9 +173,26 @@ class SweepFolder:
         several.parallel_map(self.run, todo, self.devices, stop_others)
 
 
+def stage_seconds(workdir: str) -> dict[str, float]:
+    """{"stage1": seconds, ..., "run": seconds} of a run's own training and of each stage before.
+
+    Wall seconds that the newest checkpoint's ledger counts, over all starts; stages whose folder is
+    gone, or whose manifest is damaged, are left out.
+    """
+    places = {name: os.path.join(workdir, name) for name in os.listdir(workdir)}
+    stages = sorted((n for n in places if re.fullmatch(r"stage\d+", n)), key=lambda n: int(n[5:]))
+    out = {}
+    for name, place in [*((stage, places[stage]) for stage in stages), ("run", workdir)]:
+        for step in manifests.steps(place)[-1:]:
+            with contextlib.suppress(manifests.DamagedError):
+                if ledger := manifests.progress(place, step).ledger:
+                    out[name] = round(sum(ledger["seconds"].values()), 3)
+    return out
+
+
 def sweep(
     config: Config,
-    grid: Mapping[str, Sequence[Any]],
+    grid: Grid,
     workdir: str,
     train: Any = None,
     test: Any = None,
@@ -176,11 +205,12 @@ def sweep(
 
     Args:
         config: the settings of every run, but for those of the grid.
-        grid: {setting by its dotted name: its values}.
+        grid: {setting by its dotted name: its values}; settings that change together have a tuple
+            of names and tuples of values, {("batch_size", "duration"): [(32, "2 epochs"), ...]}.
         workdir: the sweep's folder; made where it does not exist. The same call goes on.
         train: rows that train, as `Trainer` takes them.
         test: rows that are evaluated.
-        options: fields of `SweepFolder`: tasks, stop, quiet, download, devices.
+        options: fields of `SweepFolder`: tasks, stop, quiet, download, devices, curve.
 
     Returns:
         What sweep.json holds: {"cells": [{"name", "settings", "status", "numbers", ...}], ...}.
@@ -216,7 +246,7 @@ def run_cells(
         What sweep.json holds; None where cells of other processes have not ended.
 
     Raises:
-        InputError: no such cell or task, or what is wrong with one of the runs.
+        InputError: no such cell, task or term, or what is wrong with one of the runs.
         Stopped: asked to, with everything saved.
     """
     checkpoints.check_tasks(job.tasks)
@@ -227,6 +257,8 @@ def run_cells(
     mine = each if index is None else [each[index]]
     todo = [cell for cell in mine if job.record(cell) is None]
     job.prepare(todo)
+    if len(todo) == len(each):  # else the report checks by what the runs have written
+        job.check_curve(todo)
     with cluster.ctrl_c_stops(job.stop) as job.stop:
         job.say(f"{len(each)} cells, {len(mine) - len(todo)} of {len(mine)} here have ended before")
         job.run_all(todo)
@@ -235,4 +267,5 @@ def run_cells(
     if len(ended) < len(each):
         job.say(f"{len(each) - len(ended)} of {len(each)} cells have not ended; no report yet")
         return None
-    return report.write(job.workdir, each, ended, job.given[1] if job.given else None)
+    rows = job.given[1] if job.given else None
+    return report.write(job.workdir, each, ended, rows, job.curve)

@@ -20,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluation import checkpoints
 from aejax.runs import folder
 from aejax.sweeps import report
-from aejax.sweeps.cells import Cell, make
+from aejax.sweeps.cells import AND, Cell, Grid, axes, make, split_outside
 from aejax.sweeps.run import DONE, SweepFolder
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NUMBER = r"[-+\d.eE]+"
 
 def search(
     job: SweepFolder,
-    space: Mapping[str, Sequence[str]],
+    space: Grid,
     make_config: Callable[[dict[str, Any]], Config],
     trials: int,
 ) -> dict[str, Any] | None:
@@ -40,7 +40,8 @@ def search(
 
     Args:
         job: the sweep.
-        space: {setting: its values, or one range: LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH}.
+        space: {setting: its values, or one range: LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH}; of
+            settings that change together {their names: tuples to choose from}.
         make_config: {setting: text} -> checked settings.
         trials: of the study, over all processes and starts.
 
@@ -55,9 +56,10 @@ def search(
     if not space:
         raise InputError("--sweep is missing: must name a setting and its values")
     checkpoints.check_tasks(job.tasks)
-    spread = {name: _distribution(name, values) for name, values in space.items()}
+    joined = {AND.join(names): [AND.join(each) for each in v] for names, v in axes(space).items()}
+    spread = {name: _distribution(name, values) for name, values in joined.items()}
     for ends in (0, -1):  # both ends of every range are accepted, before anything is trained
-        make({name: _end(each, ends) for name, each in spread.items()}, make_config)
+        make(_settings({name: _end(each, ends) for name, each in spread.items()}), make_config)
     os.makedirs(job.workdir, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(job.path(_JOURNAL))
@@ -67,7 +69,7 @@ def search(
 
     def cell(trial: Any) -> Cell:
         values = {name: _text(trial.params[name]) for name in spread}
-        return make(values, make_config, f"trial-{trial.number}")
+        return make(_settings(values), make_config, f"trial-{trial.number}")
 
     base = make_config({}).seed
     while (taken := _next(job, study, spread, trials, base)) is not None:
@@ -91,7 +93,18 @@ def search(
     each = [cell(trial) for trial in ended]
     whole = [(found, one) for one in each if (found := job.record(one)) is not None]
     whole.sort(key=lambda pair: (pair[0].get("best") or {"value": float("inf")})["value"])
-    return report.write(job.workdir, [one for _, one in whole], [found for found, _ in whole])
+    cells, records = [one for _, one in whole], [found for found, _ in whole]
+    return report.write(job.workdir, cells, records, curve=job.curve)
+
+
+def _settings(chosen: Mapping[str, str]) -> dict[str, str]:
+    """{setting: text}, where A&B=1&x are two."""
+    out = {}
+    for name, value in chosen.items():
+        names = name.split(AND)
+        values = split_outside(value, AND) if len(names) > 1 else [value]
+        out |= dict(zip(names, values, strict=True))
+    return out
 
 
 def _optuna() -> Any:

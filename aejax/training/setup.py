@@ -92,6 +92,11 @@ class Setup:
         """Of a feed's blocks, [steps, micro-batches, rows, ...]: rows are dealt out."""
         return mesh_rows(self.mesh, axis=2)
 
+    def terms(self) -> list[str]:
+        """The loss and its terms, which rows of metrics.jsonl have: of training or evaluation."""
+        batch = abstract_batch(self.config, self.train.spec)
+        return list(dict.fromkeys([*self.state.window.sums, *evaluated(self.program, batch)]))
+
     def open_feed(self) -> Feed:
         """Puts the training split on the devices, or prepares to read it as it is needed."""
         shape, steps, seed = self.step.shape, self.total, self.config.seed
@@ -320,14 +325,19 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
     return train, test, base
 
 
-def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:
-    """Refuses a metric that the model's evaluation does not report; computes nothing."""
+def evaluated(built: ModelFns, batch: Batch) -> list[str]:
+    """Names of what a model's evaluation reports; computes nothing."""
 
     def terms(params, model_state, batch):
         return built.merge(params, model_state).loss(batch)[1]
 
     state = built.abstract
-    known = ["loss", *jax.eval_shape(terms, state.params, state.model_state, batch)]
+    return ["loss", *jax.eval_shape(terms, state.params, state.model_state, batch)]
+
+
+def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:
+    """Refuses a metric that the model's evaluation does not report."""
+    known = evaluated(built, batch)
     if config.evaluation.metric not in known:
         raise InputError(
             f"config.evaluation.metric={config.evaluation.metric}: must be one of"

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from aejax.models.corruption import Masking
+from aejax.sweeps.cells import cells, split_values
+from launch.flags import config_of
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "--config.duration=20 steps",
@@ -41,6 +45,9 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--sweep=seed"], "--sweep=seed: must be SETTING=VALUE,VALUE"),
         (["--sweep=sed=1"], "--config.sed: no such setting; did you mean seed?"),
         (["--sweep=seed=1,x"], "--config.seed=x: must be a whole number"),
+        (["--sweep=seed&batch_size=1&2,3"], "sweep: seed&batch_size=3: must be 2 values"),
+        (["--sweep=seed=1", "--sweep=seed&batch_size=1&2"], "sweep: seed stands twice"),
+        (["--sweep=seed=0", "--curve=los"], "--curve=los: no run reports it; must be one of"),
         (["--sweep=seed=0,1", "--index=2"], "--index=2: must be from 0 to 1, of 2 cells"),
     ],
 )
@@ -49,6 +56,15 @@ def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):
     assert code == 2 and not out
     assert said in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_kind_may_stand_behind_its_own_settings():
+    grid = dict([split_values("model.corruption.rate&model.corruption=0.25&masking,0.75&masking")])
+    each = cells(
+        grid, lambda values: config_of([f"--config.{name}={text}" for name, text in values.items()])
+    )
+    assert [cell.config.model.corruption for cell in each] == [Masking(0.25), Masking(0.75)]
+    assert each[0].name == "rate=0.25,corruption=Masking"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from aejax.evaluation import plots
 from aejax.sweeps import report
 
 
@@ -43,3 +44,39 @@ def test_a_seed_that_lacks_a_run_has_no_part_in_the_mean():
     one["cells"][3] = cell(one["cells"][3]["settings"], None, "diverged")
     _, *rows = report.table(one)
     assert rows[1] == ["5", "1 of 2", "0.6"] and rows[2] == ["mean", "4", "0.75"]
+
+
+def test_a_setting_that_changes_with_the_axis_makes_no_curve_of_its_own(monkeypatch):
+    one = found("model.latent_dim", [[0.9, 0.8], [0.6, 0.7]])
+    for each, size in zip(one["cells"], (64, 64, 32, 32), strict=True):
+        each["settings"]["batch_size"] = size
+    one["swept"].append("batch_size")
+    drawn = []
+    monkeypatch.setattr(plots, "curves_png", lambda series, axes: drawn.append(series) or b"")
+    report.curves(one)
+    ((name, (x, mean, _)),) = drawn[0].items()
+    assert name == "auroc" and [*x] == [3, 5] and np.allclose(mean, [0.85, 0.65])
+    one["cells"][1]["settings"]["batch_size"] = 16  # now it tells two curves apart
+    report.curves(one)
+    assert len(drawn[1]) == 3
+
+
+def test_the_table_of_stages_has_mean_seconds_of_each_group():
+    one = found("data.keep_labels", [[0.9, 0.8], [0.5, 0.7]])
+    stages = [
+        {"stage1": 1.0, "stage2": 10.0, "run": 2.0},
+        {"stage1": 2.0, "stage2": 20.0, "run": 3.0},
+        {"run": 5.25},
+        {},
+    ]
+    for each, seconds in zip(one["cells"], stages, strict=True):
+        each["stages"] = seconds
+    assert report.stage_table(one) == [
+        ["keep_labels", "runs", "stage1", "stage2", "run", "total"],
+        ["3", "2", "1.5", "15", "2.5", "19"],
+        ["5", "1", "-", "-", "5.25", "5.25"],
+    ]
+    assert "Seconds of each stage" in report.text(one)
+    for each in one["cells"][:2]:
+        each["stages"] = {"run": 1.0}
+    assert report.stage_table(one) == [] and "Seconds" not in report.text(one)

@@ -1,7 +1,9 @@
 """Sweeps: what a cell trains, what is never trained twice, and what is refused."""
 
+import csv
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,17 +11,20 @@ import pytest
 
 import aejax
 from aejax import cluster
+from aejax.config import Evaluation
 from aejax.data.fingerprint import fingerprint
 from aejax.data.sources import Arrays, open_source
 from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.evaluation.principal import fit
 from aejax.optimizer import Sgd
+from aejax.pretrain import Greedy
 from aejax.runs import folder, manifests
 from aejax.sweeps import report
 from aejax.sweeps.cells import cells, with_values
 from aejax.sweeps.run import SweepFolder, run_cells
 from aejax.training.trainer import Trainer
+from tests.pretrain.test_greedy import stacked
 from tests.training.processes import assert_same_bits
 from tests.training.runs import small, train
 
@@ -83,6 +88,7 @@ def test_the_table_has_means_and_deviations_over_seeds(swept):
     assert all(cell in page for row in rows for cell in row)
     assert {one.stem for one in (path / "figures").iterdir()} == {
         *(f"sweep_{name}" for name in head[2:]),
+        "learning",
         "reconstructions",
     }
     assert json.loads((path / "sweep.json").read_text()) == found
@@ -95,6 +101,73 @@ def test_pcas_curve_is_pca_of_the_training_split(swept):
         components = fit([rows[0]], one["settings"]["model.latent_dim"])
         error = np.square(rows[1] - components.reconstruct(rows[1])).mean()
         assert one["numbers"]["reconstruction"]["pca_mse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_learning_curves_are_means_of_the_rows_of_metrics_jsonl(swept):
+    path, found = swept
+    rows = list(csv.DictReader((path / "curves.csv").read_text().splitlines()))
+    expected = []
+    for split, steps in (("train", (6, 12)), ("test", (12,))):
+        for size in (4, 2):
+            runs = [path / "runs" / f"latent_dim={size},seed={seed}" for seed in (0, 1)]
+            for step in steps:
+                pair = [value_in(run, split, step) for run in runs]
+                row = (np.mean(pair), min(pair), max(pair))
+                expected.append((str(size), split, str(64 * step), *row))
+    names = ("model.latent_dim", "split", "examples", "mean", "low", "high")
+    assert [tuple(row[name] for name in names[:3]) for row in rows] == [e[:3] for e in expected]
+    given = [[float(row[name]) for name in names[3:]] for row in rows]
+    assert np.allclose(given, [row[3:] for row in expected], rtol=1e-12)
+    assert {row["seeds"] for row in rows} == {"2"} and found["curve"] == "loss"
+    assert "bands are of two seeds from the least" in (path / "report.html").read_text()
+
+
+def value_in(run, split, step):
+    """The loss of a row."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (row,) = (each for each in rows if (each["split"], each["step"]) == (split, step))
+    return row["loss"]
+
+
+def test_another_curve_of_a_sweep_that_has_ended_trains_nothing(swept, monkeypatch, tmp_path):
+    path = tmp_path / "swept"
+    shutil.copytree(swept[0], path)
+    trained = fits(monkeypatch)
+    assert sweep(config(), GRID, str(path), curve="mse")["curve"] == "mse"
+    before = (path / "curves.csv").read_text()
+    with pytest.raises(InputError, match="--curve=mes: no run reports it; must be one of loss, "):
+        sweep(config(), GRID, str(path), curve="mes")
+    assert (path / "curves.csv").read_text() == before and not trained
+
+
+def test_seconds_of_each_stage_are_those_of_its_ledger(tmp_path):
+    found = sweep(
+        stacked(duration="4 steps", log_every=4, evaluation=Evaluation(every="")),
+        {
+            ("pretrain", "model.coder.activation"): [
+                (Greedy("4 steps"), "sigmoid"),
+                (None, "relu"),
+            ]
+        },
+        str(tmp_path),
+        tasks=(),
+    )
+    assert [one["name"] for one in found["cells"]] == [
+        "pretrain=Greedy,activation=sigmoid",
+        "pretrain=None,activation=relu",
+    ]
+    for one, names in zip(found["cells"], (["stage1", "stage2", "run"], ["run"]), strict=True):
+        assert [*one["stages"]] == names
+        for name in names:
+            place = tmp_path / "runs" / one["name"] / ("" if name == "run" else name)
+            manifest = json.loads((place / "checkpoints" / "000000004.json").read_text())
+            seconds = sum(manifest["progress"]["ledger"]["seconds"].values())
+            assert one["stages"][name] == pytest.approx(seconds, abs=1e-3) and seconds > 0
+    head, first, second = report.stage_table(found)
+    assert head == ["pretrain", "activation", "runs", "stage1", "stage2", "run", "total"]
+    total = sum(found["cells"][0]["stages"].values())
+    assert float(first[-1]) == pytest.approx(total, abs=0.01) and second[3:5] == ["-", "-"]
+    assert "Seconds of each stage" in (tmp_path / "report.html").read_text()
 
 
 def test_a_sweep_that_has_ended_trains_nothing(swept, monkeypatch):
@@ -178,4 +251,6 @@ def test_what_is_wrong_with_one_cell_is_told_before_any_is_trained(tmp_path, mon
     ):
         with pytest.raises(InputError, match=said):
             sweep(config(), grid, str(tmp_path), tasks=tasks)
+    with pytest.raises(InputError, match="--curve=kl: no run reports it; must be one of loss, mse"):
+        sweep(config(), {"seed": [0]}, str(tmp_path), curve="kl")
     assert not trained and not (tmp_path / "runs").exists()

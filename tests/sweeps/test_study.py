@@ -74,6 +74,14 @@ def test_a_trial_that_another_process_takes_up_at_once_is_left_to_it(tmp_path, m
     own.tell(0, 1.0)  # by the other one
 
 
+def test_settings_that_change_together_are_chosen_together(tmp_path):
+    pairs = [("4", "32"), ("2", "64")]
+    found = search(tmp_path, 2, {("model.latent_dim", "batch_size"): pairs})
+    for one in found["cells"]:
+        assert {*one["settings"]} == {"model.latent_dim", "batch_size"}
+        assert tuple(map(str, one["settings"].values())) in pairs
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [
