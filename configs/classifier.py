@@ -1,7 +1,7 @@
 """Classifier: an encoder with a softmax on top.
 
-    python -m launch.train --config=classifier
-    python -m launch.evaluate --workdir=runs/classifier
+python -m launch.train --config=classifier
+python -m launch.evaluate --workdir=runs/classifier
 """
 
 from aejax.config import Config, Evaluation

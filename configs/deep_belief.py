@@ -1,7 +1,7 @@
 """Deep belief network (Hinton, Osindero and Teh 2006): machines layer by layer, then up-down.
 
-    python -m launch.train --config=deep_belief
-    python -m launch.evaluate --workdir=runs/deep_belief --tasks=generate,reconstruction
+python -m launch.train --config=deep_belief
+python -m launch.evaluate --workdir=runs/deep_belief --tasks=generate,reconstruction
 """
 
 from aejax.config import Config, Data, Prepare

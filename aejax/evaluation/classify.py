@@ -113,7 +113,9 @@ def matrix_png(confusion: np.ndarray, names: Sequence[str]) -> bytes:
     from matplotlib.figure import Figure
 
     count = len(names)
-    figure = Figure(figsize=(2 + 0.42 * count,) * 2, layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(2 + 0.42 * count, 2 + 0.42 * count), layout="constrained", facecolor="white"
+    )
     plot = figure.add_subplot()
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     plot.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # rare errors can be seen

@@ -195,7 +195,7 @@ def bands_png(
     handles = [drawn[name] for name in names]
     for text in figure.legend(handles, labels, **place).get_texts():
         text.set_parse_math(False)  # a name with dollar signs is no formula
-    return _png(figure)
+    return as_png(figure)
 
 
 def points_png(

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from aejax.config import Data
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays
-from aejax.data.sources.labels import keep_labels, labels_of
+from aejax.data.sources.labels import keep_labels, labels_of, some_of_each
 from aejax.data.sources.splits import Joined, Selected
 from aejax.errors import InputError
 from aejax.evaluation.rows import choose_rows
@@ -91,3 +92,23 @@ def test_the_program_takes_one_label_or_several_and_refuses_in_one_line(tmp_path
         )
         assert found.returncode == code, found.stderr
         assert text in (found.stderr if code else found.stdout)
+
+
+def test_some_of_each_class_in_their_shares():
+    label = np.repeat([0, 1, 2], [600, 300, 100])
+    label = np.random.RandomState(3).permutation(label)
+    source = Arrays(np.arange(1000, dtype=np.float32)[:, None], label, None)
+    few, more = (some_of_each(source, labels, 0)[:] for labels in ("5%", "200"))
+    assert np.bincount(few.label).tolist() == [30, 15, 5]
+    assert np.bincount(more.label).tolist() == [120, 60, 20]
+    assert set(few.x[:, 0]) < set(more.x[:, 0]) and np.all(np.diff(few.x[:, 0]) > 0)
+    np.testing.assert_array_equal(few.label, label[few.x[:, 0].astype(int)])
+    other = some_of_each(source, "5%", 1)[:]
+    assert set(other.x[:, 0]) != set(few.x[:, 0])
+    assert some_of_each(source, "", 0) is source
+    with pytest.raises(InputError, match=r"config.data.labels=0.01%: 0 rows; must be from 1 to 10"):
+        some_of_each(source, "0.01%", 0)
+    with pytest.raises(InputError, match=r"config.data.labels=1001: 1001 rows"):
+        some_of_each(source, "1001", 0)
+    with pytest.raises(ValueError, match="labels=many: must be a share such as 1%, or a number"):
+        Data(labels="many")

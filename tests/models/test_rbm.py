@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import integrate, special
 from sklearn.neural_network import BernoulliRBM
 
@@ -14,7 +15,7 @@ import aejax
 from aejax.config import Prepare
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
-from aejax.models import RBM, rbm
+from aejax.models import RBM, Batch, rbm
 from aejax.models.rbm import Machine, pseudo_likelihood
 from aejax.runs import arrays
 from aejax.training.setup import setup
@@ -44,7 +45,8 @@ def machine(visible: int, hidden: int, size: float, settings: RBM) -> Machine:
     random = np.random.RandomState(5)
     shapes = ((visible, hidden), (visible,), (hidden,))
     parts = [size * random.standard_normal(shape).astype(np.float32) for shape in shapes]
-    return Machine(*map(jnp.asarray, parts), settings.binary, settings.scale)
+    hidden = settings.hidden == "binary"
+    return Machine(*map(jnp.asarray, parts), settings.binary, settings.scale, hidden)
 
 
 def energies(one: Machine, v: np.ndarray) -> np.ndarray:
@@ -112,6 +114,44 @@ def test_gaussian_units_have_the_conditionals_of_the_energy():
     v = np.linspace(-2, 2, 5)[:, None]
     wanted = special.softmax(-energies(one, v), axis=1) @ hidden
     np.testing.assert_allclose(sigmoid(np.asarray(one.hidden_input(jnp.float32(v)))), wanted, 1e-4)
+
+
+def test_gaussian_hidden_units_have_the_free_energy_and_conditionals_of_the_energy():
+    one = machine(ELEMENTS, 1, 0.7, RBM(1, hidden="gaussian"))
+    weight, b, c = (np.asarray(part, np.float64) for part in jax.tree.leaves(one))
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    found = []
+    for v in states(ELEMENTS)[::9]:
+
+        def density(h, power, v=v):
+            energy = (h - c[0]) ** 2 / 2 - v @ b - (v @ weight)[0] * h
+            return h**power * np.exp(-energy)
+
+        moments = [integrate.quad(density, -30, 30, (power,))[0] for power in range(2)]
+        found.append(-np.log(moments[0]))
+        inputs = one.hidden_input(jnp.float32(v[None]))
+        mean = moments[1] / moments[0]
+        assert float(one.hidden_mean(inputs)[0, 0]) == pytest.approx(mean, rel=1e-4)
+        drawn = one.hidden_sample(jnp.tile(inputs, (len(keys), 1)), keys)
+        assert drawn.mean() == pytest.approx(mean, abs=0.04)
+        assert drawn.std() == pytest.approx(1, rel=0.03)
+    own = np.asarray(one.free_energy(jnp.float32(states(ELEMENTS)[::9])))
+    # Up to what no v changes, (log 2 pi) / 2 here.
+    np.testing.assert_allclose(own - found, np.log(2 * np.pi) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_the_prior_draws_hidden_units_of_the_machine(persistent):
+    settings = RBM(HIDDEN, persistent=persistent)
+    module = settings.init(nnx.Rngs(0), Batch(jnp.zeros((10, ELEMENTS))))
+    one = machine(ELEMENTS, HIDDEN, 0.8, settings)
+    for name in ("weight", "visible_bias", "hidden_bias"):
+        getattr(module, name).set_value(getattr(one, name))
+    p = special.softmax(-energies(one, states(ELEMENTS)), axis=None).sum(axis=0)
+    drawn = jax.jit(lambda key: settings.prior(module, key, (4000, HIDDEN)))(jax.random.key(3))
+    place = np.asarray(drawn) @ (2.0 ** np.arange(HIDDEN)[::-1])
+    share = np.bincount(place.astype(int), minlength=2**HIDDEN) / 4000
+    np.testing.assert_allclose(share, p, atol=4 * np.sqrt(p.max() / 4000))
 
 
 def test_pseudo_likelihood_is_that_of_each_unit_given_the_others(monkeypatch):

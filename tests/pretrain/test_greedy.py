@@ -14,7 +14,7 @@ from aejax.config import Checkpoint, Config, Evaluation
 from aejax.data.sources import open_source
 from aejax.models import Autoencoder, Batch
 from aejax.models.bottlenecks import KSparse, Plain, Variational
-from aejax.models.coders import Convolutional, Dense
+from aejax.models.coders import Dense, Recurrent
 from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.optimizer import Adam
@@ -267,7 +267,7 @@ def test_settings_of_the_stages(tmp_path):
     ("changes", "message"),
     [
         ({"model": Autoencoder(Dense(()), 5)}, "config.pretrain: greedy needs .* hidden layers"),
-        ({"model": Autoencoder(Convolutional(), 5)}, "model.coder=dense"),
+        ({"model": Autoencoder(Recurrent(), 5)}, "model.coder=dense"),
         ({"init_from": "elsewhere"}, "config.init_from=elsewhere does too"),
         ({"pretrain": Greedy("ten")}, "config.pretrain.duration='ten': not a duration"),
     ],
