@@ -1,7 +1,6 @@
 """Settings of the data: the source of the rows, and their preparation."""
 
 import dataclasses
-import math
 
 from aejax.errors import check_choice, check_least
 
@@ -39,8 +38,6 @@ class Prepare:
     def __post_init__(self):
         check_least("shift", self.shift, 0)
         check_least("deform", self.deform, 0)
-        if math.isinf(self.deform):
-            raise ValueError(f"deform={self.deform}: must be finite, a number of pixels")
         check_choice("binarise", self.binarise, ("none", "threshold", "sampled"))
         check_choice("centre", self.centre, ("none", "mean", "standardise"))
         if self.binarise != "none" and not self.scale:
