@@ -103,6 +103,7 @@ LEAST = {
     "checkpoint.keep": 1,
     "checkpoint.minutes": 0,
     "data.prepare.shift": 0,
+    "data.prepare.deform": 0,
     "data.resident_mib": 0,
     "data.threads": 1,
     "optimizer.learning_rate": 0,

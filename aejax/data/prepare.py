@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.data.deform import deform
 from aejax.data.outliers import Range, chunks
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
@@ -31,18 +32,34 @@ class Preparation:
     spec: Spec
     statistics: dict[str, Any]
 
-    def __call__(self, raw: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn in training."""
+        settings = self.settings
+        sampled = settings.binarise == "sampled"
+        return bool(settings.shift or settings.flip or settings.deform or sampled)
+
+    def __call__(
+        self,
+        raw: jax.Array,
+        keys: jax.Array | None = None,
+        stream_keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Prepares rows.
 
         Args:
             raw: as stored, [rows, *shape] or flat [rows, elements].
             keys: one a row, for what is drawn; None for evaluation: no augmentation, binary
                 values by threshold.
+            stream_keys: one a row, of its number and the epoch alone, for its deformation; None:
+                no row is deformed.
 
         Returns:
             float32 [rows, *shape]; what is missing is 0, the mean where rows are centred.
         """
         settings, shape = self.settings, (len(raw), *self.spec.shape)
+        if stream_keys is not None and settings.deform:
+            raw = deform(raw.reshape(shape), stream_keys, settings.deform, self.spec.maximum)
         if keys is not None and (settings.shift or settings.flip):
             raw = _augment(raw.reshape(shape), keys, settings.shift, settings.flip)
         # Elementwise work is done on flat rows: XLA on a CPU does not vectorise over a last axis
@@ -198,6 +215,7 @@ def check_symbols(settings: Any, source: Source, count: int) -> None:
     for name, value, plain in (
         ("scale", settings.scale, False),
         ("centre", settings.centre, "none"),
+        ("deform", settings.deform, 0.0),
     ):
         if value != plain:
             raise InputError(
@@ -229,4 +247,10 @@ def check(settings: Any, spec: Spec) -> None:
         raise InputError(
             f"config.data.prepare.shift={settings.shift}: must be below the image's"
             f" {spec.shape[0]} x {spec.shape[1]} pixels"
+        )
+    images = len(spec.shape) >= 2 and min(spec.shape[:2]) >= 2
+    if settings.deform and (not images or spec.missing or spec.padded):
+        raise InputError(
+            f"config.data.prepare.deform={settings.deform} deforms images of at least 2 x 2 pixels,"
+            f" all of one size and with every value; these are {spec.describe()}"
         )

@@ -10,6 +10,8 @@ from aejax.errors import check_choice, check_least
 class Prepare:
     """The preparation of raw rows on the device: augment, scale, binarise, centre, in this order.
 
+    Images are augmented in this order too: deform, shift, flip.
+
     Statistics come from the training split and are written to the run's config.json.
 
     Attributes:
@@ -22,6 +24,9 @@ class Prepare:
             standard deviation, where it has one); of a table its columns of numbers alone.
         shift: augment in training: move each image by up to this many pixels either way.
         flip: augment in training: mirror each image left to right, every second time.
+        deform: augment in training: deform each image anew in each epoch, by smooth random
+            displacements of this many pixels (root mean square along each axis; 1 is
+            infiMNIST's) and a shift by at most one pixel; 0 for none.
     """
 
     scale: bool = True
@@ -29,9 +34,11 @@ class Prepare:
     centre: str = "none"
     shift: int = 0
     flip: bool = False
+    deform: float = 0.0
 
     def __post_init__(self):
         check_least("shift", self.shift, 0)
+        check_least("deform", self.deform, 0)
         check_choice("binarise", self.binarise, ("none", "threshold", "sampled"))
         check_choice("centre", self.centre, ("none", "mean", "standardise"))
         if self.binarise != "none" and not self.scale:

@@ -23,12 +23,12 @@ from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.mesh import Devices, make_mesh, replicated, with_sharding
 from aejax.mesh import rows as mesh_rows
-from aejax.models.batch import Batch
+from aejax.models.batch import Batch, Context
 from aejax.runs import folder
 from aejax.runs.loading import abstract_batch
 from aejax.training import same_data, sharding
 from aejax.training.state import ModelFns, TrainState, program
-from aejax.training.step import Constants, Step, dispatch, term_names
+from aejax.training.step import Constants, MicroBatch, PrepareFn, Step, dispatch, term_names
 from aejax.training.validation import EvalFns, Validation
 
 Feed = feed.Resident | Streaming
@@ -229,6 +229,7 @@ def setup(
     preparation = Preparation(config.data.prepare, train.spec, statistics)
     steps = functools.partial(steps_of, batch_size=config.batch_size, rows=len(train))
     total = steps("duration", config.duration)
+    _check_stream(config, total)
     every = {
         name: steps(f"{name}.every", text, total=total) if text else 0
         for name, text in (
@@ -253,13 +254,14 @@ def setup(
     step = Step(
         program=built,
         gather=Streaming.gather if is_streaming(config, train) else feed.Resident.gather,
-        prepare=preparation,
+        prepare=training_preparation(preparation),
         shape=shape,
         ema=config.optimizer.ema,
         compute=config.compute,
         missing=train.spec.missing,
         mesh=mesh if config.parallel == "pmap" else None,
         shardings=shardings,
+        stream=len(train) if config.data.prepare.deform else 0,
     )
     return Setup(
         config,
@@ -280,6 +282,16 @@ def setup(
         loss_inputs=loss_inputs,
         base=base,
     )
+
+
+def training_preparation(preparation: Preparation) -> PrepareFn:
+    """What a training step makes of raw rows: augmented, with draws of the rows' own."""
+
+    def prepared(micro_batch: MicroBatch, context: Context) -> jax.Array:
+        keys = context.draw("prepare")
+        return preparation(micro_batch.raw.x, keys, micro_batch.stream_keys)
+
+    return prepared
 
 
 def seeded(reference: Setup, config: Config, workdir: str | None = None) -> Setup:
@@ -323,6 +335,16 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
     source, where, base = locate(data.source, data.folder, (base, os.getcwd()))
     train, test = open_several(source, (data.train, data.test), where, download, data.keep_labels)
     return train, test, base
+
+
+def _check_stream(config: Config, total: int) -> None:
+    """Refuses a run in which a step could not count in uint32 what epoch its rows are in."""
+    deform, most = config.data.prepare.deform, 2**32 // config.batch_size
+    if deform and total > most:
+        raise InputError(
+            f"config.duration={config.duration}: {total} steps; with"
+            f" config.data.prepare.deform={deform} must be at most {most}, 2^32 examples"
+        )
 
 
 def evaluated(built: ModelFns, batch: Batch) -> list[str]:

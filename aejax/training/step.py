@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
@@ -33,11 +34,24 @@ Forward = Callable[
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MicroBatch:
-    """A part of a global batch: its raw rows, a key a row [rows], and the step []."""
+    """A part of a global batch.
+
+    Attributes:
+        raw: its raw rows.
+        keys: a key a row [rows], another in each step.
+        step: the number of updates made so far, [].
+        stream_keys: a key a row [rows], of its number in the split and the epoch alone
+            (`stream_keys`); None where preparation asks for none.
+    """
 
     raw: Raw
     keys: jax.Array
     step: jax.Array
+    stream_keys: jax.Array | None = None
+
+
+# (micro-batch, context) -> x [rows, ...].
+PrepareFn = Callable[[MicroBatch, Context], jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -76,13 +90,13 @@ def _same(tree: Tree) -> Tree:
 
 def forward(
     graph: nnx.GraphDef,
-    prepare: Callable,
+    prepare: PrepareFn,
     average: Average = _same,
     compute: str = "float32",
     loss_inputs: Tree | None = None,
     missing: bool = False,
 ) -> Forward:
-    """The pure loss of a module on raw rows that `prepare(raw, keys)` makes into x.
+    """The pure loss of a module on raw rows that `prepare(micro_batch, context)` makes x of.
 
     `average` takes means of the rows at hand to means over the devices that hold the others. The
     module sees its parameters in the type `compute`; their gradients come back in their own.
@@ -101,7 +115,7 @@ def forward(
             return pmean(jnp.mean(values, axis=0))
 
         context = Context(micro_batch.keys, micro_batch.step, mean, loss_inputs, pmean)
-        x, raw = prepare(micro_batch.raw.x, context.draw("prepare")), micro_batch.raw
+        x, raw = prepare(micro_batch, context), micro_batch.raw
         mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
@@ -120,6 +134,29 @@ def cast(leaf: jax.Array, dtype: str) -> jax.Array:
 def row_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
     """fold_in(fold_in(key, step), row) for each row of the global batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), rows)
+
+
+def stream_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+    """fold_in(fold_in(fold_in(key, 2^32 - 1), epoch), row of the split), for each row.
+
+    What is drawn with them for a row of the split differs between epochs, and depends on neither
+    batch size, devices nor feed: example epoch * rows + row of the stream follows from the seed.
+
+    Args:
+        key: of the run's seed.
+        epoch: uint32, of any shape.
+        index: rows' numbers in the training split, of the same shape.
+    """
+    # No step has this number, so that these are the keys of no step's rows.
+    base = jax.random.fold_in(key, jnp.uint32(2**32 - 1))
+
+    def fold(epoch: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(base, epoch), index)
+
+    # Over each axis in turn: one of them may be dealt out over devices.
+    for _ in range(index.ndim):
+        fold = jax.vmap(fold)
+    return fold(epoch, index)
 
 
 def gradient(
@@ -216,7 +253,7 @@ class Step:
     Attributes:
         program: the model and its optimizer.
         gather: (resident rows, block, offset) -> Raw [micro-batches, rows, ...].
-        prepare: (raw [rows, ...], keys [rows]) -> x [rows, ...].
+        prepare: (micro-batch, context) -> x [rows, ...].
         shape: (micro-batches, rows of each).
         ema: decay of the average of the parameters, 0 for none.
         compute: type that the model computes in; parameters and moments stay float32.
@@ -224,17 +261,20 @@ class Step:
         mesh: for the "pmap" style, whose gradient is a program of each device along "data";
             None: the compiler divides the one program ("pjit").
         shardings: of the state; None to leave them to the compiler.
+        stream: rows of the training split, where `prepare` asks for `MicroBatch.stream_keys`; 0
+            where it does not.
     """
 
     program: ModelFns
     gather: Callable[[Any, Any, jax.Array], Raw]
-    prepare: Callable[[jax.Array, jax.Array], jax.Array]
+    prepare: PrepareFn
     shape: tuple[int, int]
     ema: float
     compute: str = "float32"
     missing: bool = False
     mesh: jax.sharding.Mesh | None = None
     shardings: TrainState | None = None
+    stream: int = 0
 
     def __call__(
         self, state: TrainState, constants: Constants, block: Any, offset: jax.Array
@@ -244,7 +284,14 @@ class Step:
         key = jax.random.wrap_key_data(constants.key)
         keys = row_keys(key, state.step, rows).reshape(self.shape)
         steps = jnp.broadcast_to(state.step, self.shape[:1])
-        micro_batches = MicroBatch(self.gather(constants.rows, block, offset), keys, steps)
+        raw = self.gather(constants.rows, block, offset)
+        stream = None
+        if self.stream:
+            # Exact in uint32: `setup` refuses runs of more examples.
+            position = state.step.astype(jnp.uint32) * np.uint32(len(rows)) + rows
+            epoch = position // np.uint32(self.stream)
+            stream = stream_keys(key, epoch.reshape(self.shape), raw.index)
+        micro_batches = MicroBatch(raw, keys, steps, stream)
         model_state = {
             **state.model_state,
             "rows": jax.tree.map(
@@ -301,7 +348,7 @@ class Step:
 
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
         state = {"rows": over_rows, "other": whole}
-        by_row = MicroBatch(over_rows, over_rows, whole)  # pyright: ignore[reportArgumentType]
+        by_row: Any = MicroBatch(over_rows, over_rows, whole, over_rows)  # pyright: ignore
         # Without check_vma the collectives are those written here, and no others.
         return jax.shard_map(
             each_device,
@@ -323,7 +370,7 @@ def term_names(
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
             length = None if mask is None else numbers  # any: which steps are real names nothing
             micro_batch = MicroBatch(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
-            run = forward(graph, lambda raw, keys: raw, loss_inputs=loss_inputs)
+            run = forward(graph, lambda rows, context: rows.raw.x, loss_inputs=loss_inputs)
             return run(params, {"rows": rows, "other": other}, micro_batch, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])

@@ -9,7 +9,8 @@ import pytest
 
 from aejax.config import Prepare
 from aejax.data import outliers
-from aejax.data.prepare import Preparation, check, statistics
+from aejax.data.deform import deform
+from aejax.data.prepare import Preparation, check, check_symbols, statistics
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays, Source, Spec
 from aejax.errors import InputError
@@ -224,6 +225,46 @@ def test_what_is_drawn_for_a_row_depends_on_its_key_alone():
     assert not np.array_equal(prepared(BYTES.x, keys(50, seed=1)), whole)
 
 
+def test_images_are_deformed_with_keys_of_their_own_alone():
+    prepared, plain = (ready(Prepare(deform=rms), BYTES) for rms in (1.0, 0.0))
+    for draws in ((), (keys(50),), (None, None)):  # evaluation, and draws of other kinds
+        assert np.array_equal(prepared(BYTES.x, *draws), plain(BYTES.x))
+    stream = keys(50, seed=1)
+    x = prepared(BYTES.x, keys(50), stream)
+    assert x.shape == BYTES.x.shape and float(x.min()) >= 0 and float(x.max()) <= 1
+    np.testing.assert_allclose(x, deform(BYTES.x, stream, 1.0, 255.0) / 255, atol=1e-6)
+    assert np.array_equal(x, prepared(BYTES.x.reshape(50, -1), keys(50, seed=2), stream))
+    assert not np.array_equal(x, prepared(BYTES.x, keys(50), keys(50, seed=3)))
+    assert np.array_equal(plain(BYTES.x, keys(50), stream), plain(BYTES.x))
+
+
+def test_deformed_images_are_mirrored_and_binarised_after_that():
+    settings = Prepare(deform=1.0, flip=True, binarise="threshold")
+    x = np.asarray(ready(settings, BYTES)(BYTES.x, keys(50), keys(50, seed=1)))
+    plain = np.asarray(deform(BYTES.x, keys(50, seed=1), 1.0, 255.0)) > 127.5
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(x, plain, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(x, plain, strict=True)]
+    assert sum(mirrored) + sum(same) == 50 and min(sum(mirrored), sum(same)) > 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "draws"),
+    [
+        (Prepare(), False),
+        (Prepare(binarise="threshold", deform=0), False),
+        (Prepare(shift=1), True),
+        (Prepare(flip=True), True),
+        (Prepare(deform=0.5), True),
+        (Prepare(binarise="sampled"), True),
+    ],
+)
+def test_whether_training_draws_is_known(settings, draws):
+    prepared = ready(settings, BYTES)
+    assert prepared.draws is draws
+    x = [prepared(BYTES.x, keys(50, seed), keys(50, seed)) for seed in (0, 1)]
+    assert np.array_equal(*x) is not draws
+
+
 def test_the_settings_apply_in_their_order():
     settings = Prepare(binarise="threshold", centre="mean")
     on = (grey(BYTES) > 0.5).astype(np.float64)
@@ -246,7 +287,29 @@ def test_augmentation_that_does_not_suit_the_rows_is_refused(settings, shape, sa
         check(settings, Spec(shape, "uint8", 255.0, False))
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (Spec((64,), "uint8", 255.0, False), "rows of shape 64, uint8 up to 255"),
+        (Spec((1, 8, 1), "uint8", 255.0, False), "rows of shape 1x8x1, uint8 up to 255"),
+        (Spec((8, 1), "float32", None, False), "rows of shape 8x1, float32"),
+        (Spec((8, 8), "float32", None, False, missing=True), ".*some values missing"),
+        (Spec((8, 8), "float32", None, False, padded=True), ".*with lengths"),
+    ],
+)
+def test_rows_that_are_no_images_are_not_deformed(spec, said):
+    with pytest.raises(InputError, match=f"prepare.deform=0.5 deforms images .* these are {said}"):
+        check(Prepare(deform=0.5), spec)
+    check(Prepare(), spec)
+
+
+def test_symbols_are_not_deformed():
+    with pytest.raises(InputError, match="prepare.deform=1.0: .* as they are stored; must be 0.0"):
+        check_symbols(Prepare(scale=False, deform=1.0), BYTES, 256)
+
+
 def test_augmentation_that_suits_is_accepted():
+    check(Prepare(deform=2), Spec((2, 2), "float32", None, False))
     check(Prepare(shift=7, flip=True), Spec((8, 8, 1), "uint8", 255.0, False))
     check(Prepare(binarise="threshold", centre="mean"), Spec((64,), "float32", None, False))
 
