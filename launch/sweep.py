@@ -49,7 +49,12 @@ flags.DEFINE_string("workdir", None, "The sweep's folder. Default: sweeps/PRESET
 flags.DEFINE_multi_string(
     "sweep", [], "SETTING=VALUE,VALUE,... or A&B=1&x,2&y; several, for a grid."
 )
-flags.DEFINE_list("tasks", "reconstruction", "Evaluates each run with these tasks; may be empty.")
+flags.DEFINE_list(
+    "tasks",
+    None,
+    "Evaluates each run with these tasks; may be empty. Default: reconstruction, or of a classifier"
+    " classify.",
+)
 flags.DEFINE_string(
     "curve", "", "Learning curves of this term of metrics.jsonl. Default: config.evaluation.metric."
 )
@@ -74,14 +79,15 @@ def main(argv: list[str]) -> int | None:
     cluster.configure_jax(config.deterministic, config.compilation_cache)
     stop = cluster.StopRequest().install()
     from aejax.sweeps import report, study
-    from aejax.sweeps.run import SweepFolder, run_cells
+    from aejax.sweeps.run import SweepFolder, default_tasks, run_cells
 
     def make_config(values: dict[str, str]):
         return config_of(
             [*sys.argv[1:], *(f"{PREFIX}{name}={text}" for name, text in values.items())]
         )
 
-    tasks = [task for task in given.tasks if task]
+    tasks = given.tasks
+    tasks = default_tasks(config) if tasks is None else [task for task in tasks if task]
     options = {"download": given.download, "curve": given.curve}
     job = SweepFolder(given.workdir, tasks, stop=stop, **options)
     try:

@@ -3,6 +3,9 @@
     WORKDIR/stage1, stage2, ...    a run each: the loop, its checkpoints, its rows of metrics.jsonl
     WORKDIR                        the run itself, which starts from what the stages learned
 
+From the second stage on rows are codes of the frozen stages below. Where preparation draws nothing
+they are computed once; else each step computes those of its rows, as they were drawn.
+
 Started again, a stage that is complete is not trained again, one that was cut goes on, and once the
 run itself has a checkpoint the stages are not used any more.
 """
@@ -11,21 +14,27 @@ import dataclasses
 import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
+from flax import nnx
 
 from aejax import cluster
 from aejax.config import Config
+from aejax.data import feed
 from aejax.data.sources import ARRAYS
+from aejax.data.streaming import Streaming
 from aejax.models import KINDS
-from aejax.models.batch import split
+from aejax.models.batch import Context, real_elements, split
 from aejax.pretrain.codes import Codes, local
 from aejax.runs import arrays, folder, loading
 from aejax.training.outcome import Outcome
-from aejax.training.setup import Setup, setup
+from aejax.training.setup import Setup, is_streaming, setup, training_preparation
 from aejax.training.start import InitialParams
-from aejax.training.trainer import Trainer
+from aejax.training.step import MicroBatch, dispatch
+from aejax.training.trainer import Say, Trainer
 
 
 def train_stages(
@@ -61,6 +70,8 @@ def train_stages(
         make_setup = functools.partial(
             setup, stage, sources, place, False, devices, None, accept_changed_data
         )
+        if modules and run_setup.preparation.draws:
+            make_setup = functools.partial(_drawn, make_setup, run_setup, list(modules))
         outcome = Trainer.with_setup(make_setup, place).fit(**options)
         options = {**options, "started": None}  # the first stage's ledger holds the start-up
         if outcome.status == "stopped":
@@ -70,6 +81,40 @@ def train_stages(
         modules.append(model.module)
         sources = tuple(Codes(source, model) for source in sources)
     return functools.partial(_unrolled, run_setup, modules)
+
+
+def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any], say: Say) -> Setup:
+    """A stage on codes that each step computes of its raw rows, with the draws of that step.
+
+    Args:
+        make_setup: gives the stage on codes that are computed once; they are evaluated on.
+        run_setup: of the run.
+        below: the trained modules of the stages below.
+        say: told what is odd about the data.
+    """
+    stage, rows = make_setup(say), run_setup.all_train
+    prepare, spec = training_preparation(run_setup.preparation), rows.spec
+    graphs = [split(module)[0] for module in below]
+
+    def codes(micro_batch: MicroBatch, context: Context) -> jax.Array:
+        x, raw = prepare(micro_batch, context), micro_batch.raw
+        mask = real_elements(raw.x, None, x.shape[1:], spec.missing)
+        for graph, (params, state) in zip(graphs, context.loss_inputs, strict=True):
+            x = nnx.merge(graph, params, state["rows"], state["other"]).encode(x, mask)
+            mask = None
+        return x
+
+    streaming = is_streaming(stage.config, rows)
+    step = dataclasses.replace(
+        stage.step,
+        prepare=codes,
+        gather=Streaming.gather if streaming else feed.Resident.gather,
+        stream=len(rows) if run_setup.config.data.prepare.deform else 0,
+    )
+    inputs = [split(module)[1:] for module in below]
+    return dataclasses.replace(
+        stage, train=rows, step=step, dispatch=dispatch(step), loss_inputs=inputs
+    )
 
 
 def _from_arrays(config: Config) -> Config:

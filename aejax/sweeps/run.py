@@ -190,6 +190,11 @@ def stage_seconds(workdir: str) -> dict[str, float]:
     return out
 
 
+def default_tasks(config: Config) -> tuple[str, ...]:
+    """The tasks with which runs of such a model are evaluated where none are named."""
+    return ("classify",) if config.model.classes else _TASKS
+
+
 def sweep(
     config: Config,
     grid: Grid,
@@ -210,7 +215,8 @@ def sweep(
         workdir: the sweep's folder; made where it does not exist. The same call goes on.
         train: rows that train, as `Trainer` takes them.
         test: rows that are evaluated.
-        options: fields of `SweepFolder`: tasks, stop, quiet, download, devices, curve.
+        options: fields of `SweepFolder`: tasks (of a classifier classify), stop, quiet, download,
+            devices, curve.
 
     Returns:
         What sweep.json holds: {"cells": [{"name", "settings", "status", "numbers", ...}], ...}.
@@ -219,6 +225,7 @@ def sweep(
         InputError: bad settings, grid, data or folder; nothing was trained.
         Stopped: `stop` said so; everything is saved.
     """
+    options = {"tasks": default_tasks(config), **options}
     given = None
     if train is not None or test is not None:
         data = dataclasses.replace(config.data, keep_labels=())  # those of each cell count

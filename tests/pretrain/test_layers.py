@@ -1,5 +1,8 @@
 """What stages learn is where the deep model begins: machines, convolutions, heads, few labels."""
 
+import json
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,8 @@ from flax import nnx
 import aejax
 from aejax import config as settings
 from aejax.config import Data
+from aejax.data import order
+from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
 from aejax.models import RBM, Autoencoder, Batch, Classifier, DeepBelief
 from aejax.models.bottlenecks import KSparse, Plain
@@ -19,6 +24,7 @@ from aejax.models.penalties import Contractive
 from aejax.optimizer import Adam
 from aejax.pretrain import Greedy
 from aejax.runs import manifests
+from aejax.training.step import row_keys, stream_keys
 from tests.pretrain.test_greedy import same_bits, stacked
 from tests.training.runs import train
 
@@ -176,3 +182,37 @@ def test_what_cannot_be_is_refused_by_name(model, greedy, said, tmp_path):
 def test_methods_are_refused_by_name():
     with pytest.raises(ValueError, match="by=rmb: must be one or more of autoencoder, rbm, none"):
         Greedy(by=("rmb",))
+
+
+@pytest.mark.parametrize("feed", ["resident", "streaming"])
+def test_a_stage_sees_codes_of_rows_as_they_were_drawn(tmp_path, feed):
+    """With a rate of 0 its loss is that of the frozen first stage's codes of deformed images."""
+    data = Data(feed=feed)
+    data.prepare.deform, data.prepare.binarise = 1.0, "sampled"
+    coder = Dense((12,), "sigmoid")
+    config = stacked(
+        model=Autoencoder(coder, 6, Plain("linear")),
+        data=data,
+        pretrain=Greedy("12 steps", Adam(0.0)),
+        duration="1 steps",
+        log_every=1,
+    )
+    train(config, tmp_path)
+    stages = [aejax.load(str(tmp_path / f"stage{k}")).module for k in (1, 2)]
+    said = [json.loads(line) for line in (tmp_path / "stage2" / "metrics.jsonl").open()]
+    found = [row["loss"] for row in said if row["split"] == "train"]
+    assert len(found) == 12
+    source = open_source("digits", "train")
+    preparation = Preparation(data.prepare, source.spec, {})
+    key, batch = jax.random.key(config.seed), config.batch_size
+    for step in (0, 11):
+        index = order.examples(config.seed, len(source), step * batch, (step + 1) * batch)
+        keys = row_keys(key, jnp.int32(step), jnp.arange(batch, dtype=jnp.uint32))
+        draws = jax.vmap(jax.random.fold_in, (0, None))(keys, zlib.crc32(b"prepare"))
+        epochs = jnp.zeros(batch, jnp.uint32)  # the first: 768 of 1,437 rows
+        stream = stream_keys(key, epochs, jnp.asarray(index))
+        x = preparation(jnp.asarray(source[index].x), draws, stream)
+        loss, _ = stages[1].loss(Batch(stages[0].encode(x)))
+        assert found[step] == pytest.approx(float(loss), rel=1e-5)
+        plain, _ = stages[1].loss(Batch(stages[0].encode(preparation(source[index].x))))
+        assert abs(float(plain) - float(loss)) > 1e-4
