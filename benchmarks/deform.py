@@ -18,11 +18,11 @@ import numpy as np
 from absl import app, flags
 
 from aejax.config import Config, Data, Prepare
+from aejax.data.deform import stream_keys
 from aejax.models import Autoencoder
 from aejax.models.coders import Dense
 from aejax.optimizer import Adam
 from aejax.training.setup import Setup, setup
-from aejax.training.step import stream_keys
 from benchmarks.dispatch import Dispatch, mean_loss
 from benchmarks.turns import machine, ratio, spread, take_turns
 

@@ -1,6 +1,6 @@
 """Draws digits of the endless stream: python examples/deformed_digits.py [SOURCE [FILE.png]]
 
-Ten training images, one of each class, in the first row as they are, and below as epochs 0 to 3 of
+Ten training images, one of each class, in the first row as they are, and below as epochs 0 to 4 of
 a run with --config.data.prepare.deform=1 (and the default seed) see them.
 """
 
@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from aejax import Config, pictures
+from aejax.data.deform import stream_keys
 from aejax.data.prepare import Preparation
 from aejax.data.settings import Prepare
 from aejax.data.sources import open_source
-from aejax.training.step import stream_keys
 
 
 def main(source: str = "digits", file: str = "deformed.png") -> None:
@@ -26,7 +26,7 @@ def main(source: str = "digits", file: str = "deformed.png") -> None:
 
     raw, key = jnp.asarray(train[index].x), jax.random.key(Config().seed)
     rows = [preparation(raw)]
-    for epoch in range(4):
+    for epoch in range(5):
         keys = stream_keys(key, jnp.full(10, epoch, jnp.uint32), jnp.asarray(index))
         rows.append(preparation(raw, stream_keys=keys))
     images = pictures.enlarged(pictures.grid(np.stack(rows)), 2)

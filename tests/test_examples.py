@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -23,6 +25,19 @@ def test_a_script_runs_from_another_folder(tmp_path, name, said):
     )
     assert ended.returncode == 0, ended.stderr
     assert said in ended.stdout, ended.stdout
+
+
+def test_deformed_digits_are_drawn(tmp_path):
+    words = [sys.executable, str(EXAMPLES / "deformed_digits.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert ended.stdout == "deformed.png: 182 x 110 pixels\n", ended.stderr
+    with Image.open(tmp_path / "deformed.png") as image:
+        pixels = np.asarray(image)[::2, ::2]
+    lines = [pixels[1 + 9 * i : 9 + 9 * i] for i in range(6)]
+    assert len({line.tobytes() for line in lines}) == 6  # no epoch's images are another's
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ A field is white noise smoothed by a Gaussian of 4 pixels. The noise goes on bey
 that displacements are as large there: S [n, n + margins] smooths along an axis of n pixels. A few
 vectors of S = U diag(s) V' hold nearly all of its energy; with B = U diag(s) of these alone,
 F = B_y N B_x' is such a field, where N is a few standard normals.
+
+What is drawn for an image is a function of its key, and its key of the run's seed, the epoch and
+the image's number (`stream_keys`).
 """
 
 import functools
@@ -27,6 +30,29 @@ import numpy as np
 _SIGMA = 4.0
 # The share of a field's variance that is left out along an axis.
 _LEFT_OUT = 1e-4
+
+
+def stream_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+    """fold_in(fold_in(fold_in(key, 2^32 - 1), epoch), row of the split), for each row.
+
+    What is drawn with them for a row of the split differs between epochs, and depends on neither
+    batch size, devices nor feed: example epoch * rows + row of the stream follows from the seed.
+
+    Args:
+        key: of the run's seed.
+        epoch: uint32, of any shape.
+        index: rows' numbers in the training split, of the same shape.
+    """
+    # No step has this number, so that these are the keys of no step's rows.
+    base = jax.random.fold_in(key, jnp.uint32(2**32 - 1))
+
+    def fold(epoch: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(base, epoch), index)
+
+    # Over each axis in turn: one of them may be dealt out over devices.
+    for _ in range(index.ndim):
+        fold = jax.vmap(fold)
+    return fold(epoch, index)
 
 
 def deform(images: jax.Array, keys: jax.Array, rms: float, maximum: float | None) -> jax.Array:

@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from aejax.data.deform import stream_keys
 from aejax.data.feed import Raw, ResidentRows
 from aejax.models.batch import Batch, Context, real_elements, split
 from aejax.models.interfaces import Update
@@ -41,7 +42,7 @@ class MicroBatch:
         keys: a key a row [rows], another in each step.
         step: the number of updates made so far, [].
         stream_keys: a key a row [rows], of its number in the split and the epoch alone
-            (`stream_keys`); None where preparation asks for none.
+            (`data.deform.stream_keys`); None where preparation asks for none.
     """
 
     raw: Raw
@@ -134,29 +135,6 @@ def cast(leaf: jax.Array, dtype: str) -> jax.Array:
 def row_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
     """fold_in(fold_in(key, step), row) for each row of the global batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), rows)
-
-
-def stream_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-    """fold_in(fold_in(fold_in(key, 2^32 - 1), epoch), row of the split), for each row.
-
-    What is drawn with them for a row of the split differs between epochs, and depends on neither
-    batch size, devices nor feed: example epoch * rows + row of the stream follows from the seed.
-
-    Args:
-        key: of the run's seed.
-        epoch: uint32, of any shape.
-        index: rows' numbers in the training split, of the same shape.
-    """
-    # No step has this number, so that these are the keys of no step's rows.
-    base = jax.random.fold_in(key, jnp.uint32(2**32 - 1))
-
-    def fold(epoch: jax.Array, index: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(base, epoch), index)
-
-    # Over each axis in turn: one of them may be dealt out over devices.
-    for _ in range(index.ndim):
-        fold = jax.vmap(fold)
-    return fold(epoch, index)
 
 
 def gradient(
