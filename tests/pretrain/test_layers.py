@@ -13,6 +13,7 @@ import aejax
 from aejax import config as settings
 from aejax.config import Data
 from aejax.data import order
+from aejax.data.deform import stream_keys
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
 from aejax.models import RBM, Autoencoder, Batch, Classifier, DeepBelief
@@ -24,7 +25,7 @@ from aejax.models.penalties import Contractive
 from aejax.optimizer import Adam
 from aejax.pretrain import Greedy
 from aejax.runs import manifests
-from aejax.training.step import row_keys, stream_keys
+from aejax.training.step import row_keys
 from tests.pretrain.test_greedy import same_bits, stacked
 from tests.training.runs import train
 
