@@ -63,7 +63,8 @@ def preset(name: str, **changes) -> Config:
     if name == "deep":  # as deep, but not as wide: this is about sameness
         config.model.coder.hidden = (100, 50, 25)
     if config.pretrain is not None:
-        config.model.coder.hidden, config.pretrain.duration = (32, 16), "20 steps"
+        stack = config.model if name == "deep_belief" else config.model.coder
+        stack.hidden, config.pretrain.duration = (32, 16), "20 steps"
     if name.startswith("sequence"):
         config.model.coder.hidden = (32,)
     for field, value in changes.items():
