@@ -1,7 +1,10 @@
 """Classifier: an encoder with a softmax on top.
 
-python -m launch.train --config=classifier
-python -m launch.evaluate --workdir=runs/classifier
+    python -m launch.train --config=classifier
+    python -m launch.evaluate --workdir=runs/classifier
+
+trains 64-256-128-10 on the embedded digits: 1.1 % of 360 test rows are wrong (seed 0). Its layers
+may be pre-trained (--config.pretrain=greedy), and labels few (--config.data.labels=10%).
 """
 
 from aejax.config import Config, Evaluation

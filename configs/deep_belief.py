@@ -1,7 +1,10 @@
 """Deep belief network (Hinton, Osindero and Teh 2006): machines layer by layer, then up-down.
 
-python -m launch.train --config=deep_belief
-python -m launch.evaluate --workdir=runs/deep_belief --tasks=generate,reconstruction
+    python -m launch.train --config=deep_belief
+    python -m launch.evaluate --workdir=runs/deep_belief --tasks=generate,reconstruction
+
+trains 64-128-128-256 on the embedded digits: three stages of 3000 steps, then 2000 of the whole
+network. Squared error of a reconstruction 0.0797 a (binary) pixel, seed 0.
 """
 
 from aejax.config import Config, Data, Prepare

@@ -34,10 +34,13 @@ STEPS = 40
 # Loss on the embedded digits' test split after STEPS steps: what a change must not move unseen.
 GOLDEN = {
     "convolutional": 29.58933,
+    "classifier": 1.04983,
     "contractive": 27.70662,
     "deep": 28.41403,
     "denoising": 27.24487,
+    "deep_belief": 25.94230,
     "dense": 36.85862,
+    "infinite_digits": 2.35317,
     "k_sparse": 42.88403,
     "linear": 39.65965,
     "oja": 38.63325,

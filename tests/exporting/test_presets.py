@@ -22,7 +22,11 @@ CLASSIFIERS = ("classifier", "infinite_digits")  # refused: they have no decoder
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in presets() if n not in CLASSIFIERS],
+    [
+        pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
+        for n in presets()
+        if n not in CLASSIFIERS
+    ],
 )
 def test_a_preset_gives_its_numbers_in_every_format(name):
     source = source_of(name)

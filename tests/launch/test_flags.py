@@ -183,7 +183,7 @@ def test_one_setting_changes_and_nothing_else(parse, words, name, value):
         (["--config.every=5"], "did you mean evaluation.every or checkpoint.every?"),
         (
             ["--k=3"],
-            "--config.model.bottleneck.k with --config.model.bottleneck=k_sparse?",
+            "--config.model.bottleneck.k with --config.model.bottleneck=k_sparse or",
         ),
         (["--nothing_like_it=3"], "no such flag; --help=all shows"),
         (["--config.data=digits"], "--config.data: no such setting"),

@@ -12,8 +12,7 @@ from tests.training.test_processes import FLAGS as JOB
 from tests.training.test_processes import finish, pair
 
 STEPS = 2000
-FLAGS = (
-    "--config=stacked",
+COMMON = (
     "--config.model.coder.hidden=16",
     "--config.model.latent_dim=4",
     f"--config.pretrain.duration={STEPS}",
@@ -23,11 +22,20 @@ FLAGS = (
     "--config.evaluation.every=500",
     "--config.trackers=()",
 )
+FLAGS = ("--config=stacked", *COMMON)
+# Chains are state of the stages, and each step computes codes of images that it deforms.
+MACHINES = (
+    "--config=infinite_digits",
+    "--config.pretrain.by=rbm",
+    "--config.pretrain.persistent",
+    "--config.data.labels=20%",
+    *COMMON,
+)
 
 
-def kill_when(workdir: Path, *there: str) -> None:
+def kill_when(workdir: Path, flags: tuple[str, ...], *there: str) -> None:
     """Starts the run and kills it as soon as one of these files matches."""
-    process = start(workdir, *FLAGS)
+    process = start(workdir, *flags)
     deadline = time.monotonic() + 120
     while not any(any(workdir.glob(name)) for name in there) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
@@ -37,14 +45,18 @@ def kill_when(workdir: Path, *there: str) -> None:
 
 
 @pytest.mark.soak
-def test_killed_in_stages_and_between_them_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("flags", [FLAGS, MACHINES], ids=["autoencoders", "machines"])
+def test_killed_in_stages_and_between_them_ends_with_the_same_bits(tmp_path, flags):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run(whole, *FLAGS)[0] == 0
-    kill_when(cut, "stage1/checkpoints/*.json")
+    assert run(whole, *flags)[0] == 0
+    kill_when(cut, flags, "stage1/checkpoints/*.json")
     assert not (cut / "stage2").exists()
-    kill_when(cut, "stage2")  # just after stage 1
-    kill_when(cut, "checkpoints")  # the run itself, before its first checkpoint or just after
-    code, _, err = run(cut, *FLAGS)
+    kill_when(cut, flags, "stage2")  # just after stage 1
+    kill_when(cut, flags, "stage2/checkpoints/*.json")
+    kill_when(
+        cut, flags, "checkpoints"
+    )  # the run itself, before its first checkpoint or just after
+    code, _, err = run(cut, *flags)
     assert code == 0, err
     for name in ("stage1", "stage2", "."):
         assert_same_bits(whole / name, cut / name, STEPS)
