@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -207,8 +208,18 @@ def curves(found: dict[str, Any]) -> list[Figure]:
 
 
 def _axis(found: dict[str, Any]) -> str | None:
-    """The first setting but the seed that is a number."""
-    return next((name for name in found["swept"] if name != SEED and _numeric(found, name)), None)
+    """The setting that curves are drawn against, a number: one that is crossed, else the first."""
+    names = [name for name in found["swept"] if name != SEED and _numeric(found, name)]
+    return next((name for name in names if _crossed(found, name)), names[0] if names else None)
+
+
+def _crossed(found: dict[str, Any], axis: str) -> bool:
+    """Whether each of its values stands with the same values of the other settings."""
+    apart, others = {axis, *_following(found, axis)}, dict[Any, set[Any]]()
+    for one in found["cells"]:
+        rest = tuple(value for name, value in one["settings"].items() if name not in apart)
+        others.setdefault(one["settings"][axis], set()).add(rest)
+    return all(each == next(iter(others.values())) for each in others.values())
 
 
 def _following(found: dict[str, Any], axis: str) -> list[str]:
@@ -224,7 +235,15 @@ def _following(found: dict[str, Any], axis: str) -> list[str]:
 
 def _numeric(found: dict[str, Any], name: str) -> bool:
     values = {one["settings"][name] for one in found["cells"]}
-    return len(values) > 1 and all(type(value) in (int, float) for value in values)
+    return len(values) > 1 and all(_number(value) is not None for value in values)
+
+
+def _number(value: Any) -> float | None:
+    """A setting's value as a number, a share such as 1% too; None where it is none."""
+    if type(value) in (int, float):
+        return float(value)
+    share = re.fullmatch(r"([0-9.]+)%", value) if isinstance(value, str) else None
+    return float(share[1]) if share else None
 
 
 def _curve(
@@ -232,10 +251,12 @@ def _curve(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, mean and deviation [points]."""
     points = []
-    for x in sorted({one["settings"][axis] for one in records}):
+    for x in sorted({one["settings"][axis] for one in records}, key=_number):
         values = _values([one for one in records if one["settings"][axis] == x], name)
         if len(values):
-            points.append((x, values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0))
+            points.append(
+                (_number(x), values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0)
+            )
     x, mean, deviation = np.array(points, np.float64).reshape(-1, 3).T
     return x, mean, deviation
 

@@ -1,5 +1,7 @@
 """Tables of sweeps, from records that are typed here."""
 
+import itertools
+
 import numpy as np
 
 from aejax.evaluation import plots
@@ -80,3 +82,21 @@ def test_the_table_of_stages_has_mean_seconds_of_each_group():
     for each in one["cells"][:2]:
         each["stages"] = {"run": 1.0}
     assert report.stage_table(one) == [] and "Seconds" not in report.text(one)
+
+
+def test_curves_are_against_a_setting_that_is_crossed_with_the_others(monkeypatch):
+    """Not against one that comes with some kinds of run alone; shares are numbers."""
+    arms = [("sigmoid", 0.0), ("relu", 0.0), ("relu", 0.5)]
+    cells = [
+        cell({"model.coder.activation": a, "model.dropout": d, "data.labels": share, "seed": 0}, v)
+        for v, (share, (a, d)) in enumerate(itertools.product(("1%", "100%", "10%"), arms))
+    ]
+    names = ["model.coder.activation", "model.dropout", "data.labels", "seed"]
+    drawn = []
+    monkeypatch.setattr(plots, "curves_png", lambda *given: drawn.append(given) or b"")
+    report.curves({"swept": names, "cells": cells})
+    ((lines, axes),) = drawn
+    assert axes == ("labels", "auroc") and len(lines) == 3
+    for place, line in enumerate(lines.values()):
+        x, mean, _ = line
+        assert [*x] == [1, 10, 100] and [*mean] == [place, place + 6, place + 3]
