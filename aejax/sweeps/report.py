@@ -251,12 +251,11 @@ def _curve(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, mean and deviation [points]."""
     points = []
-    for x in sorted({one["settings"][axis] for one in records}, key=_number):
-        values = _values([one for one in records if one["settings"][axis] == x], name)
+    numbers = {one["settings"][axis]: _number(one["settings"][axis]) or 0.0 for one in records}
+    for value, x in sorted(numbers.items(), key=lambda pair: pair[1]):
+        values = _values([one for one in records if one["settings"][axis] == value], name)
         if len(values):
-            points.append(
-                (_number(x), values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0)
-            )
+            points.append((x, values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0))
     x, mean, deviation = np.array(points, np.float64).reshape(-1, 3).T
     return x, mean, deviation
 
