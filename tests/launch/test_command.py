@@ -47,10 +47,13 @@ def test_what_it_can_do_is_told(tmp_path):
         "export",
         "search",
         "prepare",
+        "submit",
     ]
     code, out, error = aejax(tmp_path, "trian")
     assert (code, out) == (2, "")
-    known = "train, evaluate, encode, associate, compress, sweep, export, search, prepare"
-    assert error == f"error: aejax trian: must be one of {known}\n"
+    programs = (
+        "train, evaluate, encode, associate, compress, sweep, export, search, prepare, submit"
+    )
+    assert error == f"error: aejax trian: must be one of {programs}\n"
     code, out, error = aejax(tmp_path, "train", "--config=dens")
     assert code == 2 and "did you mean dense?" in error and error.count("\n") == 1

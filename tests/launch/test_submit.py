@@ -1,0 +1,97 @@
+"""The script of a job, and what is refused before it waits in a queue."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAIN = ("train", "--config=dense", "--config.duration=5 epochs", "--workdir=runs/it's mine")
+
+
+def submit(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launch.submit", *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def script(*words: str) -> list[str]:
+    done = submit("--show", *words)
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(["bash", "-n"], input=done.stdout, text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_training_has_a_process_on_each_node_and_all_options():
+    words = ("--nodes=2", "--gpus=8", "--cpus=4", "--memory=64G", "--time=1-00:00:00")
+    words += ("--partition=gpu", "--account=me", "--option=--qos=low", "--setup=module load cuda")
+    lines = script(*words, "--stop_seconds=300", "--", *TRAIN)
+    assert lines[0] == "#!/bin/bash"
+    options = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")}
+    assert options == {
+        "--job-name=aejax-train",
+        "--output=aejax-train-%j.out",
+        "--open-mode=append",
+        "--requeue",
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--signal=B:USR1@300",
+        "--gpus-per-node=8",
+        "--cpus-per-task=4",
+        "--mem=64G",
+        "--time=1-00:00:00",
+        "--partition=gpu",
+        "--account=me",
+        "--qos=low",
+    }
+    assert "module load cuda" in lines
+    (line,) = (line for line in lines if line.startswith("srun "))
+    assert line.startswith(f"srun --kill-on-bad-exit=1 {sys.executable} -u -m launch.train ")
+    # The shell gives the program the words that were typed.
+    called = line.removesuffix(" &").partition("-m launch.train ")[2]
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {called}"], capture_output=True, text=True
+    )
+    assert tuple(done.stdout.splitlines()) == TRAIN[1:]
+
+
+def test_a_sweep_is_an_array_of_its_runs():
+    sweep = ("--sweep=model.latent_dim&seed=8&0,16&1,32&2", "--sweep=model.coder.bias=True,False")
+    lines = script("--at_once=4", "--name=sizes", "--", "sweep", "--config=dense", *sweep)
+    assert "#SBATCH --array=0-5%4" in lines and "#SBATCH --output=sizes-%A_%a.out" in lines
+    (line,) = (line for line in lines if line.startswith("srun "))
+    assert line.endswith(' --index="$SLURM_ARRAY_TASK_ID" &')
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "error: -- : must name a program and its flags, one of train, evaluate,"),
+        (("--", "tain"), "error: -- tain: must name a program"),
+        (("--", "submit"), "error: -- submit: must name a program"),
+        (("train",), "error: train: flags of submit come first, then -- and a program"),
+        (("--time=soon", "--", *TRAIN), "error: --time=soon: must be minutes, HH:MM:SS or DAYS-"),
+        (("--nodes=0", "--", *TRAIN), "--nodes=0"),
+        (("--nodes=2", "--", "search"), "error: --nodes=2 --tasks=1: search is one process; must"),
+        (("--at_once=2", "--", *TRAIN), "error: --at_once=2: is for sweep, not for train"),
+        (("--", "train", "--config.model.latent_dim=-1"), "latent_dim=-1"),
+        (("--", "sweep", "--config=dense"), "error: -- sweep: must have --sweep="),
+        (("--scheduler=pbs", "--", *TRAIN), "--scheduler=pbs"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_name(words, said):
+    done = submit("--show", *words)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+
+
+def test_where_there_is_no_slurm_the_script_can_be_shown():
+    done = submit("--", *TRAIN, PATH="/nowhere")
+    assert done.returncode == 2
+    assert "there is no sbatch here; --show prints the script" in done.stderr
