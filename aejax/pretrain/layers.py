@@ -124,7 +124,15 @@ def machine(layer: Layer, likelihood: Any, k: int, persistent: bool) -> RBM:
             f"by=rbm: a layer of {layer.size} has {what}; must be fully connected with biases, of"
             " sigmoid units (model.coder.activation=sigmoid), or of linear ones as the code"
         )
-    visible = "binary" if isinstance(likelihood, Bernoulli) else "gaussian"
+    binary = isinstance(likelihood, Bernoulli)
+    linear = isinstance(likelihood, Gaussian) and likelihood.activation == "linear"
+    if not binary and not (linear and likelihood.outputs() == 1):
+        raise ValueError(
+            f"by=rbm: what the layer of {layer.size} reads has {likelihood}; must be sigmoid units,"
+            " or data with likelihood=bernoulli, or gaussian with activation=linear and"
+            " variance=fixed"
+        )
+    visible = "binary" if binary else "gaussian"
     return RBM(layer.size, visible, units[layer.activation], k=k, persistent=persistent)
 
 

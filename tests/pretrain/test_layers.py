@@ -162,6 +162,16 @@ def test_a_run_that_is_cut_in_its_second_stage_ends_with_the_same_bits(tmp_path)
         (Classifier(Dense((8,), "relu"), 4), Greedy(by=("rbm",)), "by=rbm: a layer of 8 has activ"),
         (Classifier(Convolutional((4,), activation="sigmoid"), 4), Greedy(by=("rbm",)), "a convol"),
         (Classifier(Convolutional((4,), activation="gelu"), 4), Greedy(), "coder.activation=gelu"),
+        (
+            Autoencoder(Dense((8,), "relu"), 4, Plain("linear")),
+            Greedy(by=("autoencoder", "rbm")),
+            r"what the layer of 4 reads has Gaussian.*relu.*must be sigmoid units",
+        ),
+        (
+            Autoencoder(SIGMOID, 4, Plain("sigmoid"), Gaussian(variance="learned")),
+            Greedy(by=("rbm",)),
+            "reads has Gaussian.*variance=fixed",
+        ),
         (Classifier(SIGMOID, 4), Greedy(by=("rbm", "none")), "one for each of the 3 layers"),
         (Classifier(SIGMOID, 4), Greedy(by=("none", "rbm", "rbm")), "above a layer with none"),
         (DeepBelief((8,), 4), Greedy(), "model=deep_belief are machines; must be rbm or none"),
