@@ -42,6 +42,7 @@ class Job:
         process: the number of this one.
         name: the same for all processes of a job, another for other jobs.
         seconds: how long this one waits for the others.
+        listen: where process 0 listens instead of there; "" for all addresses of its machine.
     """
 
     host: str
@@ -50,11 +51,12 @@ class Job:
     process: int
     name: str
     seconds: float
+    listen: str | None = None
 
     @property
     def place(self) -> str:
         """HOST:PORT."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Connection:
@@ -267,7 +269,8 @@ def _listener(job: Job) -> socket.socket:
     end = time.monotonic() + _PATIENCE
     while True:
         error = None
-        for family, kind, number, _, address in addresses(job.host, job.port):
+        host = job.host if job.listen is None else job.listen
+        for family, kind, number, _, address in addresses(host, job.port):
             own = socket.socket(family, kind, number)
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -289,14 +292,16 @@ def _listener(job: Job) -> socket.socket:
             )
         if time.monotonic() > end:
             raise NotJoined(
-                f"--coordinator={job.place}: port {job.port} is used by another program or job"
+                f"--coordinator={job.place}: port {job.port} is used by another program or job;"
+                " JAX_COORDINATOR_PORT gives another to all processes"
             )
         time.sleep(0.1)
 
 
 def addresses(host: str, port: int) -> list[Any]:
-    """What `socket.getaddrinfo` finds for TCP."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """What `socket.getaddrinfo` finds for TCP; where to listen everywhere for the host ""."""
+    flags = 0 if host else socket.AI_PASSIVE
+    return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
 
 
 def _tell(to: Iterable[Connection], **said: Any) -> None:
