@@ -176,8 +176,8 @@ def connect(
     if coordinator:
         host, port = launchers.split_address("--coordinator", coordinator)
         launch = dataclasses.replace(launch, host=host, port=port)
-    _join(launch, name, seconds)
-    return f"{launch.launcher}, process 0 at {launch.place}".removeprefix(", ")
+    place = _join(launch, name, seconds)
+    return f"{launch.launcher}, process 0 at {place}".removeprefix(", ")
 
 
 def devices_in_words(job: str) -> str:
@@ -205,8 +205,8 @@ def _check_numbers(launch: Launch, processes: int | None, process: int | None) -
             )
 
 
-def _join(launch: Launch, name: str, seconds: float) -> None:
-    """Meets the other processes, then starts JAX's runtime with them."""
+def _join(launch: Launch, name: str, seconds: float) -> str:
+    """Meets the other processes, then starts JAX's runtime; returns where process 0 is."""
     global _watch
     if not launch.host:
         raise InputError(
@@ -240,6 +240,7 @@ def _join(launch: Launch, name: str, seconds: float) -> None:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise NotJoined(f"--coordinator={job.place}: JAX cannot start there: {reason}") from None
+    return job.place
 
 
 def _resolved(launch: Launch) -> str:
