@@ -90,8 +90,9 @@ def _kin(file: TextIO) -> str:
     for shared in own:
         if shared in lines:
             return (
-                f", and both {shared}: as processes of one run they did not find each other; give"
-                " all the same --coordinator=HOST:PORT and --processes=N, each its own --process=I"
+                f", and both {shared}. They did not find each other as processes of one training:"
+                " such are started by srun or mpirun, as a Kubernetes Job with --processes=N, or"
+                " with the same --coordinator=HOST:PORT --processes=N and each its --process=I"
             )
     return ""
 

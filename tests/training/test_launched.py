@@ -106,7 +106,7 @@ def test_two_that_did_not_find_each_other_are_told_so(tmp_path):
     first.kill()
     first.communicate()
     assert second.returncode == 2 and err.count("\n") == 1
-    assert "both belong to Slurm job 77: as processes of one run they did not find each" in err
+    assert "both belong to Slurm job 77. They did not find each other as processes of one" in err
 
 
 @pytest.mark.slow
