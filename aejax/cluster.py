@@ -165,7 +165,7 @@ def connect(
             )
     elif launchers.on_tpu_vm(os.environ) and (launch := _join_tpu_pod(seconds)):
         _check_numbers(launch, processes, process)
-        return launch.launcher
+        return launch.launcher if launch.processes > 1 else ""
     elif (processes or 1) != 1 or process:
         raise InputError(
             f"--processes={processes or 1} --process={process or 0}: needs --coordinator=HOST:PORT"

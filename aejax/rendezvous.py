@@ -25,6 +25,7 @@ _BEAT_SECONDS = 1.0
 # How long a port may be in use, or be answered by another program, before a line says so.
 _PATIENCE = 2.0
 _SHOWN = 16
+_ALONE = " (--coordinator=none: each a run of its own)"
 
 
 class NotJoined(Exception):
@@ -183,7 +184,7 @@ def _welcome(
         return None
     problem = ""
     if name != job.name:
-        problem = f"{job.place} belongs to the job of {job.name}, not of {name}"
+        problem = f"{job.place} belongs to the job of {job.name}, not of {name}{_ALONE}"
     elif processes != job.processes:
         problem = (
             f"--processes={processes} of process {number} and --processes={job.processes} of"
@@ -327,8 +328,7 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self._process, self._others = process, others
         self._leaving = False
-        self._ending = threading.Event()
-        self._alone = threading.Event()
+        self._ending, self._alone = threading.Event(), threading.Event()
 
     def done(self) -> None:
         """This process has done its work, and meets the others once more in JAX's shutdown."""

@@ -325,6 +325,8 @@ def test_jax_finds_the_pod_of_a_tpu_machine(monkeypatch):
     assert asked[0]["initialization_timeout"] == 30
     with pytest.raises(InputError, match="--processes=2: the TPU pod says 4"):
         cluster.connect(processes=2)
+    monkeypatch.setattr(cluster.jax, "process_count", lambda: 1)
+    assert cluster.connect() == ""
 
     def no_pod(**_):
         raise ValueError("coordinator_address should be defined.")
