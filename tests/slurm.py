@@ -1,5 +1,6 @@
 """A Slurm of two nodes on this machine's loopback: munge, one controller, two daemons."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -77,7 +78,7 @@ class Slurm:
                 self.call("slurmd", "-N", node)
             self._await_nodes()
         except BaseException:
-            self.stop()
+            self._end_daemons()
             raise
 
     def call(self, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
@@ -93,7 +94,12 @@ class Slurm:
         )
 
     def stop(self) -> None:
-        """Ends the daemons by the numbers that they wrote down."""
+        """Ends the daemons, by the numbers that they wrote down, once no step is left to them."""
+        with contextlib.suppress(TimeoutError, OSError):
+            self._await_nodes()
+        self._end_daemons()
+
+    def _end_daemons(self) -> None:
         for name in ("slurmd-n1", "slurmd-n2", "slurmctld", "munged"):
             file = self._folder / f"{name}.pid"
             if file.exists() and file.read_text().strip().isdecimal():
