@@ -1,10 +1,14 @@
 """What this job runs on: the processes, and being asked to stop."""
 
 import contextlib
+import dataclasses
+import ipaddress
+import math
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +16,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from aejax import rendezvous
+from aejax import launchers, rendezvous
 from aejax.errors import InputError
+from aejax.launchers import Launch
 from aejax.rendezvous import NotJoined
 
 # Exit code of a run that stopped on request with everything saved: start me again (EX_TEMPFAIL).
@@ -114,62 +119,170 @@ def interruptible(stop: Callable[[], bool], function: Callable[[], Any]) -> Any:
 
 
 def connect(
-    coordinator: str, processes: int, process: int, name: str = "", seconds: float = 60
-) -> None:
+    coordinator: str = "",
+    processes: int | None = None,
+    process: int | None = None,
+    name: str = "",
+    seconds: float = 60,
+) -> str:
     """Joins the processes of one job; call before anything looks for devices.
 
-    From then on this process ends with one line when another of them is gone.
+    Which they are is said by the arguments, or else by the environment (`aejax.launchers`). From
+    then on this process ends with one line when another of them is gone.
 
     Args:
-        coordinator: HOST:PORT at which process 0 listens; "" for a job of one process.
-        processes: how many there are.
-        process: the number of this one.
+        coordinator: HOST:PORT at which process 0 listens; "" for what the launcher says, "none"
+            for a job of this process alone, whatever started it.
+        processes: how many there are; beside a launcher that says it too, it must be the same.
+        process: the number of this one; the same holds.
         name: of the job, the same in all its processes.
         seconds: how long to wait for the others.
+
+    Returns:
+        What started the job and where process 0 is, in words; "" for a job of one process.
 
     Raises:
         InputError: numbers that do not fit, or a host that has no address.
         NotJoined: others are missing, or the port cannot be had.
     """
-    global _watch
-    if processes < 1:
+    if processes is not None and processes < 1:
         raise InputError(f"--processes={processes}: must be at least 1")
     if not seconds > 0:
         raise InputError(f"--connect_seconds={seconds:g}: must be above 0")
-    if not coordinator:
-        if processes != 1 or process != 0:
+    if coordinator == "none":
+        if processes not in (None, 1) or process not in (None, 0):
+            raise InputError("--coordinator=none: this process alone, without --processes")
+        return ""
+    by_hand = bool(coordinator) and None not in (processes, process)
+    launch = None if by_hand else launchers.detect(os.environ, processes)
+    if launch is not None:
+        _check_numbers(launch, processes, process)
+    elif coordinator:
+        launch = Launch("", processes or 1, process or 0)
+        if not 0 <= launch.process < launch.processes:
             raise InputError(
-                f"--processes={processes} --process={process}: needs --coordinator=HOST:PORT"
+                f"--process={launch.process}: must be 0 to {launch.processes - 1} (--processes - 1)"
             )
-        return
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise InputError(f"--coordinator={coordinator}: must be HOST:PORT, the port 1 to 65535")
-    if not 0 <= process < processes:
-        raise InputError(f"--process={process}: must be 0 to {processes - 1} (--processes - 1)")
-    host = host.removeprefix("[").removesuffix("]")
+    elif launchers.on_tpu_vm(os.environ) and (launch := _join_tpu_pod(seconds)):
+        _check_numbers(launch, processes, process)
+        return launch.launcher if launch.processes > 1 else ""
+    elif (processes or 1) != 1 or process:
+        raise InputError(
+            f"--processes={processes or 1} --process={process or 0}: needs --coordinator=HOST:PORT"
+            f"{launchers.hint(os.environ)}"
+        )
+    else:
+        return ""
+    if coordinator:
+        host, port = launchers.split_address("--coordinator", coordinator)
+        launch = dataclasses.replace(launch, host=host, port=port)
+    place = _join(launch, name, seconds)
+    return f"{launch.launcher}, process 0 at {place}".removeprefix(", ")
+
+
+def devices_in_words(job: str) -> str:
+    """ "2 processes x 4 devices = 8 (Slurm step 12.0, process 0 at n1:61452)".
+
+    Raises:
+        InputError: processes have different numbers of devices; the same in all of them.
+    """
+    counts = Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"process {number} {count}" for number, count in sorted(counts.items()))
+        raise InputError(f"processes have different numbers of devices: {said}")
+    total = jax.device_count()
+    return f"{len(counts)} processes x {total // len(counts)} devices = {total} ({job})"
+
+
+def _check_numbers(launch: Launch, processes: int | None, process: int | None) -> None:
+    """Refuses what a user expects and the launcher says otherwise."""
+    pairs = {"processes": (processes, launch.processes), "process": (process, launch.process)}
+    for flag, (given, said) in pairs.items():
+        if given not in (None, said):
+            raise InputError(
+                f"--{flag}={given}: {launch.launcher} says {said} (--coordinator=none: this process"
+                " alone)"
+            )
+
+
+def _join(launch: Launch, name: str, seconds: float) -> str:
+    """Meets the other processes, then starts JAX's runtime; returns where process 0 is."""
+    global _watch
+    if not launch.host:
+        raise InputError(
+            f"{launch.launcher} started {launch.processes} processes and does not say where process"
+            " 0 listens: needs --coordinator=HOST:PORT, the same for all; for runs of their own,"
+            " --coordinator=none"
+        )
+    host = _resolved(launch)
+    launch = dataclasses.replace(launch, host=host)
+    listen = _listen(launch) if launch.process == 0 else host
+    job = rendezvous.Job(host, launch.port, launch.processes, launch.process, name, seconds, listen)
     try:
-        rendezvous.addresses(host, int(port))
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"--coordinator={coordinator}: {host} has no address ({error})") from None
-    job = rendezvous.Job(host, int(port), processes, process, name, seconds)
-    _watch = rendezvous.Watch(process, rendezvous.meet(job))
+        _watch = rendezvous.Watch(job.process, rendezvous.meet(job))
+    except NotJoined as error:
+        raise NotJoined(f"{launch.launcher}: {error}" if launch.launcher else str(error)) from None
     _watch.start()
     # Where JAX aborts all the same its own message is the last; absl would list modules after it.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            coordinator_bind_address=coordinator,
+            job.place,
+            job.processes,
+            job.process,
+            launchers.local_devices(os.environ, launch.local),
+            cluster_detection_method="deactivate",
+            coordinator_bind_address=job.place if job.listen else f"[::]:{job.port}",
             initialization_timeout=60,
             heartbeat_timeout_seconds=20,  # after `Watch`, which says who is gone
             shutdown_timeout_seconds=10,
         )
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise NotJoined(f"--coordinator={coordinator}: JAX cannot start there: {reason}") from None
+        raise NotJoined(f"--coordinator={job.place}: JAX cannot start there: {reason}") from None
+    return job.place
+
+
+def _resolved(launch: Launch) -> str:
+    """The host of process 0, by a name or a number that has an address here."""
+    try:
+        rendezvous.addresses(launch.host, launch.port)
+    except (OSError, UnicodeError) as error:
+        slurm = launch.launcher.startswith("Slurm")
+        if slurm and (address := launchers.slurm_address(launch.host)):
+            return address
+        if not launch.late or launch.process == 0 or isinstance(error, UnicodeError):
+            raise InputError(
+                f"--coordinator={launch.place}: {launch.host} has no address ({error})"
+            ) from None
+    return launch.host
+
+
+def _listen(launch: Launch) -> str:
+    """Where process 0 listens; "" for all addresses of its host.
+
+    Many machines give their own name a loopback address, where those of other hosts cannot come.
+    """
+    numbers = {address[0] for *_, address in rendezvous.addresses(launch.host, launch.port)}
+    loopback = all(ipaddress.ip_address(number).is_loopback for number in numbers)
+    by_name = launch.host not in numbers and launch.host != "localhost"
+    return "" if loopback and by_name and not launch.one_host else launch.host
+
+
+def _join_tpu_pod(seconds: float) -> Launch | None:
+    """As JAX finds the hosts of a pod, by asking its metadata server; None where it finds none."""
+    try:
+        jax.distributed.initialize(
+            initialization_timeout=math.ceil(seconds),
+            heartbeat_timeout_seconds=20,
+            shutdown_timeout_seconds=10,
+        )
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise NotJoined(f"the TPU pod: JAX cannot start there: {reason}") from None
+    except (ValueError, ImportError, OSError):  # no pod, or no metadata server
+        return None
+    return Launch("the TPU pod", jax.process_count(), jax.process_index())
 
 
 def ends(code: int) -> None:

@@ -25,6 +25,7 @@ _BEAT_SECONDS = 1.0
 # How long a port may be in use, or be answered by another program, before a line says so.
 _PATIENCE = 2.0
 _SHOWN = 16
+_ALONE = " (--coordinator=none: each a run of its own)"
 
 
 class NotJoined(Exception):
@@ -42,6 +43,7 @@ class Job:
         process: the number of this one.
         name: the same for all processes of a job, another for other jobs.
         seconds: how long this one waits for the others.
+        listen: where process 0 listens instead of there; "" for all addresses of its machine.
     """
 
     host: str
@@ -50,11 +52,12 @@ class Job:
     process: int
     name: str
     seconds: float
+    listen: str | None = None
 
     @property
     def place(self) -> str:
         """HOST:PORT."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Connection:
@@ -181,7 +184,7 @@ def _welcome(
         return None
     problem = ""
     if name != job.name:
-        problem = f"{job.place} belongs to the job of {job.name}, not of {name}"
+        problem = f"{job.place} belongs to the job of {job.name}, not of {name}{_ALONE}"
     elif processes != job.processes:
         problem = (
             f"--processes={processes} of process {number} and --processes={job.processes} of"
@@ -267,7 +270,8 @@ def _listener(job: Job) -> socket.socket:
     end = time.monotonic() + _PATIENCE
     while True:
         error = None
-        for family, kind, number, _, address in addresses(job.host, job.port):
+        host = job.host if job.listen is None else job.listen
+        for family, kind, number, _, address in addresses(host, job.port):
             own = socket.socket(family, kind, number)
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -289,14 +293,16 @@ def _listener(job: Job) -> socket.socket:
             )
         if time.monotonic() > end:
             raise NotJoined(
-                f"--coordinator={job.place}: port {job.port} is used by another program or job"
+                f"--coordinator={job.place}: port {job.port} is used by another program or job;"
+                " JAX_COORDINATOR_PORT gives another to all processes"
             )
         time.sleep(0.1)
 
 
 def addresses(host: str, port: int) -> list[Any]:
-    """What `socket.getaddrinfo` finds for TCP."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """What `socket.getaddrinfo` finds for TCP; where to listen everywhere for the host ""."""
+    flags = 0 if host else socket.AI_PASSIVE
+    return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
 
 
 def _tell(to: Iterable[Connection], **said: Any) -> None:
@@ -322,8 +328,7 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self._process, self._others = process, others
         self._leaving = False
-        self._ending = threading.Event()
-        self._alone = threading.Event()
+        self._ending, self._alone = threading.Event(), threading.Event()
 
     def done(self) -> None:
         """This process has done its work, and meets the others once more in JAX's shutdown."""

@@ -37,9 +37,14 @@ flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/PRESET.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, shardings, memory and FLOPs; then stop.")
 flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")
-flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a job of several processes.")
-flags.DEFINE_integer("processes", 1, "How many processes the job has.")
-flags.DEFINE_integer("process", 0, "The number of this one.")
+flags.DEFINE_string(
+    "coordinator",
+    "",
+    "HOST:PORT of process 0, for a job of several processes. Default: what srun, mpirun or"
+    " Kubernetes say; none: this process alone.",
+)
+flags.DEFINE_integer("processes", None, "How many processes the job has.")
+flags.DEFINE_integer("process", None, "The number of this one.")
 flags.DEFINE_bool(
     "accept_changed_data",
     False,
@@ -60,7 +65,7 @@ def main(argv: list[str]) -> int | None:
 
     cluster.configure_jax(config.deterministic, config.compilation_cache)
     try:
-        cluster.connect(
+        job = cluster.connect(
             given.coordinator, given.processes, given.process, workdir, given.connect_seconds
         )
     except cluster.NotJoined as error:
@@ -72,6 +77,10 @@ def main(argv: list[str]) -> int | None:
     from aejax.training.trainer import Trainer
 
     try:
+        if job:
+            told = cluster.devices_in_words(job)
+            if cluster.is_main():
+                print(told, file=sys.stderr, flush=True)
         if given.dry_run:
             from aejax.training.dry_run import report
 

@@ -6,7 +6,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Modules and packages by layer; `aejax` itself, which imports when it is asked, is the last.
 LAYERS = (
-    ("errors", "registry", "kinds", "files", "pictures", "callbacks", "rendezvous", "cluster"),
+    (
+        "errors",
+        "registry",
+        "kinds",
+        "files",
+        "pictures",
+        "callbacks",
+        "rendezvous",
+        "launchers",
+        "cluster",
+    ),
     ("nn",),
     ("models",),
     ("data",),

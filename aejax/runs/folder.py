@@ -6,9 +6,9 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
-from aejax import files, kinds
+from aejax import files, kinds, launchers
 from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources.base import Spec
 from aejax.data.sources.places import Location, locate
@@ -66,16 +66,35 @@ def locked(workdir: str) -> Iterator[None]:
         InputError: another process trains there.
     """
     os.makedirs(path(workdir), exist_ok=True)
-    with open(path(workdir, ".lock"), "w") as file:
+    with open(path(workdir, ".lock"), "a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"--workdir={workdir}: another process is training in this folder"
+                f"--workdir={workdir}: another process is training in this folder{_kin(file)}"
             ) from None
         except OSError:
             pass  # a file system without locks
+        file.truncate(0)
+        lines = [str(os.getpid()), *launchers.kinship(os.environ)]
+        file.write("\n".join(lines))
+        file.flush()
         yield
+
+
+def _kin(file: TextIO) -> str:
+    """What the owner of a lock has in common with this process, as the end of a sentence."""
+    file.seek(0)
+    owner, *lines = file.read().splitlines() or [""]
+    own = launchers.kinship(os.environ) if owner != str(os.getpid()) else []
+    for shared in own:
+        if shared in lines:
+            return (
+                f", and both {shared}. They did not find each other as processes of one training:"
+                " such are started by srun or mpirun, as a Kubernetes Job with --processes=N, or"
+                " with the same --coordinator=HOST:PORT --processes=N and each its --process=I"
+            )
+    return ""
 
 
 def write(workdir: str, run: Run) -> None:

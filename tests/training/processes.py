@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -22,9 +24,11 @@ def start(
     devices: int = 1,
     program: str = "train",
     prefix: tuple[str, ...] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ):
     """Starts `python -m launch.PROGRAM --workdir=...` with this many simulated devices."""
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    simulated = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **simulated, **variables}
     command = [*prefix, sys.executable, "-m", f"launch.{program}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
         command,
