@@ -352,7 +352,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         left = dict.fromkeys(self._others, _BEATS)
-        said_bye = set()
+        said_bye, closed = set[int](), set[int]()
         beat = time.monotonic() + _BEAT_SECONDS
         with selectors.DefaultSelector() as ready:
             for number, own in self._others.items():
@@ -363,9 +363,8 @@ class Watch(threading.Thread):
                     lines = self._others[number].receive()
                     if lines is None:
                         ready.unregister(self._others[number])
-                        if self._leaving:
-                            left.pop(number)
-                        elif number not in said_bye:
+                        closed.add(number)
+                        if not self._leaving and number not in said_bye:
                             self._end(number)
                         continue
                     for line in lines:
@@ -383,6 +382,8 @@ class Watch(threading.Thread):
                         left[number] -= 1
                         if left[number] <= 0 and not self._leaving:
                             self._end(number)
+                if self._leaving:  # they may have ended before this process
+                    left = {each: left[each] for each in left.keys() - closed}
         self._alone.set()
 
     def _end(self, gone: int) -> NoReturn:

@@ -36,9 +36,14 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 KillWait=5
+SchedulerParameters=sched_interval=2,bf_interval=5,defer_batch=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
 NodeName=n1 NodeHostname={machine} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 State=UNKNOWN
 NodeName=n2 NodeHostname={machine} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 State=UNKNOWN
-PartitionName=all Nodes=n[1-2] Default=YES MaxTime=60 State=UP
+PartitionName=low Nodes=n[1-2] Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=8
+PartitionName=high Nodes=n[1-2] MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -93,6 +98,11 @@ class Slurm:
             stderr=(self._folder / "err").open("w"),
         )
 
+    def ask(self, *command: str) -> str:
+        """What a command of Slurm prints."""
+        self.call(*command)
+        return (self._folder / "out").read_text()
+
     def stop(self) -> None:
         """Ends the daemons, by the numbers that they wrote down, once no step is left to them."""
         with contextlib.suppress(TimeoutError, OSError):
@@ -108,8 +118,8 @@ class Slurm:
     def _await_nodes(self) -> None:
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            self.call("sinfo", "--noheader", "--Node", "--format=%t")
-            if (self._folder / "out").read_text().split() == ["idle", "idle"]:
+            # Each node once for each of its partitions.
+            if {*self.ask("sinfo", "--noheader", "--Node", "--format=%t").split()} == {"idle"}:
                 return
             time.sleep(0.1)
         raise TimeoutError(f"Slurm's nodes did not come up: {self._folder}/slurmctld.log")

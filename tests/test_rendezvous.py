@@ -158,7 +158,7 @@ from aejax import rendezvous
 own, port, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jobs = rendezvous.Job("127.0.0.1", port, 3, own, "", 20)
 rendezvous._await_jax = lambda *_: None
-rendezvous._BEAT_SECONDS = 0.05
+rendezvous._BEAT_SECONDS = float(sys.argv[4])
 watch = rendezvous.Watch(own, rendezvous.meet(jobs))
 watch.start()
 print("joined", flush=True)
@@ -176,9 +176,9 @@ def three(port):
     """Starts three such processes that end in the same way."""
     started = []
 
-    def start(how: str) -> list[subprocess.Popen]:
+    def start(how: str, beat: float = 0.05) -> list[subprocess.Popen]:
         for number in range(3):
-            command = [sys.executable, "-c", _PROCESS, str(number), str(port), how]
+            command = [sys.executable, "-c", _PROCESS, str(number), str(port), how, str(beat)]
             pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
             started.append(subprocess.Popen(command, text=True, **pipes))
         for each in started:
@@ -219,3 +219,14 @@ def test_where_one_leaves_alone_the_others_follow(three):
     for other in (0, 2):
         assert processes[other].wait(5) == 1
         assert processes[other].stderr.read() == "process 1 is gone; start all again\n"
+
+
+def test_process_0_does_not_wait_for_those_that_have_left_before_it(three):
+    processes = three("leave", beat=1.0)
+    for number in (1, 2):
+        processes[number].stdin.write("\n")
+        processes[number].stdin.flush()
+        assert processes[number].wait(5) == 75
+    processes[0].stdin.write("\n")
+    processes[0].stdin.flush()
+    assert processes[0].wait(5) == 75  # it waits twelve seconds for one that goes on

@@ -92,6 +92,8 @@ class Loop:
             self.save()
             with self.ledger.counting("checkpoints"):
                 self.saver.wait()
+                # One that left while process 0 writes its manifest would be missed.
+                cluster.barrier("saved")
         progress = self.progress
         return Outcome(
             status,

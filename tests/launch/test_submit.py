@@ -51,7 +51,9 @@ def test_a_training_has_a_process_on_each_node_and_all_options():
     }
     assert "module load cuda" in lines
     (line,) = (line for line in lines if line.startswith("srun "))
-    assert line.startswith(f"srun --kill-on-bad-exit=1 {sys.executable} -u -m launch.train ")
+    assert line.startswith(
+        f"srun --kill-on-bad-exit=0 --wait=600 {sys.executable} -u -m launch.train "
+    )
     # The shell gives the program the words that were typed.
     called = line.removesuffix(" &").partition("-m launch.train ")[2]
     done = subprocess.run(
