@@ -19,7 +19,8 @@ principal components and pixels against the labels, in --clusters clusters); den
 of reconstructions of noisy images, beside filters); anomaly (how strange each row is, by several
 scores, and a threshold at the rate of --false_alarms); compress (codes as bytes beside JPEG, WebP
 and AVIF); rbm (log p(x) of a restricted Boltzmann machine, with log Z by --chains of annealed
-importance sampling over --temperatures, exact for a small one; samples and weights).
+importance sampling over --temperatures, exact for a small one; samples and weights); classify (the
+errors of a classifier with their interval, by class, and its worst rows).
 
 Everything is written to the run's folder: evaluation.json keeps the numbers of every step that was
 evaluated; report.html, figures/*.png and codes.npz are those of the last one. The averaged (EMA)

@@ -295,7 +295,15 @@ def _is_last(workdir: str, step: int) -> bool:
 
 def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> dict[str, Any]:
     """Runs the tasks and writes their results."""
-    model = rescaled(loaded.model, request.rows.source.spec)
+    spec, own = request.rows.source.spec, loaded.model.run.spec
+    model = rescaled(loaded.model, spec)
+    if model.preparation.settings.scale and spec.maximum != own.maximum:
+        top = {True: "the range of the training split", False: "{:g}"}
+        words = [top[each is None].format(each) for each in (spec.maximum, own.maximum)]
+        say(
+            f"these rows are scaled by {words[0]}, the largest value of their type; the run's own"
+            f" by {words[1]}"
+        )
     results = _results(request, model, say)
     for result in results.values():
         for figure in result.figures:

@@ -48,7 +48,7 @@ def task(model: Model, source: Source) -> Result:
     """
     check(model.run, source.spec)
     classes = model.run.config.model.classes
-    check_classes(source, classes, "--tasks=classify: the rows")
+    check_classes(source, classes, "--tasks=classify: the source")
     preparation = model.preparation
 
     def log_p(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -7,6 +7,7 @@ import numpy as np
 
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
+from aejax.models import KINDS
 from aejax.runs.folder import Run
 
 
@@ -122,7 +123,11 @@ def need_autoencoder(run: Run, asker: str) -> None:
         asker: the task or program that cannot do without.
     """
     if not run.config.model.decodes:
-        raise InputError(f"{asker}: this run's model has no encode() and decode()")
+        kind = KINDS.name(run.config.model)
+        raise InputError(
+            f"{asker}: config.model is {kind}, which has no encode() and decode()"
+            f"{'; accepted: --tasks=classify' if run.config.model.classes else ''}"
+        )
 
 
 def need_whole(spec: Spec, asker: str) -> None:

@@ -94,12 +94,12 @@ class ClassifierModule(nnx.Module):
     def __init__(self, settings: Classifier, shape: tuple[int, ...], rngs: nnx.Rngs):
         self.settings = nnx.static(settings)
         self.encoder = settings.coder.encoder(shape, settings.latent_dim, rngs)
+        code = jax.eval_shape(lambda: self.encode(jnp.zeros((1, *shape))))
         initial = initializer("linear")
-        size = settings.latent_dim, settings.classes
-        self.head = nnx.Linear(*size, kernel_init=initial, rngs=rngs)
+        self.head = nnx.Linear(code.size, settings.classes, kernel_init=initial, rngs=rngs)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [rows, *shape] -> the code [rows, latent_dim]."""
+        """x [rows, *shape] -> the code [rows, *code]."""
         return self._code(x, mask, None)
 
     def classify(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:

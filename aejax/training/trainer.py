@@ -54,7 +54,8 @@ class Trainer:
             config: the run's settings.
             folder: the run's folder; made where it does not exist.
             train: rows that train, in place of those that `config.data` names: a NumPy array [rows,
-                ...] as it is stored, or a `Source`. config.json then says "arrays".
+                ...] as it is stored, a pair of it and labels [rows], or a `Source`. config.json
+                then says "arrays".
             test: rows that are evaluated; given where `train` is.
             devices: those to train on; None for all.
             download: whether TFDS may download what is missing.

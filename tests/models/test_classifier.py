@@ -14,7 +14,7 @@ from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder, Batch, Classifier, Context
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Convolutional, Dense
+from aejax.models.coders import Convolutional, ConvolutionalStage, Dense
 from aejax.nn.dropout import dropout
 from aejax.training.setup import setup
 from tests.training.runs import losses, small, train
@@ -149,3 +149,23 @@ def test_rows_without_labels_are_refused(tmp_path):
     rows = Arrays(np.zeros((100, 4), np.float32) + np.arange(4, dtype=np.float32), None, None)
     with pytest.raises(InputError, match=r"config.data.train=train: has no labels"):
         train(small(model=Classifier()), tmp_path, (rows, rows))
+
+
+def test_rows_and_labels_from_python_train(tmp_path):
+    rows = open_source("digits", "train")[:]
+    config = small(model=Classifier(Dense(()), 16), duration="5 steps")
+    train(config, tmp_path / "pair", ((rows.x, rows.label), (rows.x[:99], rows.label[:99])))
+    assert aejax.load(str(tmp_path / "pair")).classify(rows.x[:3]).shape == (3, 10)
+    for labels, said in (
+        (rows.label[:99], r"train=...\): the labels has shape \(99,\); accepted: one label a row"),
+        (rows.label / 2, r"train=...\): the labels has dtype float64; accepted: whole numbers"),
+        (np.eye(10, dtype=int)[rows.label], r"the labels has shape \(1437, 10\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(config, tmp_path / "none", ((rows.x, labels), (rows.x, rows.label)))
+    with pytest.raises(InputError, match=r"label has shape \(99,\); must be \(1437,\)"):
+        Arrays(rows.x, rows.label[:99])
+
+
+def test_a_code_of_any_shape_is_classified():
+    losses(small(model=Classifier(ConvolutionalStage(), 4)), 1)

@@ -68,18 +68,22 @@ def as_source(what: str, rows: Any) -> Source:
 
     Args:
         what: names the rows in messages.
-        rows: a NumPy array [rows, ...], or a `Source`.
+        rows: a NumPy array [rows, ...], such an array and labels [rows], or a `Source`.
 
     Raises:
         InputError: neither, or an array that `checks.stored` refuses.
     """
+    if isinstance(rows, tuple) and len(rows) == 2 and isinstance(rows[0], np.ndarray):
+        x, maximum = checks.stored(rows[0], what)
+        label = checks.labels(np.asarray(rows[1]), len(x), f"{what}: the labels")
+        return Arrays(x, label, maximum)
     if isinstance(rows, np.ndarray):
         x, maximum = checks.stored(rows, what)
         return Arrays(x, None, maximum)
     if not isinstance(getattr(rows, "spec", None), Spec):
         raise InputError(
             f"{what} is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
-            " aejax.data.sources.Arrays, or another Source"
+            " a pair of it and labels [rows], aejax.data.sources.Arrays, or another Source"
         )
     return rows
 

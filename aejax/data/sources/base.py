@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 
 from aejax.data.sources import checks
+from aejax.errors import InputError
 
 
 class _Rows(NamedTuple):
@@ -191,13 +192,13 @@ class Arrays:
 
     Attributes:
         x: [rows, *shape], of any type that `checks.stored` takes; kept in the type that it gives.
-        label, length: as in `Rows`.
-        maximum, missing: as in `Spec`.
+        label, length: as in `Rows`; a whole number a row, or None.
+        maximum, missing: as in `Spec`; without a maximum rows are scaled by their own range.
     """
 
     x: np.ndarray
-    label: np.ndarray | None
-    maximum: float | None
+    label: np.ndarray | None = None
+    maximum: float | None = None
     length: np.ndarray | None = None
     missing: bool = False
 
@@ -206,6 +207,13 @@ class Arrays:
         if self.x.dtype not in checks.KEPT:
             x, _ = checks.stored(self.x, "x", self.length, self.missing)
             object.__setattr__(self, "x", x)
+        for name in ("label", "length"):
+            numbers = getattr(self, name)
+            if numbers is not None and np.shape(numbers) != (len(self.x),):
+                raise InputError(
+                    f"{name} has shape {np.shape(numbers)}; must be ({len(self.x)},), a number for"
+                    " each row"
+                )
 
     @property
     def spec(self) -> Spec:
