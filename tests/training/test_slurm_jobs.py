@@ -16,7 +16,7 @@ from tests.slurm import Slurm, why_not
 from tests.training.processes import ROOT, assert_same_bits
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slurm,
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "Slurm can be had"),
 ]
 

@@ -73,13 +73,12 @@ def as_source(what: str, rows: Any) -> Source:
     Raises:
         InputError: neither, or an array that `checks.stored` refuses.
     """
-    if isinstance(rows, tuple) and len(rows) == 2 and isinstance(rows[0], np.ndarray):
-        x, maximum = checks.stored(rows[0], what)
-        label = checks.labels(np.asarray(rows[1]), len(x), f"{what}: the labels")
-        return Arrays(x, label, maximum)
-    if isinstance(rows, np.ndarray):
-        x, maximum = checks.stored(rows, what)
-        return Arrays(x, None, maximum)
+    array, labels = rows if isinstance(rows, tuple) and len(rows) == 2 else (rows, None)
+    if isinstance(array, np.ndarray):
+        x, maximum = checks.stored(array, what)
+        if labels is not None:
+            labels = checks.labels(np.asarray(labels), len(x), f"{what}: the labels")
+        return Arrays(x, labels, maximum)
     if not isinstance(getattr(rows, "spec", None), Spec):
         raise InputError(
             f"{what} is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
