@@ -382,8 +382,7 @@ class Watch(threading.Thread):
                         left[number] -= 1
                         if left[number] <= 0 and not self._leaving:
                             self._end(number)
-                if self._leaving:  # they may have ended before this process
-                    left = {each: left[each] for each in left.keys() - closed}
+                left = {k: left[k] for k in left if k not in closed or not self._leaving}
         self._alone.set()
 
     def _end(self, gone: int) -> NoReturn:

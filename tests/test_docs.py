@@ -72,7 +72,8 @@ def commands(page: Path) -> list[list[str]]:
             for name, value in PLACEHOLDERS.items():
                 words = words.replace(name, value)
             if words and "own_part" not in words:  # a module of the reader's folder
-                found.append(shlex.split(words))
+                own, _, other = words.partition(" -- ")  # submit, and what it hands on
+                found += [shlex.split(each) for each in (own, other) if each]
     return found
 
 
@@ -100,7 +101,8 @@ def defined(path: Path) -> flags.FlagValues:
     fresh = flags.FlagValues()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("flags.DEFINE_"):
-            make = getattr(flags, ast.unparse(node.func).removeprefix("flags."))
+            kind = ast.unparse(node.func).removeprefix("flags.")
+            make = getattr(flags, "DEFINE_string" if kind == "DEFINE_enum" else kind)
             name, default = (ast.literal_eval(each) for each in node.args[:2])
             make(name, default, "", flag_values=fresh)
     return fresh

@@ -63,7 +63,7 @@ _MODULES = (digits, idx, images, npz, planted, sound, table, text, tfds)
 FORMS = tuple(module.FORM for module in _MODULES)
 
 
-def as_source(what: str, rows: Any) -> Source:
+def as_source(what: str, rows: Any) -> Any:
     """A source of rows that are given from Python: an array becomes one, a source is one.
 
     Args:
