@@ -17,6 +17,7 @@ _MOST_POINTS = 20_000
 _GRID_PIXELS = 960
 # So many times as far from the least as the middle: such points would squeeze all others together.
 _FAR = 10.0
+_WIDE = 10
 _LEGEND_LETTERS = 46  # of a line below a picture of 4.2 inches
 
 
@@ -163,6 +164,8 @@ def bands_png(
 ) -> bytes:
     """Curves by name with bands, in panels below one another; narrow, for small screens.
 
+    An axis along y is logarithmic where values are above 0 and span a factor of ten.
+
     Args:
         panels: {title: {name: (x [n], y [n], lower and upper edge of the band [n])}}; a name has
             one colour in all of them.
@@ -187,6 +190,9 @@ def bands_png(
             (drawn[name],) = plot.plot(x, y, color=colours[name], linewidth=1.4, marker=marker)
             if np.any(low < high):
                 plot.fill_between(x, low, high, color=colours[name], alpha=0.2, linewidth=0)
+        values = np.concatenate([y for _, y, _, _ in series.values()])
+        if values.min() > 0 and values.max() > _WIDE * values.min():
+            plot.set_yscale("log")
         plot.set_title(title, loc="left", fontsize=10)
         plot.set_ylabel(axes[1])
     plots[-1].set_xlabel(axes[0])
