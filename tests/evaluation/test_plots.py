@@ -6,7 +6,7 @@ from aejax.evaluation import plots
 
 
 def test_points_that_are_far_above_stand_at_the_edge_and_pale_ones_have_no_name(monkeypatch):
-    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
     points = {
         "best": (1.0, np.array([23.0, 23.2])),
         "second": (2.0, np.array([23.4, 23.4])),
@@ -24,7 +24,7 @@ def test_points_that_are_far_above_stand_at_the_edge_and_pale_ones_have_no_name(
 
 
 def test_points_of_one_height_are_all_drawn(monkeypatch):
-    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
     points = {"one": (1.0, np.array([2.0])), "other": (2.0, np.array([2.0]))}
     (plot,) = plots.points_png(points, ("x", "y"), []).axes
     assert {each.get_text() for each in plot.texts} == {"one", "other"}
@@ -35,7 +35,7 @@ def legend(figure) -> list[str]:
 
 
 def test_a_legend_has_the_names_of_the_classes(monkeypatch):
-    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
     label, classes = np.array([0, 2, 2, 3, 4]), ("cats", "owls", "_dogs", "$5 and $6")
     wanted = ["cats", " _dogs", "$5 and $6", "4"]
     points = np.arange(10.0).reshape(5, 2)
