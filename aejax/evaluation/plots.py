@@ -18,6 +18,7 @@ _GRID_PIXELS = 960
 # So many times as far from the least as the middle: such points would squeeze all others together.
 _FAR = 10.0
 _WIDE = 10
+_BESIDE_LETTERS = 30  # longer names stand below a picture
 _LEGEND_LETTERS = 46  # of a line below a picture of 4.2 inches
 
 
@@ -154,7 +155,12 @@ def curves_png(
         plot.minorticks_off()
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
-    _legend(plot, "")
+    if max(map(len, series)) <= _BESIDE_LETTERS:
+        _legend(plot, "")
+    else:
+        handles, names = plot.get_legend_handles_labels()
+        _legend_below(figure, handles, [textwrap.fill(name, 2 * _LEGEND_LETTERS) for name in names])
+        figure.set_figheight(5 + 0.2 * len(names))
     return as_png(figure)
 
 
@@ -197,10 +203,7 @@ def bands_png(
         plot.set_ylabel(axes[1])
     plots[-1].set_xlabel(axes[0])
     figure.align_ylabels(plots)
-    place = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
-    handles = [drawn[name] for name in names]
-    for text in figure.legend(handles, labels, **place).get_texts():
-        text.set_parse_math(False)  # a name with dollar signs is no formula
+    _legend_below(figure, [drawn[name] for name in names], labels)
     return as_png(figure)
 
 
@@ -311,6 +314,13 @@ def _colours(count: int) -> list[Any]:
 
     table = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
     return [table(i) for i in range(count)]
+
+
+def _legend_below(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """The names, below the whole picture."""
+    place = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
+    for text in figure.legend(handles, names, **place).get_texts():
+        text.set_parse_math(False)  # a name with dollar signs is no formula
 
 
 def _legend(plot: Any, title: str = "class") -> None:
