@@ -38,10 +38,12 @@ WHOLE = ("--nodes=2", "--option=--exclusive")
 
 @pytest.fixture(scope="module")
 def slurm():
-    with tempfile.TemporaryDirectory() as folder:  # sockets want a short path
+    # Sockets want a short path; the daemons may still write their states down.
+    with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as folder:
         found = Slurm(Path(folder))
         yield found
         found.stop()
+        time.sleep(1)
 
 
 def submit(slurm: Slurm, folder: Path, *words: str) -> str:
