@@ -68,3 +68,17 @@ def test_what_cannot_be_is_refused_by_name(workdir, tmp_path):
         match="--tasks=reconstruction: config.model is classifier, which has no encode.*classify",
     ):
         aejax.evaluate(workdir, ["reconstruction"])
+
+
+def test_rows_that_are_scaled_otherwise_than_the_runs_own_are_told(workdir):
+    rows, lines = open_source("digits", "test")[slice(0, 50)], []
+    other = aejax.data.sources.Arrays(rows.x, rows.label, 255.0)
+    aejax.evaluate(workdir, source=other, say=lines.append)
+    assert any(
+        "scaled by 255, the largest value of their type; the run's own by 16" in line
+        for line in lines
+    )
+    lines.clear()
+    same = aejax.data.sources.Arrays(rows.x, rows.label, 16.0)
+    aejax.evaluate(workdir, source=same, say=lines.append)
+    assert not any("scaled by" in line for line in lines)
