@@ -26,6 +26,7 @@ from aejax.config import Config
 from aejax.data import feed
 from aejax.data.sources import ARRAYS
 from aejax.data.streaming import Streaming
+from aejax.errors import InputError
 from aejax.models import KINDS
 from aejax.models.batch import Context, real_elements, split
 from aejax.pretrain.codes import Codes, local
@@ -52,10 +53,15 @@ def train_stages(
         What makes the run's first parameters, or how a stage was stopped.
 
     Raises:
-        InputError: a stage's folder holds other settings.
+        InputError: a stage's folder holds other settings, or rows with a length each are drawn.
     """
     accept_changed_data = options.pop("accept_changed_data")
     settings = _settings(run_setup.config, workdir)
+    if len(settings) > 1 and run_setup.preparation.draws and run_setup.all_train.spec.padded:
+        raise InputError(
+            "config.pretrain with config.data.prepare.binarise=sampled, shift or flip: rows with a"
+            " length each are not drawn anew in each step; must be none, 0 and False"
+        )
     for place, stage in settings:
         folder.read_to_resume(place, stage)
     if cluster.is_main():

@@ -16,6 +16,7 @@ from aejax.data import order
 from aejax.data.deform import stream_keys
 from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
+from aejax.data.sources.base import Arrays
 from aejax.models import RBM, Autoencoder, Batch, Classifier, DeepBelief
 from aejax.models.bottlenecks import KSparse, Plain
 from aejax.models.coders import Convolutional, ConvolutionalStage, Dense
@@ -227,3 +228,13 @@ def test_a_stage_sees_codes_of_rows_as_they_were_drawn(tmp_path, feed):
         assert found[step] == pytest.approx(float(loss), rel=1e-5)
         plain, _ = stages[1].loss(Batch(stages[0].encode(preparation(source[index].x))))
         assert abs(float(plain) - float(loss)) > 1e-4
+
+
+def test_rows_with_a_length_each_are_not_drawn_anew(tmp_path):
+    x = np.random.RandomState(0).rand(100, 6, 2).astype(np.float32)
+    rows = Arrays(x, None, None, np.full(100, 4))
+    config = stacked(batch_size=20)
+    config.data.prepare.binarise = "sampled"
+    with pytest.raises(aejax.InputError, match="config.pretrain with .*binarise=sampled"):
+        train(config, tmp_path / "none", (rows, rows))
+    assert not (tmp_path / "none" / "stage1").exists()
