@@ -40,7 +40,7 @@ def task(model: Model, source: Source) -> Result:
     """Counts errors, and shows which classes are taken for one another.
 
     Args:
-        model: `rows.rescaled` to the source; with `classify`.
+        model: `rows.rescaled` to the source; with `log_prob`.
         source: rows with labels.
 
     Raises:
@@ -52,7 +52,7 @@ def task(model: Model, source: Source) -> Result:
     preparation = model.preparation
 
     def log_p(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
-        return jax.numpy.log(module.classify(preparation(raw), mask))
+        return module.log_prob(preparation(raw), mask)
 
     batches = [(each.values, each.rows.label) for each in stream(model, source, log_p)]
     found = np.concatenate([values for values, _ in batches]).astype(np.float64)

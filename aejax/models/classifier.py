@@ -104,7 +104,14 @@ class ClassifierModule(nnx.Module):
 
     def classify(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [rows, *shape] -> p(label given x) [rows, classes]."""
-        return jax.nn.softmax(self._logits(x, mask, None))
+        return jnp.exp(self.log_prob(x, mask))
+
+    def log_prob(
+        self, x: jax.Array, mask: jax.Array | None = None, context: Context | None = None
+    ) -> jax.Array:
+        """x [rows, *shape] -> log p(label given x) [rows, classes], nats."""
+        code = self._code(x, mask, context)
+        return jax.nn.log_softmax(self.head(code.reshape(len(code), -1)).astype(x.dtype))
 
     def loss(self, batch: Batch, context: Context | None = None):
         """-log p(label given x) in nats a row, and its named terms.
@@ -120,10 +127,9 @@ class ClassifierModule(nnx.Module):
         """
         label = batch.label
         assert label is not None
-        logits = self._logits(batch.x, batch.mask, context)
-        log_p = jax.nn.log_softmax(logits)
+        log_p = self.log_prob(batch.x, batch.mask, context)
         nll = -jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
-        wrong = (jnp.argmax(logits, axis=1) != label).astype(jnp.float32)
+        wrong = (jnp.argmax(log_p, axis=1) != label).astype(jnp.float32)
         return row_mean(nll, batch.mask), {"error": row_mean(wrong, batch.mask)}
 
     def _code(self, x: jax.Array, mask: jax.Array | None, context: Context | None) -> jax.Array:
@@ -131,10 +137,6 @@ class ClassifierModule(nnx.Module):
         x = _dropped(x, settings.input_dropout, context, "input dropout")
         code = settings.coder.as_hidden(self.encoder(x, None, mask, context))
         return _dropped(code, settings.dropout, context, "dropout")
-
-    def _logits(self, x: jax.Array, mask: jax.Array | None, context: Context | None) -> jax.Array:
-        code = self._code(x, mask, context)
-        return self.head(code.reshape(len(code), -1)).astype(x.dtype)
 
 
 def _dropped(x: jax.Array, rate: float, context: Context | None, part: str) -> jax.Array:

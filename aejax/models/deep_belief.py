@@ -107,10 +107,15 @@ class DeepBeliefModule(nnx.Module):
 
     def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Units of the last layer z [..., latent_dim] -> means of x [..., *shape], by means."""
+        return jax.nn.sigmoid(self._logits(z)).reshape(*z.shape[:-1], *self.shape)
+
+    def _logits(self, z: jax.Array) -> jax.Array:
+        """Of what `decode` gives, [..., elements]."""
+        first, *others = self.down
         h = self.top.decode(z)
-        for layer in reversed(self.down):
+        for layer in reversed(others):
             h = jax.nn.sigmoid(layer(h))
-        return h.reshape(*z.shape[:-1], *self.shape)
+        return first(h)
 
     def loss(self, batch: Batch, context: Context | None = None):
         """The sum of the losses of this module's docstring, in nats a row.
@@ -127,10 +132,9 @@ class DeepBeliefModule(nnx.Module):
         """
         x = batch.x.reshape(len(batch.x), -1)
         if context is None:
-            mean = self.decode(self.encode(batch.x)).reshape(x.shape)
-            p = jnp.clip(mean, 1e-7, 1 - 1e-7)
-            nll = -jnp.sum(x * jnp.log(p) + (1 - x) * jnp.log1p(-p), axis=1)
-            error = jnp.mean(jnp.square(mean - x), axis=1)
+            logits = self._logits(self.encode(batch.x))
+            nll = -jnp.sum(bernoulli.log_prob(logits, x), axis=1)
+            error = jnp.mean(jnp.square(jax.nn.sigmoid(logits) - x), axis=1)
             return row_mean(nll, batch.mask), {"mse": row_mean(error, batch.mask)}
         still = jax.lax.stop_gradient
         states = [x]

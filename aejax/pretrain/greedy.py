@@ -25,7 +25,7 @@ from aejax.kinds import part
 from aejax.models import Autoencoder, Batch, DeepBelief, corruption, penalties
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.optimizer import Adam
-from aejax.pretrain.layers import Layer, autoencoder, insert, layers, machine
+from aejax.pretrain.layers import Layer, autoencoder, in_interval, insert, layers, machine
 
 METHODS = ("autoencoder", "rbm", "none")
 
@@ -133,9 +133,9 @@ class Greedy(Stages):
             raise InputError(f"config.pretrain: {error}") from None
 
     def stages(self, config: Config) -> list[Config]:
-        models, found = self._models(config), layers(config.model)
+        models = self._models(config)
         return [
-            self._stage(config, model, found[k - 1] if k else None)
+            self._stage(config, model, models[k - 1] if k else None)
             for k, model in enumerate(models)
         ]
 
@@ -154,11 +154,11 @@ class Greedy(Stages):
                 models.append(machine(layer, likelihood, self.k, self.persistent))
         return models
 
-    def _stage(self, config: Config, model: Any, below: Layer | None) -> Config:
+    def _stage(self, config: Config, model: Any, below: Any) -> Config:
         data = dataclasses.replace(config.data, labels="")
         if below is not None:
             # Codes are learned as they are: their maximum, where there is one, is 1.
-            prepare = type(data.prepare)(scale=below.in_interval)
+            prepare = type(data.prepare)(scale=in_interval(below))
             data = dataclasses.replace(data, prepare=prepare)
         return dataclasses.replace(
             config,

@@ -48,14 +48,10 @@ class Layer:
         return self.code.activation if isinstance(self.code, Plain) else ""
 
     @property
-    def in_interval(self) -> bool:
-        """Whether its code lies in [0, 1]."""
-        return self.activation == "sigmoid"
-
-    @property
     def likelihood(self) -> Any:
         """Of its code: the mean is what the deep decoder's layer gives, activation(linear)."""
-        return Bernoulli() if self.in_interval else Gaussian(activation=self.activation)
+        sigmoid = self.activation == "sigmoid"
+        return Bernoulli() if sigmoid else Gaussian(activation=self.activation)
 
 
 def layers(model: Any) -> list[Layer]:

@@ -34,7 +34,6 @@ from aejax.training.setup import Setup, open_sources, seeded, setup
 from aejax.training.trainer import Trainer, given_rows
 
 DONE, DIVERGED = "done", "diverged"
-_TASKS = ("reconstruction",)
 
 
 @dataclasses.dataclass
@@ -54,7 +53,7 @@ class SweepFolder:
     """
 
     workdir: str
-    tasks: Sequence[str] = _TASKS
+    tasks: Sequence[str] = checkpoints.DEFAULT[:1]
     given: tuple[Source, Source] | None = None
     stop: Callable[[], bool] = cluster.never
     quiet: bool = False
@@ -192,7 +191,7 @@ def stage_seconds(workdir: str) -> dict[str, float]:
 
 def default_tasks(config: Config) -> tuple[str, ...]:
     """The tasks with which runs of such a model are evaluated where none are named."""
-    return ("classify",) if config.model.classes else _TASKS
+    return checkpoints.default_tasks(config)[:1]
 
 
 def sweep(

@@ -169,3 +169,10 @@ def test_rows_and_labels_from_python_train(tmp_path):
 
 def test_a_code_of_any_shape_is_classified():
     losses(small(model=Classifier(ConvolutionalStage(), 4)), 1)
+
+
+def test_a_label_that_is_given_no_probability_has_a_finite_likelihood():
+    made = module()
+    made.head.kernel.set_value(1e4 * made.head.kernel[...])
+    assert (np.asarray(made.classify(X)) == 0).any()
+    assert np.isfinite(made.log_prob(X)).all()

@@ -63,7 +63,7 @@ _MODULES = (digits, idx, images, npz, planted, sound, table, text, tfds)
 FORMS = tuple(module.FORM for module in _MODULES)
 
 
-def as_source(what: str, rows: Any) -> Any:
+def as_source(what: str, rows: Any) -> Source:
     """A source of rows that are given from Python: an array becomes one, a source is one.
 
     Args:
@@ -79,12 +79,13 @@ def as_source(what: str, rows: Any) -> Any:
         if labels is not None:
             labels = checks.labels(np.asarray(labels), len(x), f"{what}: the labels")
         return Arrays(x, labels, maximum)
-    if not isinstance(getattr(rows, "spec", None), Spec):
+    source: Any = rows
+    if not isinstance(getattr(source, "spec", None), Spec):
         raise InputError(
             f"{what} is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
             " a pair of it and labels [rows], aejax.data.sources.Arrays, or another Source"
         )
-    return rows
+    return source
 
 
 def open_source(

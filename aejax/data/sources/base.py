@@ -207,8 +207,7 @@ class Arrays:
         if self.x.dtype not in checks.KEPT:
             x, _ = checks.stored(self.x, "x", self.length, self.missing)
             object.__setattr__(self, "x", x)
-        for name in ("label", "length"):
-            numbers = getattr(self, name)
+        for name, numbers in (("label", self.label), ("length", self.length)):
             if numbers is not None and np.shape(numbers) != (len(self.x),):
                 raise InputError(
                     f"{name} has shape {np.shape(numbers)}; must be ({len(self.x)},), a number for"
