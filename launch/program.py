@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from aejax import registry
 from aejax.errors import InputError
+from launch import output
 
 _HELP = ("help", "helpshort", "h")
 _WHOLE_HELP = ("help=all", "helpfull")
@@ -76,8 +77,6 @@ def run(
             fail(_in_words(error))
         except (flags.Error, InputError) as error:
             fail(error)
-        except BrokenPipeError:  # of help that went to `head`
-            os._exit(1)
 
     def main_or_exit(argv: list[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
@@ -98,6 +97,7 @@ def run(
             return code  # the processes of a job leave together
         leave(code)
 
+    output.outlive_terminal()
     app.run(main_or_exit, flags_parser=parse_or_exit)
     sys.exit(0)
 

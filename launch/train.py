@@ -23,7 +23,7 @@ from launch.pages import huge_pages
 
 if __name__ == "__main__":
     huge_pages()
-_STARTED = time.time()
+_STARTED = time.monotonic()
 # Until the run listens for itself there is nothing to save: start me again (cluster.STOPPED).
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
 

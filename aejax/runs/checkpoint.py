@@ -1,6 +1,7 @@
 """Checkpoints: the only file that calls Orbax; what stands on the disk is `manifests`'s."""
 
 import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -32,7 +33,13 @@ def library() -> Any:
     """Orbax, imported where it is first needed, since that takes an eighth of a second."""
     from orbax.checkpoint import v1
 
+    # An error of its threads is raised, and told in one line; here it comes with eight tracebacks.
+    logging.getLogger("absl").addFilter(_is_not_raised_too)
     return v1
+
+
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
+    return "_SignalingThread.run()" not in str(record.msg)
 
 
 def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:

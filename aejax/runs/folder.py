@@ -1,14 +1,11 @@
 """A run's folder: config.json, metrics.jsonl, checkpoints/, figures/; it describes itself."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
-from aejax import files, kinds, launchers
+from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources.base import Spec
 from aejax.data.sources.places import Location, locate
@@ -56,45 +53,6 @@ def path(workdir: str, *names: str) -> str:
 def exists(workdir: str) -> bool:
     """Whether this folder holds a run."""
     return os.path.isfile(path(workdir, "config.json"))
-
-
-@contextlib.contextmanager
-def locked(workdir: str) -> Iterator[None]:
-    """Keeps a second process from training in the same folder; ends with the process.
-
-    Raises:
-        InputError: another process trains there.
-    """
-    os.makedirs(path(workdir), exist_ok=True)
-    with open(path(workdir, ".lock"), "a+", encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"--workdir={workdir}: another process is training in this folder{_kin(file)}"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        file.truncate(0)
-        lines = [str(os.getpid()), *launchers.kinship(os.environ)]
-        file.write("\n".join(lines))
-        file.flush()
-        yield
-
-
-def _kin(file: TextIO) -> str:
-    """What the owner of a lock has in common with this process, as the end of a sentence."""
-    file.seek(0)
-    owner, *lines = file.read().splitlines() or [""]
-    own = launchers.kinship(os.environ) if owner != str(os.getpid()) else []
-    for shared in own:
-        if shared in lines:
-            return (
-                f", and both {shared}. They did not find each other as processes of one training:"
-                " such are started by srun or mpirun, as a Kubernetes Job with --processes=N, or"
-                " with the same --coordinator=HOST:PORT --processes=N and each its --process=I"
-            )
-    return ""
 
 
 def write(workdir: str, run: Run) -> None:

@@ -43,7 +43,7 @@ class Ledger:
         self.seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self.starts, self.lost = 1, 0.0
         self._category = "start-up"
-        self._since = time.monotonic() - (0 if started is None else time.time() - started)
+        self._since = time.monotonic() if started is None else started
 
     def enter(self, category: str) -> str:
         """Time counts as this from now on; returns what it counted as before."""
@@ -208,8 +208,8 @@ class Tracker:
 
     def __post_init__(self):
         self.quiet = self.quiet or not self.main
-        name = folder.path(self.workdir, "metrics.jsonl") if self.main else os.devnull
-        self._metrics = open(name, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._name = folder.path(self.workdir, "metrics.jsonl") if self.main else os.devnull
+        self._metrics = open(self._name, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._drawing: Future[None] | None = None
@@ -267,6 +267,7 @@ class Tracker:
 
     def _write(self, row: dict[str, Any]) -> None:
         line = json.dumps({name: _plain(value) for name, value in row.items()}) + "\n"
+        self._reopen_if_removed(row["step"])
         size = os.fstat(self._metrics.fileno()).st_size
         try:
             _write_all(self._metrics.fileno(), line.encode())
@@ -276,6 +277,15 @@ class Tracker:
             raise OSError(error.errno, f"{error.strerror}: a row of metrics.jsonl") from None
         for one in self.trackers:
             one.on_row(row)
+
+    def _reopen_if_removed(self, step: int) -> None:
+        """Begins metrics.jsonl anew where somebody has removed it."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._name), os.fstat(self._metrics.fileno())):
+                return
+        self._metrics.close()
+        self._metrics = open(self._name, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        self.say(f"{self._name} was removed: it begins anew at step {step}")
 
     def saved(self, step: int) -> None:
         """Tells trackers and callbacks that the checkpoint of this step stands."""

@@ -38,7 +38,7 @@ from aejax.errors import InputError
 from aejax.mesh import Devices
 from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
-from aejax.runs import checkpoint, folder, loading
+from aejax.runs import checkpoint, loading, lock
 from aejax.search import choosing, comparing, imitation, latency, retraining
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
@@ -103,7 +103,7 @@ def search(
     job = SearchFolder(
         settings, workdir, learning, judging, run_setup.test, run_setup.preparation, rest
     )
-    with folder.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
+    with lock.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
         _claim(job, run_setup.fingerprints)
         try:
             return job.load_or_compute(_FOUND, lambda: _found(job))

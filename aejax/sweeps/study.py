@@ -18,7 +18,7 @@ from aejax import cluster
 from aejax.config import Config
 from aejax.errors import InputError
 from aejax.evaluation import checkpoints
-from aejax.runs import folder
+from aejax.runs import lock
 from aejax.sweeps import report
 from aejax.sweeps.cells import AND, Cell, Grid, axes, make, split_outside
 from aejax.sweeps.run import DONE, SweepFolder
@@ -145,7 +145,7 @@ def _claim(job: SweepFolder, number: int) -> contextlib.ExitStack | None:
     """The lock of a trial; None where another process holds it."""
     claim = contextlib.ExitStack()
     try:
-        claim.enter_context(folder.locked(job.path("claims", f"trial-{number}")))
+        claim.enter_context(lock.locked(job.path("claims", f"trial-{number}")))
     except InputError:
         return None
     return claim

@@ -16,13 +16,18 @@ from aejax.data.sources.base import Source
 from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.mesh import Devices
-from aejax.runs import folder, manifests
+from aejax.runs import lock, manifests
 from aejax.runs.progress import Progress
-from aejax.runs.tracking import Ledger, Tracker, cut_metrics
+from aejax.runs.tracking import Ledger, Tracker, cut_metrics, show
 from aejax.training.loop import Loop
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
 from aejax.training.start import InitialParams, newest
+
+
+class _Changed(Exception):
+    """Another process has trained in the folder since its checkpoints were looked at."""
+
 
 Say = Callable[[str], None]
 Sources = tuple[Source, Source]
@@ -113,7 +118,7 @@ class Trainer:
                 Ctrl-C, and a notebook's interrupt, save and stop the run.
             quiet: show nothing.
             label: stands before each line that is shown, of a run that is one of several.
-            started: when the process began (time.time()), for the ledger.
+            started: when the process began (`time.monotonic()`), for the ledger.
             initial_params: makes the parameters, by name, that a new run begins with in place of
                 fresh or pre-trained ones; others stay fresh.
 
@@ -124,7 +129,12 @@ class Trainer:
         """
         with cluster.ctrl_c_stops(stop) as stop:
             told = as_callbacks(callbacks)
-            return self._fit(told, stop, quiet, label, Ledger(started), initial_params, started)
+            while True:
+                try:
+                    ledger = Ledger(started)
+                    return self._fit(told, stop, quiet, label, ledger, initial_params, started)
+                except _Changed:
+                    started = None
 
     def _fit(
         self,
@@ -136,7 +146,7 @@ class Trainer:
         initial_params: InitialParams | None,
         started: float | None,
     ) -> Outcome:
-        lines: list[str] = []
+        lines, before = list[str](), manifests.steps(self.folder)
         # What one process interrupts, the others would wait in for ever.
         interrupt = stop if jax.process_count() == 1 else cluster.never
         try:
@@ -158,7 +168,11 @@ class Trainer:
             raise InputError(
                 f"config.init_from={config.init_from}: holds no checkpoint that is whole"
             )
-        with folder.locked(self.folder) if cluster.is_main() else contextlib.nullcontext():
+        say = (lambda line: None) if quiet else show
+        with lock.locked(self.folder, say) if cluster.is_main() else contextlib.nullcontext():
+            changed = manifests.steps(self.folder) != before
+            if cluster.synchronise_control(changed, 0, False)[0]:
+                raise _Changed
             if config.pretrain is not None and resume_point is None and initial_params is None:
                 accept = self._accept_changed_data
                 options = {"stop": stop, "quiet": quiet, "started": started}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import InputError
-from aejax.runs import checkpoint, folder, manifests
+from aejax.runs import checkpoint, lock, manifests
 from aejax.runs.checkpoint import Saver
 from aejax.runs.manifests import DamagedError
 from aejax.runs.progress import Progress
@@ -165,7 +165,7 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(copied):
 
 def test_a_second_process_in_the_same_folder_is_refused(copied):
     before = (copied / "metrics.jsonl").read_bytes()
-    with folder.locked(str(copied)):
+    with lock.locked(str(copied)):
         code, _, err = run(copied, "--config.duration=200")  # the folder's own settings, longer
     assert code == 2 and "another process is training in this folder" in err, err
     assert (copied / "metrics.jsonl").read_bytes() == before

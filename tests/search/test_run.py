@@ -13,7 +13,7 @@ import pytest
 
 from aejax import files
 from aejax.errors import InputError
-from aejax.runs import folder, loading
+from aejax.runs import loading, lock
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.choosing import Judge
 from aejax.search.job import SearchFolder
@@ -209,7 +209,7 @@ def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch
 @pytest.mark.slow
 def test_two_searches_in_one_folder_are_refused(whole):
     with (
-        folder.locked(whole[0]),
+        lock.locked(whole[0]),
         pytest.raises(InputError, match="another process is training in this folder"),
     ):
         search(settings(), whole[0], quiet=True, devices=DEVICES)
