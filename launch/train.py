@@ -93,12 +93,16 @@ def main(argv: list[str]) -> int | None:
             accept_changed_data=given.accept_changed_data,
         )
         outcome = trainer.fit(stop=stop, started=_STARTED)
-    except (NotFinite, OSError) as error:
+    except NotFinite as error:  # in all processes
         cluster.exit_if_peer_died()
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)
     except InputError:
         raise
+    except OSError as error:  # a full disk, a folder that went away
+        cluster.exit_if_peer_died()
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
     except Exception:
         cluster.exit_if_peer_died()
         traceback.print_exc()

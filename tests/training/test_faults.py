@@ -12,6 +12,7 @@ import pytest
 
 from aejax.runs import manifests
 from tests.training.processes import rows, run, start
+from tests.training.test_processes import job_of_two
 
 FLAGS = (
     "--config.model.latent_dim=8",
@@ -116,6 +117,19 @@ def test_saves_that_fail_lose_nothing_that_was_committed(tmp_path):
     assert [row["step"] for row in rows(tmp_path) if row["split"] == "test"] == [
         500 * number for number in range(1, 7)
     ]
+
+
+def test_where_one_process_cannot_write_both_end_at_once(tmp_path):
+    job = job_of_two()
+    first, second = (start(tmp_path, *ENDLESS, *job, f"--process={n}") for n in range(2))
+    until(has_rows(tmp_path, 5), first)
+    resource.prlimit(first.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    _, err = first.communicate(timeout=60)
+    ended = time.monotonic()
+    _, other = second.communicate(timeout=60)
+    assert time.monotonic() - ended < 5
+    assert first.returncode == 1 and "File too large: a row of metrics.jsonl" in err
+    assert second.returncode == 1 and "process 0 is gone; start all again" in other
 
 
 @pytest.fixture
