@@ -1,4 +1,7 @@
-"""aejax's compiled dispatch of many steps, for a comparison of training steps alone."""
+"""aejax's compiled dispatch of many steps, for a comparison of training steps alone.
+
+A round is one dispatch, or as many as the setting "dispatches" says, sent off one after the other.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +15,16 @@ class AejaxDispatch:
     """The network, its optimizer and its data on the device."""
 
     def __init__(self, given: worker.Settings):
-        self._run, self._steps = aejax_models.one_device(given), given["steps"]
+        self._run = aejax_models.one_device(given)
+        an_epoch = len(self._run.train) // self._run.config.batch_size
+        self._steps = given.get("steps") or given["epochs"] * an_epoch
+        self._dispatches = given.get("dispatches", 1)
         self._dispatch, self._next = Dispatch(self._run), 0
         self._state = self._dispatch.init()
         self.about = {
             "device": jax.devices()[0].device_kind,
             "parameters": sum(array.size for array in jax.tree.leaves(self._state.params)),
-            "first_loss": self._loss(given["batch_size"]),
+            "first_loss": self._loss(self._run.config.batch_size),
         }
 
     def train(self) -> float:
@@ -26,7 +32,9 @@ class AejaxDispatch:
         end = self._next + self._steps
         first = self._next if end <= len(self._dispatch.index) else 0
         self._next = first + self._steps
-        self._state, window = self._dispatch(self._state, self._steps, first)
+        each, window = self._steps // self._dispatches, None
+        for start in range(first, first + self._steps, each):
+            self._state, window = self._dispatch(self._state, each, start)
         return mean_loss(jax.block_until_ready((self._state, window))[1])
 
     def test_loss(self) -> float:

@@ -3,6 +3,8 @@
 All is on: progress, rows of metrics.jsonl, TensorBoard, and once a round an evaluation of the test
 split with its picture and a checkpoint, which is written beside the training with its checksums.
 Unless the setting "with_evaluation" says so, its evaluations do not count: the others have none.
+The setting "without" leaves out one thing: checkpoints, trackers, or rows of metrics but the last
+of a round.
 
 The trainer compiles once a run, so one run is paused between rounds instead of starting many. It
 asks its `stop` between dispatches, and between the batches of an evaluation. A round ends at the
@@ -77,6 +79,12 @@ def in_rounds(given: worker.Settings, rows: int) -> tuple[Config, int]:
     made.trackers, made.data.feed = ("tensorboard",), given["feed"]
     made.evaluation.every = made.checkpoint.every = f"{steps} steps"
     made.evaluation.batch_size = worker.TEST_BATCH_SIZE
+    if given.get("without") == "checkpoints":
+        made.checkpoint.every, made.checkpoint.minutes = "", 0
+    if given.get("without") == "trackers":
+        made.trackers = ()
+    if given.get("without") == "rows":
+        made.log_every = steps
     return made, steps
 
 

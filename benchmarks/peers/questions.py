@@ -1,6 +1,7 @@
 """What is compared: which programs take part, in which unit, and where ratios should stand."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -33,6 +34,14 @@ _DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     "keras": ("keras_dense", {}),
     "torch": ("torch_dense", {}),
 }
+_PARTS = ("checkpoints", "trackers", "rows")
+
+
+def _without(part: str) -> tuple[str, dict[str, Any]]:
+    program, settings = _DENSE["aejax"]
+    return program, {**settings, "without": part}
+
+
 _STREAMING = ("aejax_trainer", {"feed": "streaming", "with_evaluation": False})
 
 QUESTIONS = {
@@ -45,6 +54,23 @@ QUESTIONS = {
             "torch / aejax": ("at least", 1.8),
         },
         network="dense",
+    ),
+    # What makes the trainer's time above the bare scan's: its dispatch alone, one a round and one a
+    # row of metrics; and the trainer without one thing at a time.
+    "parts": Question(
+        {
+            "bare_scan": _DENSE["bare_scan"],
+            "dispatch": ("aejax_dispatch", {}),
+            "dispatches": ("aejax_dispatch", {"dispatches": 15}),
+            "aejax": _DENSE["aejax"],
+            **{f"without {part}": _without(part) for part in _PARTS},
+        },
+        {
+            f"{name} / bare_scan": None
+            for name in ("dispatch", "dispatches", "aejax", *map("without {}".format, _PARTS))
+        },
+        network="dense",
+        tolerance=math.inf,  # some tell the loss of other rows
     ),
     # The same from starting Python to its end, without a compilation cache and with one (warm).
     "process": Question(
