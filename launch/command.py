@@ -17,7 +17,7 @@ PROGRAMS = {
     "export": "a checkpoint as files for JAX, ONNX and others, with a model card",
     "search": "search for a transformer's layout",
     "prepare": "write a source as a TFDS data set",
-    "submit": "hand one of these to a scheduler (Slurm), as a job that goes on",
+    "submit": "hand one of these to Slurm, Kubernetes or SkyPilot, as a job that goes on",
 }
 
 

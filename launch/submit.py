@@ -4,50 +4,92 @@
         train --config=deep --config.data.source=idx:FOLDER --workdir=runs/deep
     python -m launch.submit --at_once=4 -- sweep --config=dense --sweep='seed=0,1,2'
     python -m launch.submit --show -- evaluate --workdir=runs/deep
+    python -m launch.submit --scheduler=jobset --nodes=2 --gpus=8 --image=IMAGE \\
+        --volume=CLAIM:/shared -- train --config=deep --workdir=runs/deep
 
 What stands behind -- is a program of aejax with its flags. train runs one process on each node (or
 --tasks), which find one another; a sweep is an array, a task for each of its runs; other programs
-run one process. --show prints the script and submits nothing.
+run one process. --show prints the script or the manifest and submits nothing.
 
-The job saves and is queued again when it is preempted, and --stop_seconds before its time limit;
-scancel ends it for good. Its output goes to NAME-JOB.out, where it is submitted.
+Slurm: the job saves and is queued again when it is preempted, and --stop_seconds before its time
+limit; scancel ends it for good. Its output goes to NAME-JOB.out, where it is submitted.
+Kubernetes (jobset, job, trainjob) and skypilot: a process is a pod or a node with --image, and the
+run's folder lies on --volume; docs/how-to/kubernetes.md says what starts again.
 """
 
 import math
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
+import tempfile
 
 from absl import flags
 
 from aejax.errors import InputError
-from launch import program
+from launch import on_kubernetes, on_skypilot, on_slurm, program
 from launch.command import PROGRAMS
 from launch.flags import TRAIN, config_of
+from launch.job import SEVERAL, Job
 
-flags.DEFINE_enum("scheduler", "slurm", ["slurm"], "What runs jobs here.")
+flags.DEFINE_enum(
+    "scheduler", "slurm", ["slurm", "jobset", "job", "trainjob", "skypilot"], "What runs jobs here."
+)
 flags.DEFINE_string("name", None, "The job's name. Default: aejax-PROGRAM.")
 flags.DEFINE_integer("nodes", 1, "Nodes of the job.", lower_bound=1)
 flags.DEFINE_integer("tasks", 1, "Processes on each node.", lower_bound=1)
 flags.DEFINE_integer("gpus", 0, "GPUs of each node.", lower_bound=0)
 flags.DEFINE_integer("cpus", None, "CPU cores of each process.", lower_bound=1)
 flags.DEFINE_string("memory", None, "Memory of each node, such as 64G.")
-flags.DEFINE_string("time", None, "Time limit, such as 12:00:00 or 1-00:00:00.")
-flags.DEFINE_string("partition", None, "Partition.")
-flags.DEFINE_string("account", None, "Account.")
-flags.DEFINE_integer("at_once", None, "Tasks of a sweep at a time. Default: all.", lower_bound=1)
-flags.DEFINE_integer("stop_seconds", 120, "Stop so long before the time limit.", lower_bound=1)
-flags.DEFINE_multi_string("option", [], "A further line of #SBATCH, such as --qos=low; several.")
-flags.DEFINE_multi_string("setup", [], "A line of shell before the program starts; several.")
-flags.DEFINE_bool("show", False, "Print the script, and submit nothing.")
+flags.DEFINE_string("time", None, "Slurm: time limit, such as 12:00:00 or 1-00:00:00.")
+flags.DEFINE_string("partition", None, "Slurm: partition.")
+flags.DEFINE_string("account", None, "Slurm: account.")
+flags.DEFINE_integer(
+    "at_once", None, "Slurm, job: tasks of a sweep at a time. Default: all.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "stop_seconds",
+    120,
+    "How long saving may take: before the time limit, and from SIGTERM to SIGKILL.",
+    lower_bound=1,
+)
+flags.DEFINE_multi_string("option", [], "Slurm: a further line of #SBATCH, as --qos=low; several.")
+flags.DEFINE_multi_string(
+    "setup", [], "Slurm, skypilot: a line of shell before the program starts; several."
+)
+flags.DEFINE_string("image", "", "Kubernetes, skypilot: the image that has aejax.")
+flags.DEFINE_multi_string(
+    "volume",
+    [],
+    "Kubernetes, skypilot: CLAIM:/PATH, a claim that is mounted there; several. Relative paths go"
+    " from the first.",
+)
+flags.DEFINE_string("queue", "", "Kubernetes: a queue of Kueue, which starts the job.")
+flags.DEFINE_integer(
+    "restarts",
+    3,
+    "Kubernetes, skypilot: how often a job that failed is started again.",
+    lower_bound=0,
+)
+flags.DEFINE_string("accelerator", "", "skypilot: the kind of the GPUs, such as H100.")
+flags.DEFINE_bool("show", False, "Print the script or the manifest, and submit nothing.")
 
-_TEMPLATE = Path(__file__).parent / "slurm" / "job.sbatch"
 _TIME = r"(\d+-)?\d+(:\d\d){0,2}"
-# Programs that take one of several processes' part.
-_SEVERAL = ("train",)
 _NOT_SUBMITTED = ("submit",)
+_POD = (*on_kubernetes.KINDS, "skypilot")
+# Which schedulers a flag is for, where it is not for all.
+_FOR = {
+    "time": ("slurm",),
+    "partition": ("slurm",),
+    "account": ("slurm",),
+    "at_once": ("slurm", "job"),
+    "option": ("slurm",),
+    "setup": ("slurm", "skypilot"),
+    "image": _POD,
+    "volume": _POD,
+    "queue": on_kubernetes.KINDS,
+    "restarts": _POD,
+    "accelerator": ("skypilot",),
+}
 
 
 def main(argv: list[str]) -> int | None:
@@ -55,22 +97,25 @@ def main(argv: list[str]) -> int | None:
     del argv
     given, words = flags.FLAGS, _split(sys.argv)[1]
     check(words)
-    text = script(words)
+    text = written(job_of(words))
     if given.show:
         print(text, end="")
         return None
     try:
-        done = subprocess.run(
-            ["sbatch", "--parsable"], input=text, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
+        done = _hand_over(text)
+    except FileNotFoundError as error:
         raise InputError(
-            "--scheduler=slurm: there is no sbatch here; --show prints the script"
+            f"--scheduler={given.scheduler}: there is no {error.filename} here; --show prints the"
+            f" {'script' if given.scheduler == 'slurm' else 'manifest'}"
         ) from None
     if done.returncode:
-        print(f"failed: sbatch: {' '.join(done.stderr.split())}", file=sys.stderr, flush=True)
+        said = " ".join(done.stderr.split())
+        print(f"failed: {done.args[0]}: {said}", file=sys.stderr, flush=True)
         return 1
-    print(f"job {done.stdout.strip().partition(';')[0]}")
+    if given.scheduler == "slurm":
+        print(f"job {done.stdout.strip().partition(';')[0]}")
+    else:
+        print(done.stdout, end="")
     return None
 
 
@@ -83,7 +128,14 @@ def check(words: list[str]) -> None:
         raise InputError(
             f"-- {found}: must name a program and its flags, one of {', '.join(programs)}"
         )
-    if words[0] not in _SEVERAL and given.nodes * given.tasks > 1:
+    for name, schedulers in _FOR.items():
+        if given[name].present and given.scheduler not in schedulers:
+            value = given[name].value
+            raise InputError(
+                f"--{name}={value[0] if isinstance(value, list) else value}: is for"
+                f" --scheduler={' or '.join(schedulers)}, not for {given.scheduler}"
+            )
+    if words[0] not in SEVERAL and given.nodes * given.tasks > 1:
         raise InputError(
             f"--nodes={given.nodes} --tasks={given.tasks}: {words[0]} is one process; must be 1"
         )
@@ -95,55 +147,74 @@ def check(words: list[str]) -> None:
         config_of(words[1:], TRAIN)
 
 
-def script(words: list[str]) -> str:
-    """The batch script of a program.
+def job_of(words: list[str]) -> Job:
+    """The job that the flags describe.
 
     Args:
         words: the program's name and its flags.
+
+    Raises:
+        InputError: a volume, or a sweep, that is none.
     """
-    import jinja2
-
-    name, given = words[0], flags.FLAGS
-    command = [sys.executable, "-u", "-m", f"launch.{name}", *words[1:]]
-    text, options = shlex.join(command), _options(name)
-    if name == "sweep":
-        count = _cells(words[1:])
-        limit = f"%{given.at_once}" if given.at_once else ""
-        options.append(f"--array=0-{count - 1}{limit}")
-        text += ' --index="$SLURM_ARRAY_TASK_ID"'
-    environment = jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(options=options, setup=given.setup, command=text)
-
-
-def _options(name: str) -> list[str]:
-    """Slurm's options of a job."""
     given = flags.FLAGS
-    job = given.name or f"aejax-{name}"
-    out = [
-        f"--job-name={job}",
-        f"--output={job}-{'%A_%a' if name == 'sweep' else '%j'}.out",
-        "--open-mode=append",
-        "--requeue",
-        f"--nodes={given.nodes}",
-        f"--ntasks-per-node={given.tasks}",
-        f"--signal=B:USR1@{given.stop_seconds}",
-    ]
-    if given.gpus:
-        out.append(f"--gpus-per-node={given.gpus}")
-    for option, value in (
-        ("cpus-per-task", given.cpus),
-        ("mem", given.memory),
-        ("time", given.time),
-        ("partition", given.partition),
-        ("account", given.account),
-    ):
-        if value is not None:
-            out.append(f"--{option}={value}")
-    return out + given.option
+    return Job(
+        name=given.name or f"aejax-{words[0]}",
+        program=words[0],
+        words=tuple(words[1:]),
+        nodes=given.nodes,
+        tasks=given.tasks,
+        gpus=given.gpus,
+        cpus=given.cpus,
+        memory=given.memory,
+        runs=_runs(words[1:]) if words[0] == "sweep" else 0,
+        at_once=given.at_once,
+        stop_seconds=given.stop_seconds,
+        setup=tuple(given.setup),
+        image=given.image,
+        volumes=tuple(_volume(text) for text in given.volume),
+        queue=given.queue,
+        restarts=given.restarts,
+        accelerator=given.accelerator,
+    )
 
 
-def _cells(words: list[str]) -> int:
+def written(job: Job) -> str:
+    """What the scheduler reads: a script, a manifest or a task."""
+    given = flags.FLAGS
+    if given.scheduler == "slurm":
+        pairs = {"time": given.time, "partition": given.partition, "account": given.account}
+        options = [f"--{name}={value}" for name, value in pairs.items() if value is not None]
+        return on_slurm.script(job, options + given.option)
+    if given.scheduler == "skypilot":
+        return on_skypilot.task(job)
+    return on_kubernetes.manifest(given.scheduler, job)
+
+
+def _hand_over(text: str) -> subprocess.CompletedProcess[str]:
+    """Gives the scheduler's program what it reads."""
+    scheduler = flags.FLAGS.scheduler
+    if scheduler == "skypilot":  # which reads files alone
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(text)
+            file.flush()
+            return _run(["sky", "jobs", "launch", "--yes", "--detach-run", file.name])
+    command = ["sbatch", "--parsable"] if scheduler == "slurm" else ["kubectl", "create", "-f", "-"]
+    return _run(command, text)
+
+
+def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def _volume(text: str) -> tuple[str, str]:
+    """CLAIM and PATH of CLAIM:/PATH."""
+    match = re.fullmatch("([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?):(/[^:]*)", text)
+    if match is None:
+        raise InputError(f"--volume={text}: must be CLAIM:/PATH, as runs:/shared")
+    return match[1], match[2]
+
+
+def _runs(words: list[str]) -> int:
     """How many runs a sweep has."""
     from aejax.sweeps import cells
 

@@ -1,0 +1,58 @@
+"""A job as a task of SkyPilot, for `sky jobs launch`: nodes of any cloud, or of Kubernetes.
+
+The keys are those of SkyPilot 0.14. Exit code 75 starts all again and counts nothing; any other
+failure, bad input too, does so `restarts` times.
+"""
+
+import math
+import shlex
+
+from aejax.errors import InputError
+from launch.job import CONNECT_SECONDS, SEVERAL, Job, check_name, mebibytes, render
+
+_PORT = 61440
+# Nodes have an address for one another and a number, by variables of SkyPilot.
+_TOGETHER = (
+    f'--coordinator="$(echo "$SKYPILOT_NODE_IPS" | head -n 1):{_PORT}"'
+    ' --processes="$SKYPILOT_NUM_NODES" --process="$SKYPILOT_NODE_RANK"'
+    f" --connect_seconds={CONNECT_SECONDS}"
+)
+
+
+def task(job: Job) -> str:
+    """The task of a job, as YAML.
+
+    Raises:
+        InputError: a setting that a task cannot have; names it.
+    """
+    check(job)
+    return render(
+        "kubernetes/skypilot.yaml",
+        job=job,
+        command=command(job),
+        folder=shlex.quote(job.volumes[0][1]),
+        gibibytes=None if job.memory is None else math.ceil(mebibytes(job.memory) / 2**10),
+    )
+
+
+def check(job: Job) -> None:
+    """Raises InputError where a job cannot be a task."""
+    check_name(job.name, 63)
+    if job.runs:
+        raise InputError("-- sweep: is an array; --scheduler=skypilot has none")
+    if job.tasks > 1:
+        raise InputError(f"--tasks={job.tasks}: --scheduler=skypilot starts one process on a node")
+    if job.gpus and not job.accelerator:
+        raise InputError(f"--gpus={job.gpus}: --scheduler=skypilot needs --accelerator, as H100")
+    if not job.volumes:
+        raise InputError(
+            "--volume=: --scheduler=skypilot needs NAME:/PATH, a volume of SkyPilot that outlives"
+            " the nodes, for the run's folder"
+        )
+
+
+def command(job: Job) -> str:
+    """The program as a line of shell."""
+    several = job.program in SEVERAL and job.processes > 1
+    together = f" {_TOGETHER}" if several else ""
+    return f"aejax {job.program}{together} {shlex.join(job.words)}".rstrip()
