@@ -6,7 +6,8 @@ prints one JSON line; what it is doing goes to standard error. A run of `--proce
 started again and again, and each time one of these happens at a random moment of its start, its
 steps or its saves:
 
-    kill       SIGKILL to one process: the others must end within 15 s
+    kill       SIGKILL to one process: the others must end within 15 s, or, where they have not met
+               yet, once they have waited for it (--connect_seconds)
     freeze     SIGSTOP to one process: the same
     stop       SIGTERM to one process: all must end with 75
     full       no file may grow any more: all must end, and nothing that was committed is lost
@@ -61,6 +62,7 @@ FLAGS = (
     "--config.trackers=",
     "--connect_seconds=15",
 )
+MEETING = 15.0  # the last of these
 CLOCK = ("seconds", "examples_per_second")
 # Kinds, and how often each comes.
 KINDS = {"kill": 10, "freeze": 1, "stop": 3, "full": 2, "full soon": 2, "damage": 4}
@@ -114,6 +116,10 @@ class Gang:
         """What process 0 has said."""
         return self.logs[0].read_text(errors="replace")
 
+    def met(self) -> bool:
+        """Whether the processes have found one another; one is never alone."""
+        return len(self.processes) == 1 or " processes x " in self.says()
+
     def limit(self, size: int) -> None:
         """No file of these processes may become longer."""
         for process in self.processes:
@@ -146,21 +152,22 @@ def inject(kind: str, gang: Gang, workdir: Path, chance: random.Random) -> tuple
         Whether all ended as they should; a file that was damaged, or "".
     """
     which = chance.randrange(len(gang.processes))
-    process = gang.processes[which]
+    process, end = gang.processes[which], END if gang.met() else END + MEETING
     if kind == "kill":
         process.kill()
-        return gang.ends_within(END), ""
+        return gang.ends_within(end), ""
     if kind == "freeze":
         process.send_signal(signal.SIGSTOP)
-        ended = gang.ends_within(END, but=which)
+        ended = gang.ends_within(end, but=which)
         process.kill()
         return ended, ""
     if kind == "stop":
         process.send_signal(signal.SIGTERM)
-        ended = gang.ends_within(END)
+        ended = gang.ends_within(end)
         # Before Python has set its handler the signal's own default ends a process, then the gang.
         early = -signal.SIGTERM in gang.codes()
-        return ended and (early or set(gang.codes()) <= {75, 0}), ""
+        # One that had not come yet ends with 75, and the others wait for it in vain.
+        return ended and (early or end > END or set(gang.codes()) <= {75, 0}), ""
     if kind == "full":
         gang.limit(_SMALL)
         return gang.ends_within(_PATIENCE), ""
@@ -284,13 +291,13 @@ class Run:
             return False
         kinds = [kind for kind in KINDS if count > 1 or kind != "freeze"]
         kind = chance.choices(kinds, [KINDS[kind] for kind in kinds])[0]
-        began = time.monotonic()
+        began, met = time.monotonic(), gang.met()
         ended, self.damaged = inject(kind, gang, workdir, chance)
         took = time.monotonic() - began
         codes = gang.codes()
         gang.kill()
         tally.injected[kind] += 1
-        if kind in ("kill", "freeze", "stop"):
+        if kind in ("kill", "freeze", "stop") and met:
             tally.slowest[kind] = max(tally.slowest.get(kind, 0.0), round(took, 2))
         after = whole(workdir)[-1:] or [0]
         lost = after < before and not self.damaged
