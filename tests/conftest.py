@@ -10,7 +10,7 @@ import jax
 import pytest
 
 # Tests compile much and compute little. Without polish of the machine code, in one piece and by the
-# older of XLA's two code generators (the program before it is the same) compilation takes .4 of the
+# older of XLA's two code generators (the program before it is the same) compilation takes 0.4 of the
 # time. Processes that tests start inherit it; XLA_FLAGS=--xla_backend_optimization_level=3 tests
 # what users run.
 _LEVEL = "--xla_backend_optimization_level"
