@@ -72,7 +72,7 @@ class Range:
             raise InputError(f"the training split: {where}: {x.flat[flat]:g}; must be finite")
 
     def outlier(self) -> str | None:
-        """One line about the value that makes the range, where hardly any other needs it."""
+        """One line about an extreme value, if the range would be far narrower without it."""
         values = np.sort(np.concatenate(self._kept).astype(np.float64))
         out = max(1, int((1 - _SHARE) * values.size))
         span = self.high - self.low
@@ -88,7 +88,7 @@ class Range:
         return f"{self._find(far)}: {far:g}; {share} of the values lie in {low:g}..{high:g}"
 
     def _find(self, value: float) -> str:
-        """Where a value first stands."""
+        """The first row and element that have this value."""
         for first, rows in chunks(self._source):
             found = np.flatnonzero((rows.x == np.asarray(value, rows.x.dtype)) & rows.real)
             if found.size:
@@ -106,7 +106,7 @@ def _element(source: Source, flat: int) -> str:
 
 
 def far(preparation: Any, source: Source) -> str | None:
-    """One line about rows with values far outside of what the training split has; None for none.
+    """One line about rows with values far outside the training split's range; None without any.
 
     Args:
         preparation: `prepare.Preparation` of the run.
@@ -125,7 +125,7 @@ def far(preparation: Any, source: Source) -> str | None:
 
 
 def describe(preparation: Any, source: Source, rows: Sequence[int]) -> str:
-    """The value in each of some rows that lies farthest out, and where the training split lies.
+    """The most extreme value of each given row, and the training split's range or distribution.
 
     Args:
         preparation: `prepare.Preparation` of the run.

@@ -93,9 +93,9 @@ class Preparation:
         return flat.reshape(x.shape)
 
     def measured(self, x: Any) -> Any:
-        """x in the units in which errors count: those of `inverse`, but of a table x itself.
+        """x in the units of reported errors: those of `inverse`; a table's rows stay as they are.
 
-        Its columns have units of their own, of which the largest would be all that counts.
+        In a table's original units the column with the largest numbers would dominate the error.
         """
         return x if self.spec.columns else self.inverse(x)
 

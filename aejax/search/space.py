@@ -107,18 +107,18 @@ class Space:
 
 
 def network(layout: Layout | str) -> str:
-    """A layout's letters but for slots that hold nothing: where these stand is the same."""
+    """The layout's letters without empty slots; layouts with equal results compute the same."""
     return str(layout).replace("i", "")
 
 
 def rearranged(space: Space, layout: Layout, count: int, seed: int) -> list[Layout]:
-    """Different networks of the blocks that a layout has, in other slots; fewer if there are few.
+    """Random layouts with the same blocks in other slots, as different networks.
 
     Args:
         space: the candidates of the slots.
-        layout: whose blocks are dealt out anew; it is none of those that come back.
-        count: how many.
-        seed: of the draws.
+        layout: the layout whose blocks are permuted; it is not among the results.
+        count: how many; fewer are returned where fewer exist.
+        seed: of the permutations.
     """
     letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
     draw = np.random.RandomState(seed)

@@ -181,10 +181,12 @@ class SupernetModule(nnx.Module):
         return loss + _sloping(logits, here, slopes), terms
 
     def _mean(self, rows: int, values: jax.Array) -> jax.Array:
-        """`Context.mean` inside a branch, which no values of other than these rows reach.
+        """Batch mean for use inside lax.cond.
+
+        Collectives cannot run in a branch, so this process must hold the whole batch.
 
         Raises:
-            InputError: the rows at hand are not the whole batch.
+            InputError: this process holds a part of the batch only.
         """
         if rows < self.rows:
             raise InputError(

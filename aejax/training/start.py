@@ -156,10 +156,11 @@ def _same_array(one: Any, other: Any) -> bool:
 
 
 def _moments(arrays: Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]:
-    """Arrays of an optimizer's state, opt_state/PART/MOMENT/PARAMETER, to be taken from another.
+    """Names of the optimizer's arrays, opt_state/PART/MOMENT/PARAMETER, to restore from a run.
 
-    Those of kept parameters, and opt_state/PART/count where any of this part are: without the count
-    of steps that a moment is the mean of, its correction for the first steps would blow it up.
+    These are the moments of kept parameters, and opt_state/PART/count for each part that has any.
+    Without the step count, Adam's bias correction would treat restored moments as fresh and scale
+    them up.
     """
     names = {name for name, array in arrays.items() if _same_array(stored.get(name), array)}
     taken = {name for name in names if "/".join(name.split("/")[3:]) in kept}

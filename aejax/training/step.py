@@ -346,7 +346,8 @@ def term_names(
         def terms(params, rows, other, x, mask, label, index):
             numbers = jnp.arange(len(x), dtype=jnp.uint32)
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
-            length = None if mask is None else numbers  # any: which steps are real names nothing
+            # Any lengths do: the names do not depend on which steps are padding.
+            length = None if mask is None else numbers
             micro_batch = MicroBatch(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda rows, context: rows.raw.x, loss_inputs=loss_inputs)
             return run(params, {"rows": rows, "other": other}, micro_batch, None)[1][0]
