@@ -105,7 +105,7 @@ def _element(source: Source, flat: int) -> str:
     return ",".join(map(str, map(int, np.unravel_index(flat, source.spec.shape))))
 
 
-def far(preparation: Any, source: Source) -> str | None:
+def describe_outliers(preparation: Any, source: Source) -> str | None:
     """One line about rows with values far outside the training split's range; None without any.
 
     Args:

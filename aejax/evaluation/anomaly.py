@@ -48,10 +48,7 @@ def check(
         raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5")
     if normal and not spec.labelled:
         raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
-    why = detector.refusal(run.config.model, score) if score in detector.SCORES else ""
-    if score not in detector.SCORES or why:
-        accepted = " or ".join(detector.scores_of(run.config.model))
-        raise InputError(f"--score={score}: must be {accepted}{f' ({why})' if why else ''}")
+    detector.check_score(run.config.model, score)
     if not 0 < false_alarms < 1:
         raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
 
@@ -87,10 +84,12 @@ def task(
         train = take(train, np.flatnonzero(np.isin(labels_of(train), kept)))
         if not len(train):
             raise InputError(f"--normal={normal}: no training row has such a label")
-    fitted = detector.fit(model, train)
-    if score == "mahalanobis" and not fitted.precision.size:
+    training_codes = detector.fit(model, train)
+    if score == "mahalanobis" and not training_codes.precision.size:
         raise InputError("--score=mahalanobis: the code has too many numbers; accepted: error, knn")
-    scores = detector.score(model, source, fitted, detector.scores_of(model.run.config.model))
+    scores = detector.score(
+        model, source, training_codes, detector.scores_of(model.run.config.model)
+    )
     notes = [] if "mahalanobis" in scores else ["No Mahalanobis distance: the code is too large."]
     others, why_not = _baselines(model, source, train)
     scores |= others
@@ -107,10 +106,10 @@ def task(
         "calibration_rows": numbers["calibration_rows"].value,
         "normal": kept,
     }
-    text, arrays = detector.kept(model, fitted, record)
+    text, arrays = detector.serialise(model, training_codes, record)
     notes.append(
         f"{len(source)} rows of all labels, ranked by {score}; codes are compared with those of"
-        f" {len(fitted.codes)} training rows."
+        f" {len(training_codes.codes)} training rows."
     )
     order = np.argsort(-scores[score], kind="stable")
     figures = [_histogram(scores[score], strange, score, limit)]

@@ -344,14 +344,14 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
     except InputError:
         raise
     except Exception:  # NumPy, SciPy and scikit-learn each raise their own for such numbers
-        if (line := outliers.far(model.preparation, rows.source)) is None:
+        if (line := outliers.describe_outliers(model.preparation, rows.source)) is None:
             raise
         raise InputError(
             f"{rows.name}, split {rows.split}: {line}; cannot be evaluated: leave out such rows"
         ) from None
     numbers = [number for result in results.values() for number in result.numbers.values()]
     if any(number.value is None for number in numbers) and (
-        line := outliers.far(model.preparation, rows.source)
+        line := outliers.describe_outliers(model.preparation, rows.source)
     ):
         say(f"{rows.name}, split {rows.split}: {line}; that is why numbers are not finite")
     return results

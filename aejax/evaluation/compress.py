@@ -12,7 +12,7 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import compress_images, compress_sound
-from aejax.evaluation.container import MOST_BITS, Coder, codes_digest
+from aejax.evaluation.container import MOST_BITS, CodeWriter, codes_digest
 from aejax.evaluation.detector import digest
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.result import Number, Result, need_autoencoder, need_whole
@@ -73,14 +73,14 @@ def training_codes(model: Model, train: Source) -> np.ndarray:
     return np.concatenate(pieces).reshape(count, -1)
 
 
-def coder(model: Model, codes: np.ndarray) -> Coder:
+def coder(model: Model, codes: np.ndarray) -> CodeWriter:
     """What writes and reads files of a model's codes.
 
     Args:
         model: any checkpoint.
         codes: its `training_codes`.
     """
-    return Coder(codes, (digest(model), codes_digest(codes)))
+    return CodeWriter(codes, (digest(model), codes_digest(codes)))
 
 
 def decoded(model: Model, codes: np.ndarray) -> np.ndarray:

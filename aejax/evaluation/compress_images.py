@@ -17,7 +17,7 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import image_codecs, plots
-from aejax.evaluation.container import Coder
+from aejax.evaluation.container import CodeWriter
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.image_codecs import Point
 from aejax.evaluation.result import Figure, Number, Result
@@ -42,7 +42,7 @@ def check(run: Run, spec: Spec) -> None:
         )
 
 
-def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Result:
+def measure(model: Model, source: Source, coder: CodeWriter, bits: int | None) -> Result:
     """Compresses images with several step sizes, and with codecs of Pillow.
 
     Args:
@@ -90,7 +90,7 @@ def decoded(model: Model, codes: np.ndarray) -> np.ndarray:
 
 
 def _coded(
-    model: Model, coder: Coder, z: np.ndarray, images: np.ndarray, bits: int
+    model: Model, coder: CodeWriter, z: np.ndarray, images: np.ndarray, bits: int
 ) -> tuple[dict[str, Number], Point]:
     """One step: bytes, and what comes back from them."""
     coded = coder.code(z, coder.step(bits))

@@ -13,7 +13,7 @@ import numpy as np
 from aejax.data.sources.base import Source, Spec, names
 from aejax.errors import InputError
 from aejax.evaluation import plots, sound_codecs
-from aejax.evaluation.container import Coder
+from aejax.evaluation.container import CodeWriter
 from aejax.evaluation.result import Figure, Number, Result, Sound, Table
 from aejax.evaluation.sound_codecs import log_spectral_distance, mp3_rates, snr
 from aejax.runs.folder import Run
@@ -45,7 +45,7 @@ def check(run: Run, spec: Spec) -> None:
     sound_codecs.check_rate(spec.rate, "--tasks=compress")
 
 
-def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Result:
+def measure(model: Model, source: Source, coder: CodeWriter, bits: int | None) -> Result:
     """Compresses a waveform with several step sizes, and with MP3 and FLAC.
 
     Args:

@@ -175,7 +175,7 @@ class Coded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Coder:
+class CodeWriter:
     """What writes and reads files of one model's codes.
 
     Attributes:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.evaluation.encoded import evenly
-from aejax.models.bottlenecks import KSparse, Variational
+from aejax.models.bottlenecks import KSparse
 from aejax.runs.loading import Model
 
 COMPONENTS = 10
@@ -32,11 +32,11 @@ class Drawn:
 
     Attributes:
         z: [rows, numbers].
-        whence: what they are drawn from, in words.
+        origin: what they are drawn from, in words.
     """
 
     z: np.ndarray
-    whence: str
+    origin: str
 
 
 def draw(
@@ -63,7 +63,7 @@ def draw(
     if prior is None:
         notes.append(
             "This code has no prior: its samples are drawn from"
-            f" {out['samples_mixture'].whence}, which the model was not trained for."
+            f" {out['samples_mixture'].origin}, which the model was not trained for."
         )
     if not converged:
         notes.append(f"The mixture has not converged after {_STEPS} steps.")
@@ -76,7 +76,7 @@ def from_prior(model: Model, count: int) -> Drawn | None:
     z = model.prior(count, model.run.config.seed)
     if z is None:
         return None
-    normal = ", a standard normal" if isinstance(settings.bottleneck, Variational) else ""
+    normal = ", a standard normal" if settings.has_posterior else ""
     return Drawn(z.astype(np.float64).reshape(count, -1), f"the prior{normal}")
 
 
@@ -98,12 +98,12 @@ def from_mixture(model: Model, z: np.ndarray, components: int, count: int) -> tu
     drawn = np.clip(fitted.sample(count)[0], z.min(axis=0), z.max(axis=0))
     # They come one component after the other.
     drawn = np.random.RandomState(seed).permutation(drawn)
-    whence = f"a mixture of {components} normal distributions fitted to {len(z)} training codes"
+    origin = f"a mixture of {components} normal distributions fitted to {len(z)} training codes"
     if isinstance(bottleneck, KSparse):
         drawn = np.asarray(bottleneck.encode(jnp.asarray(drawn, jnp.float32)), np.float64)
         kept = round(bottleneck.test_scale * bottleneck.k)
-        whence += f" (the {kept} largest numbers of each draw stay, the others become 0)"
-    return Drawn(drawn, whence), fitted.converged_
+        origin += f" (the {kept} largest numbers of each draw stay, the others become 0)"
+    return Drawn(drawn, origin), fitted.converged_
 
 
 def fit(z: np.ndarray, components: int, seed: int) -> Any:

@@ -20,7 +20,6 @@ from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, ne
 from aejax.evaluation.rows import rescaled
 from aejax.evaluation.symbols import are_symbols
 from aejax.evaluation.traversal import manifold, traversal
-from aejax.models.bottlenecks import Variational
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
@@ -84,7 +83,7 @@ def task(model: Model, source: Source, learned: Source, components: int | None =
     figures = []
     for name, drawn in sources.items():
         grid = samples[name][:_SHOWN].reshape(_SIDE, _SIDE, *source.spec.shape) / peak
-        caption = f"What the decoder makes of codes drawn from {drawn.whence}."
+        caption = f"What the decoder makes of codes drawn from {drawn.origin}."
         figures.append(Figure(name, plots.grid_png(grid), caption))
     figures += _interpolation(model, source, rows)
     figures += traversal(model, source, rows)
@@ -103,8 +102,7 @@ def _interpolation(model: Model, source: Source, rows: Encoded) -> list[Figure]:
     z, pairs = rows.z, min(_PAIRS, len(rows.z) // 2)
     if not pairs:
         return []
-    variational = isinstance(model.run.config.model.bottleneck, Variational)
-    path = spherical if variational else linear
+    path = spherical if model.run.config.model.has_posterior else linear
     between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, _STEPS))
     decoded = _decode(model, between.reshape(-1, z.shape[1]))
     grid = decoded.reshape(pairs, _STEPS, *source.spec.shape) / peak_of(model, source, rows.x)

@@ -14,8 +14,6 @@ from aejax.evaluation.encoded import evenly
 from aejax.evaluation.principal import Components
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
-from aejax.models.bottlenecks import Variational
-from aejax.models.bottlenecks.variational import divergence
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
@@ -201,17 +199,17 @@ def activity(model: Model, source: Source, z: np.ndarray) -> tuple[np.ndarray, s
         source: rows.
         z: their codes [rows, numbers].
     """
-    if isinstance(model.run.config.model.bottleneck, Variational):
+    if model.run.config.model.has_posterior:
         return _divergences(model, source), "KL to the prior (nats, mean over rows)"
     return z.var(axis=0), "variance over rows"
 
 
 def _divergences(model: Model, source: Source) -> np.ndarray:
-    """KL of each number of a variational code, in nats, mean over rows [numbers]."""
+    """KL of each number of a code with a posterior, in nats, mean over rows [numbers]."""
 
     def measure(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
         features = module.encoder(model.preparation(raw), None, mask).astype(jnp.float32)
-        kl = divergence(*jnp.split(features, 2, axis=-1))
+        kl = module.bottleneck.posterior(features).divergence()
         return kl.reshape(len(kl), -1)
 
     batches = [batch.values for batch in stream(model, source, measure)]

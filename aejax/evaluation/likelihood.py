@@ -23,8 +23,7 @@ from aejax.evaluation.result import Number, Result
 from aejax.evaluation.rows import batch_rows, stream
 from aejax.models import Autoencoder
 from aejax.models.batch import spread
-from aejax.models.bottlenecks import Variational
-from aejax.models.bottlenecks.variational import divergence
+from aejax.models.interfaces import Posterior
 from aejax.models.likelihood import Bernoulli
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
@@ -55,7 +54,7 @@ class _Sums(NamedTuple):
 def check(run: Run, spec: Spec) -> None:
     """Raises InputError where the task cannot be done."""
     settings = run.config.model
-    if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
+    if not settings.has_posterior:
         code = type(settings.bottleneck or settings).__name__
         raise InputError(
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
@@ -71,12 +70,12 @@ def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     sample's number alone, so that the numbers are the same on any devices.
 
     Args:
-        model: `rows.fitted` to the source.
+        model: `rows.rescaled` to the source.
         source: rows of the model's shape.
         samples: codes drawn for each row, at least 1.
 
     Raises:
-        InputError: the model's code is not variational.
+        InputError: the model's code has no posterior.
     """
     check(model.run, source.spec)
     settings = model.run.config.model
@@ -101,11 +100,11 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         x = prepare(raw, keys)
         features = module.encoder(x, None, mask).astype(jnp.float32)
-        mean, log_variance = jnp.split(features, 2, axis=-1)
+        posterior = module.bottleneck.posterior(features)
 
         def add(i: jax.Array, sums: _Sums) -> _Sums:
             sample = i * block + jnp.arange(block)
-            z, log_prior_over_q = _draw(keys, sample, mean, log_variance)
+            z, log_prior_over_q = _draw(keys, sample, posterior)
             log_p = _log_p(module, z, x, mask)
             real = (sample < samples)[:, None]
             return _added(sums, log_p, jnp.where(real, log_p + log_prior_over_q, -jnp.inf), real)
@@ -113,13 +112,13 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
         zeros = jnp.zeros(len(x))
         start = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
         sums = jax.lax.fori_loop(0, blocks, add, start)
-        kl = divergence(mean, log_variance)
+        kl = posterior.divergence()
         return {
             "log_likelihood": sums.largest + jnp.log(sums.weight / samples),
             "log_p": sums.log_p / samples,
             "kl": jnp.sum(kl.reshape(len(kl), -1), axis=1),
             "effective": jnp.square(sums.weight) / sums.square,
-            "mean": mean.reshape(len(mean), -1),
+            "mean": posterior.mean.reshape(len(x), -1),
         }
 
     return measure
@@ -131,10 +130,9 @@ def drawing(model: Model) -> Preparation:
     return dataclasses.replace(model.preparation, settings=settings)
 
 
-def _draw(
-    keys: jax.Array, sample: jax.Array, mean: jax.Array, log_variance: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """z [samples, *mean's shape] from q, and log p(z) - log q(z given x) [samples, rows]."""
+def _draw(keys: jax.Array, sample: jax.Array, posterior: Posterior) -> tuple[jax.Array, jax.Array]:
+    """z [samples, rows, *code] from q, and log p(z) - log q(z given x) [samples, rows]."""
+    mean, log_variance = posterior
 
     def noise(key: jax.Array, number: jax.Array) -> jax.Array:
         # 0 and up are what `prepare` folds in.

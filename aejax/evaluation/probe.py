@@ -13,8 +13,8 @@ import numpy as np
 from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
-from aejax.evaluation.classifier import STEPS, Classifier, Problem
 from aejax.evaluation.encoded import encode_rows, evenly
+from aejax.evaluation.logistic import STEPS, LinearClassifier, Problem
 from aejax.evaluation.result import Number, Result, need_autoencoder
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
@@ -62,7 +62,7 @@ def task(model: Model, source: Source, train: Source | None = None) -> Result:
     corrupted or augmented.
 
     Args:
-        model: `rows.fitted` to the source.
+        model: `rows.rescaled` to the source.
         source: rows to classify, with labels.
         train: rows that the classifier is fitted to, with labels.
 
@@ -114,7 +114,7 @@ def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.
     order = np.random.RandomState(0).permutation(len(x))
     cut = max(1, len(x) // _VALIDATION)
     held, rest = np.sort(order[:cut]), np.sort(order[cut:])
-    rows, found = Problem(x[rest], label[rest]), dict[int, Classifier]()
+    rows, found = Problem(x[rest], label[rest]), dict[int, LinearClassifier]()
     errors: dict[int, float] = {}
 
     def error(place: int) -> float:

@@ -172,11 +172,11 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
     if module.chains is None:
         inputs = jnp.zeros((count, len(machine.visible_bias)))
         v = machine.visible_sample(inputs, jax.random.split(first, count))
-        whence = "noise"
+        origin = "noise"
     else:
         chains = np.asarray(module.chains[...])
         v = chains[np.arange(count) % len(chains)]
-        whence = "the chains of the training"
+        origin = "the chains of the training"
 
     @jax.jit
     def walk(v: jax.Array, key: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -200,12 +200,12 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
             "rbm_samples",
             plots.grid_png(grid),
             f"Means of v in {count} chains after {_SHOWN[-1]} steps of Gibbs sampling from"
-            f" {whence}.",
+            f" {origin}.",
         ),
         Figure(
             "rbm_chains",
             plots.grid_png(rows),
-            f"A chain in each row, after {steps} steps of Gibbs sampling from {whence}.",
+            f"A chain in each row, after {steps} steps of Gibbs sampling from {origin}.",
         ),
         Figure(
             "rbm_weights",

@@ -16,7 +16,7 @@ from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
-from aejax.models.batch import real_elements as mask_of
+from aejax.models.batch import batch_mask
 from aejax.pictures import is_image
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
@@ -151,7 +151,7 @@ def stream(
     padded, size = source.spec.padded, batch_rows(source)
 
     def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
-        mask = mask_of(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
+        mask = batch_mask(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
         return function(nnx.merge(graph, state), x, mask, *more[padded:])
 
     # Parameters are an argument: closed over, they would be constants that XLA has to compile.

@@ -7,7 +7,6 @@ from aejax.evaluation import plots
 from aejax.evaluation.encoded import Encoded, peak_of
 from aejax.evaluation.latent import activity
 from aejax.evaluation.result import Figure
-from aejax.models.bottlenecks import Variational
 from aejax.runs.loading import Model
 
 _MOST, _STEPS, _SIDE = 10, 11, 20
@@ -32,7 +31,7 @@ def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
         A picture with a row of images for each number; none where no number is active.
     """
     values, what = activity(model, source, rows.z)
-    variational = _is_variational(model)
+    variational = model.run.config.model.has_posterior
     order = np.argsort(-values, kind="stable")[:_MOST]
     order = order[values[order] > (_LEAST_NATS if variational else 0)]
     if not len(order):
@@ -67,7 +66,7 @@ def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
     """
     from scipy.stats import norm
 
-    if _is_variational(model):
+    if model.run.config.model.has_posterior:
         shares = (np.arange(_SIDE) + 0.5) / _SIDE
         across = up = norm.ppf(shares)
         over = f"quantiles {shares[0]:g} to {shares[-1]:g} of the prior"
@@ -83,10 +82,6 @@ def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
         f" to {up[-1]:.3g} (above)."
     )
     return Figure("manifold", png, caption)
-
-
-def _is_variational(model: Model) -> bool:
-    return isinstance(model.run.config.model.bottleneck, Variational)
 
 
 def _ends(z: np.ndarray, variational: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ from flax import nnx
 
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
-from aejax.evaluation.detector import NEIGHBOURS, Detector, Fitted
-from aejax.models.batch import real_elements
+from aejax.evaluation.detector import NEIGHBOURS, Detector, TrainingCodes
+from aejax.models.batch import batch_mask
 from aejax.runs.loading import Model
 
 SCORES = ("error", "mahalanobis", "knn")
@@ -92,15 +92,15 @@ class Functions:
     def _prepared(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """x, its code, and what of it is real."""
         x = self.model.preparation(raw)
-        real = real_elements(raw, None, self.spec.shape, self.spec.missing)
+        real = batch_mask(raw, None, self.spec.shape, self.spec.missing)
         return x, self.model.module.encode(x, real), real
 
     def _score(self, z: jax.Array, error: Callable[[], jax.Array]) -> jax.Array:
         if self.detector is None or self.detector.score == "error":
             return error()
-        flat = z.reshape(len(z), -1) - self.detector.fitted.mean.astype(np.float32)
+        flat = z.reshape(len(z), -1) - self.detector.training_codes.mean.astype(np.float32)
         distance = {"mahalanobis": _mahalanobis, "knn": _knn}[self.detector.score]
-        return distance(flat, self.detector.fitted)
+        return distance(flat, self.detector.training_codes)
 
 
 def _mapped(function: Callable[[jax.Array], Any], rows: jax.Array) -> Any:
@@ -123,20 +123,20 @@ def check_detector(workdir: str, detector: Detector | None) -> None:
         )
 
 
-def _mahalanobis(away: jax.Array, fitted: Fitted) -> jax.Array:
+def _mahalanobis(away: jax.Array, training_codes: TrainingCodes) -> jax.Array:
     """sqrt(a^T P a) as the length of R a with P = R^T R, which float32 has to all its digits."""
-    values, vectors = np.linalg.eigh(fitted.precision)
+    values, vectors = np.linalg.eigh(training_codes.precision)
     root = vectors * np.sqrt(np.maximum(values, 0))
     return jnp.sqrt(jnp.sum(jnp.square(away @ root.astype(np.float32)), axis=1))
 
 
-def _knn(z: jax.Array, fitted: Fitted) -> jax.Array:
+def _knn(z: jax.Array, training_codes: TrainingCodes) -> jax.Array:
     """The mean distance to the nearest training codes.
 
     Products find candidates; their distances are computed anew from differences, since a
     difference of squares has few digits where codes lie close together.
     """
-    codes = (fitted.codes - fitted.mean).astype(np.float32)
+    codes = (training_codes.codes - training_codes.mean).astype(np.float32)
     count = min(NEIGHBOURS, len(codes))
     near = 2 * (z @ codes.T) - np.square(codes).sum(axis=1)
     index = jax.lax.top_k(near, min(2 * count, len(codes)))[1]

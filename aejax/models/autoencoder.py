@@ -93,7 +93,7 @@ class Autoencoder(Trainable):
     def _check_masked(self) -> None:
         for setting, fits, accepted in (
             ("coder", self.coder.code_is_tokens, "transformer"),
-            ("bottleneck", isinstance(self.bottleneck, Plain), "plain"),
+            ("bottleneck", self.bottleneck.takes_tokens, "plain"),
             ("corruption", self.corruption is not None and self.corruption.hides, "hidden"),
             ("penalty", self.penalty is None, "none"),
         ):
@@ -109,6 +109,11 @@ class Autoencoder(Trainable):
     def symbols(self) -> int:  # pyright: ignore - of its likelihood
         """How many kinds of symbols the data are made of; 0 where they are numbers."""
         return self.likelihood.classes
+
+    @property
+    def has_posterior(self) -> bool:  # pyright: ignore - of its bottleneck
+        """Whether codes have a posterior (`Bottleneck.has_posterior`)."""
+        return self.bottleneck.has_posterior
 
     @property
     def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder

@@ -52,7 +52,7 @@ def real_steps(length: jax.Array, size: int) -> jax.Array:
     return jnp.arange(size) < length[:, None]
 
 
-def real_elements(
+def batch_mask(
     raw: jax.Array, length: jax.Array | None, shape: tuple[int, ...], missing: bool
 ) -> jax.Array | None:
     """What is real of raw rows, as a batch's mask; None where all of it is.

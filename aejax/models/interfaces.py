@@ -33,6 +33,23 @@ class Code(NamedTuple):
     penalties: dict[str, jax.Array] = {}  # noqa: RUF012 - never changed
 
 
+class Posterior(NamedTuple):
+    """q(z given x): a normal with independent numbers, where the prior is a standard normal.
+
+    Attributes:
+        mean: [rows, *code].
+        log_variance: [rows, *code].
+    """
+
+    mean: jax.Array
+    log_variance: jax.Array
+
+    def divergence(self) -> jax.Array:
+        """KL(q(z given x) || N(0, 1)) of each number, in nats, [rows, *code]."""
+        variance = jnp.exp(self.log_variance)
+        return 0.5 * (self.mean**2 + variance - self.log_variance - 1)
+
+
 class Corrupted(NamedTuple):
     """What a corruption gives.
 
@@ -175,7 +192,16 @@ class Coder(Hooked):
 
 @dataclasses.dataclass
 class Bottleneck(Hooked):
-    """Between encoder and decoder. Required: `encode`, or a module from `build` that has it."""
+    """Between encoder and decoder. Required: `encode`, or a module from `build` that has it.
+
+    Attributes:
+        takes_tokens: whether it encodes tokens [rows, tokens, n] as well, for latent_dim=0.
+        has_posterior: whether codes are drawn from a normal, which `posterior` gives, with a
+            standard normal as prior. Evaluations then have likelihoods, bounds and divergences.
+    """
+
+    takes_tokens: ClassVar[bool] = False
+    has_posterior: ClassVar[bool] = False
 
     def features(self, latent_dim: int) -> int:
         """How many features it needs for a code of this size."""
@@ -183,7 +209,8 @@ class Bottleneck(Hooked):
 
     def build(self, latent_dim: int, rngs: nnx.Rngs) -> Any:
         """A module with `encode(features)` and `__call__(features, context)`, where it has
-        parameters or state; None where the settings themselves are enough.
+        parameters or state (with `has_posterior` also `posterior(features)`); None where the
+        settings themselves are enough.
 
         State that comes from a batch is kept in an `nnx.Variable` of its own kind, and is a
         function of `context.mean` and `context.pmean` alone: it is then the same on all devices.
@@ -197,6 +224,10 @@ class Bottleneck(Hooked):
     def __call__(self, features: jax.Array, context: Context) -> Code:
         """The code of a training step, or with an evaluation's context the deterministic one."""
         return Code(self.encode(features)[None])
+
+    def posterior(self, features: jax.Array) -> Posterior:
+        """q(z given x) of features [rows, ..., n]. Required with `has_posterior`."""
+        raise NotImplementedError
 
     def prior(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
         """Codes of this shape drawn from the prior, or None where there is none."""
@@ -303,6 +334,7 @@ class Trainable(Hooked):
         loss_inputs: arrays that the loss finds in `Context.loss_inputs`, and that are neither
             trained nor saved; None for none.
         decodes: whether its module has `encode` and `decode`.
+        has_posterior: whether its codes have a posterior, as `Bottleneck.has_posterior`.
         bottleneck: what its code is, or None.
         likelihood: of what its decoder gives, or None.
     """
@@ -312,6 +344,7 @@ class Trainable(Hooked):
     classes: int = 0
     loss_inputs: Any = None
     decodes: bool = False
+    has_posterior: bool = False
     bottleneck: Any = None
     likelihood: Any = None
 

@@ -28,7 +28,7 @@ from aejax.data.sources import ARRAYS
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models import KINDS
-from aejax.models.batch import Context, real_elements, split
+from aejax.models.batch import Context, batch_mask, split
 from aejax.pretrain.codes import Codes, local
 from aejax.runs import arrays, folder, loading
 from aejax.training.outcome import Outcome
@@ -104,7 +104,7 @@ def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any],
 
     def codes(micro_batch: MicroBatch, context: Context) -> jax.Array:
         x, raw = prepare(micro_batch, context), micro_batch.raw
-        mask = real_elements(raw.x, None, x.shape[1:], spec.missing)
+        mask = batch_mask(raw.x, None, x.shape[1:], spec.missing)
         for graph, (params, state) in zip(graphs, context.loss_inputs, strict=True):
             x = nnx.merge(graph, params, state["rows"], state["other"]).encode(x, mask)
             mask = None

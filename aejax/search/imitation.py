@@ -89,7 +89,7 @@ class ImitationModule(nnx.Module):
     def _run(self, batch: Batch, context: Context | None) -> tuple[list, jax.Array]:
         """The searched slots after the parent has run through them, and the parent's loss."""
         copy = spaces.copied(self.model)
-        slots = spaces.choosers(copy)
+        slots = spaces.choice_slots(copy)
         own = self.settings.space.choices(self.settings.parent)
         for slot, choice in zip(slots, own, strict=True):
             slot.imitating = choice

@@ -159,7 +159,7 @@ def _with(base: Autoencoder, encoder: str, decoder: str) -> Autoencoder:
     return dataclasses.replace(base, coder=coder)
 
 
-def choosers(module: Any) -> list[Choice]:
+def choice_slots(module: Any) -> list[Choice]:
     """The slots of an autoencoder module that hold several candidates, in a space's order."""
     stacks = (module.encoder.stack, module.decoder.stack)
     return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
@@ -174,7 +174,7 @@ def copied(module: Any, change: Callable[[jax.Array], jax.Array] = lambda leaf: 
 def mixed(module: Any, weights: list[jax.Array]) -> Any:
     """A copy of the module whose searched slots mix their candidates by these weights."""
     copy = copied(module)
-    for slot, weight in zip(choosers(copy), weights, strict=True):
+    for slot, weight in zip(choice_slots(copy), weights, strict=True):
         slot.mix.set_value(weight)
     return copy
 

@@ -95,7 +95,7 @@ class Setup:
     def terms(self) -> list[str]:
         """The loss and its terms, which rows of metrics.jsonl have: of training or evaluation."""
         batch = abstract_batch(self.config, self.train.spec)
-        return list(dict.fromkeys([*self.state.window.sums, *evaluated(self.program, batch)]))
+        return list(dict.fromkeys([*self.state.window.sums, *metric_names(self.program, batch)]))
 
     def open_feed(self) -> Feed:
         """Puts the training split on the devices, or prepares to read it as it is needed."""
@@ -347,7 +347,7 @@ def _check_stream(config: Config, total: int) -> None:
         )
 
 
-def evaluated(built: ModelFns, batch: Batch) -> list[str]:
+def metric_names(built: ModelFns, batch: Batch) -> list[str]:
     """Names of what a model's evaluation reports; computes nothing."""
 
     def terms(params, model_state, batch):
@@ -359,7 +359,7 @@ def evaluated(built: ModelFns, batch: Batch) -> list[str]:
 
 def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:
     """Refuses a metric that the model's evaluation does not report."""
-    known = evaluated(built, batch)
+    known = metric_names(built, batch)
     if config.evaluation.metric not in known:
         raise InputError(
             f"config.evaluation.metric={config.evaluation.metric}: must be one of"

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.deform import stream_keys
 from aejax.data.feed import Raw, ResidentRows
-from aejax.models.batch import Batch, Context, real_elements, split
+from aejax.models.batch import Batch, Context, batch_mask, split
 from aejax.models.interfaces import Update
 from aejax.training import sharding
 from aejax.training.state import ModelFns, TrainState, Tree, Window
@@ -117,7 +117,7 @@ def forward(
 
         context = Context(micro_batch.keys, micro_batch.step, mean, loss_inputs, pmean)
         x, raw = prepare(micro_batch, context), micro_batch.raw
-        mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
+        mask = batch_mask(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])

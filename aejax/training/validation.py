@@ -17,7 +17,7 @@ from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.mesh import replicated, rows
-from aejax.models.batch import Batch, real_elements, real_rows, spread
+from aejax.models.batch import Batch, batch_mask, real_rows, spread
 from aejax.training.state import ModelFns, TrainState, Tree
 
 _PICTURES = 10
@@ -176,7 +176,7 @@ def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) 
     if data is not None:
         raw = data.gather(raw.index)
     x = preparation(raw.x)
-    real = real_elements(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
+    real = batch_mask(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
     if real is not None:
         mask = spread(mask, real.ndim) * real
     count = jnp.sum(real_rows(mask))

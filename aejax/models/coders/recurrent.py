@@ -330,7 +330,7 @@ class RecurrentDecoder(nnx.Module):
                 total = y @ layer.kernel[...] + biases[i - 1] if i else y
                 state = layer.step(states[i], total)
                 new.append(state if real is None else keep(real, state, states[i]))
-                y = layer.output(layer.shown(new[-1]))
+                y = layer.output(layer.output_state(new[-1]))
             y = self.output(y)
             given = self.likelihood.mean(y.reshape(rows, steps.elements, -1)).astype(jnp.float32)
             if real is not None:

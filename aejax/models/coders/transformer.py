@@ -248,7 +248,7 @@ class TransformerEncoder(nnx.Module):
     def _tokens(self, x, hidden, mask) -> jax.Array:
         """[rows, tokens, width], with positions."""
         pieces, dtype = self.pieces, self.table.dtype
-        x = pieces.apart(x)
+        x = pieces.patchify(x)
         gone = None if hidden is None else pieces.marks(hidden)
         # A mask of rows alone cuts none short.
         padding = None if mask is None or mask.ndim == 1 else pieces.marks(mask == 0)
@@ -312,7 +312,7 @@ class TransformerDecoder(nnx.Module):
         tokens = self.stack(tokens, real, keys)
         # One leading axis: see nn/product.py.
         out = self.out(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
-        return self.pieces.together(out, self.outputs).reshape(
+        return self.pieces.unpatchify(out, self.outputs).reshape(
             *leading, *self.pieces.shape, self.outputs
         )
 

@@ -14,7 +14,7 @@ _NOISE = 1e-3
 _MEMORY = 20
 
 
-class Classifier(NamedTuple):
+class LinearClassifier(NamedTuple):
     """A fitted classifier.
 
     Attributes:
@@ -60,7 +60,7 @@ class Problem:
         values, self._axes = np.linalg.eigh(squares / len(x))
         self._values = np.maximum(values, 0)
 
-    def fit(self, l2: float, start: Classifier | None = None) -> Classifier:
+    def fit(self, l2: float, start: LinearClassifier | None = None) -> LinearClassifier:
         """Minimises mean -log softmax(x W + b)[label] + l2 / 2 ||W||^2.
 
         Args:
@@ -97,7 +97,7 @@ class Problem:
         weight, bias = to_weights(found.x)
         converged = found.nit < STEPS and float(np.abs(found.jac).max()) < _NOISE
         single = (weight.astype(np.float32), bias.astype(np.float32))
-        return Classifier(self.classes, *single, float(found.fun), int(found.nit), converged)
+        return LinearClassifier(self.classes, *single, float(found.fun), int(found.nit), converged)
 
 
 @jax.jit
