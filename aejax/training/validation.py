@@ -158,7 +158,7 @@ class Validation:
         return found
 
     def _finite(self, params: Tree, model_state: Tree, rows: np.ndarray) -> bool:
-        """Whether loss and terms of these rows are finite; the rows are repeated to fill a batch."""
+        """Whether loss and terms of these rows are finite; rows are repeated to fill a batch."""
         index = np.resize(rows, self._index.shape[1])
         batch = self._send(index, np.ones(len(index), np.float32))
         sums = self._add(params, model_state, self._data, *batch, self._zeros)
