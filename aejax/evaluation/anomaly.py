@@ -1,4 +1,4 @@
-"""Task: how strange rows are, by several scores, beside detectors that know no autoencoder.
+"""Task: anomaly detection by several scores, compared with detectors without an autoencoder.
 
 Areas under curves have intervals of 95 % by the bootstrap (1,000 draws of normal and of anomalous
 rows, the same for all scores).
@@ -42,7 +42,7 @@ _MEANINGS = {
 def check(
     run: Run, spec: Spec, normal: str = "", score: str = "error", false_alarms: float = 0.05
 ) -> None:
-    """Raises InputError where the task cannot be done, or an option cannot be."""
+    """Raises InputError if the task cannot be done, or an option is not accepted."""
     need_autoencoder(run, "--tasks=anomaly")
     if normal and re.fullmatch(r"\d+(,\d+)*", normal) is None:
         raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5")
@@ -63,19 +63,19 @@ def task(
 ) -> Result:
     """Scores rows, compares normal ones with the others, and sets a threshold.
 
-    A half of the normal rows, drawn by seed 0, sets the threshold (split conformal); the rate of
-    false alarms is counted on the other half. None of them may have been trained on.
+    A random half of the normal rows (seed 0) sets the threshold (split conformal); the rate of
+    false alarms is measured on the other half. The model must not have been trained on them.
 
     Args:
         model: `rows.rescaled` to the source.
         source: rows of all labels.
         learned: rows of the run's training split; codes are compared with those of the normal ones.
         normal: labels that are normal, as 3 or 3,5; "" for the run's `data.keep_labels`.
-        score: that the threshold and the ranking are of: error, mahalanobis, knn or elbo.
-        false_alarms: the rate that the threshold keeps.
+        score: the score of threshold and ranking: error, mahalanobis, knn or elbo.
+        false_alarms: the threshold's rate of false alarms.
 
     Raises:
-        InputError: a model without encode and decode, an option that cannot be, or no normal rows.
+        InputError: a model without encode and decode, a wrong option, or no normal rows.
     """
     check(model.run, source.spec, normal, score, false_alarms)
     kept = _normal(model, normal, source)
@@ -124,7 +124,7 @@ def task(
 
 
 def _normal(model: Model, normal: str, source: Source) -> list[int]:
-    """The labels that are normal; none where nothing says which.
+    """The normal labels; empty if neither option nor settings name them.
 
     Raises:
         InputError: labels that no row has.
@@ -171,7 +171,7 @@ def intervals(score: np.ndarray, strange: np.ndarray, draws: int = _DRAWS) -> np
     Args:
         score: [rows]; larger is stranger.
         strange: bool [rows], with both kinds.
-        draws: how many, by seed 0; the numbers of normal and of strange rows stay.
+        draws: how many (seed 0), each with the same numbers of normal and strange rows.
     """
     order = np.argsort(-score, kind="stable")
     score, strange = score[order], strange[order]
@@ -241,7 +241,7 @@ def _threshold(
 def _baselines(
     model: Model, source: Source, train: Source
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Scores of detectors that are fitted to prepared rows, or why there are none."""
+    """Scores of detectors that are fitted to prepared rows, and notes on those left out."""
     spec = source.spec
     elements, code = math.prod(spec.shape), math.prod(model.code_shape)
     if spec.padded or spec.missing or train.spec.missing or are_symbols(model):

@@ -1,8 +1,8 @@
 """Images as codes beside JPEG, WebP and AVIF: bits a pixel against PSNR and SSIM.
 
 The codecs get all rows as one mosaic, so that their headers count once. BD-rate (Bjontegaard 2001)
-is the mean difference in rate at equal PSNR, over the range that both curves have, by monotone
-cubic interpolation of log rate.
+is the mean difference in rate at equal PSNR over the curves' common range, by monotone cubic
+interpolation of log rate.
 """
 
 import math
@@ -92,7 +92,7 @@ def decoded(model: Model, codes: np.ndarray) -> np.ndarray:
 def _coded(
     model: Model, coder: CodeWriter, z: np.ndarray, images: np.ndarray, bits: int
 ) -> tuple[dict[str, Number], Point]:
-    """One step: bytes, and what comes back from them."""
+    """Codes images with one step: bytes and decoded images."""
     coded = coder.code(z, coder.step(bits))
     pixels = len(images) * images.shape[1] * images.shape[2]
     quality = image_codecs.quality(images, decoded(model, coded.back))
@@ -112,7 +112,7 @@ def _coded(
 
 
 def bd_rate(anchor: list[Point], curve: list[Point]) -> float | None:
-    """Mean difference in rate at equal PSNR, in percent of the anchor's; None of no common range.
+    """Mean difference in rate at equal PSNR, in percent of the anchor's; None without common range.
 
     Below 0 the curve needs fewer bits.
     """
@@ -121,7 +121,7 @@ def bd_rate(anchor: list[Point], curve: list[Point]) -> float | None:
     fits: list[tuple[Any, float, float]] = []
     for points in (anchor, curve):
         best: list[Point] = []
-        for point in sorted(points):  # a point with more bits and no better PSNR is left out
+        for point in sorted(points):  # skips points with more bits and no better PSNR
             if math.isfinite(point[1]) and (not best or point[1] > best[-1][1]):
                 best.append(point)
         if len(best) < 2:

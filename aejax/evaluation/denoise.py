@@ -1,10 +1,9 @@
-"""Task: how well does a model remove noise, beside filters and the best linear map?
+"""Task: how well does a model remove noise, compared with filters and the best linear map?
 
-Noise is added to images in [0, 1] and not clipped. The model reconstructs the noisy images; the
-median, the Gaussian and the non-local-means filter (Buades, Coll and Morel 2005) of scikit-image
-take the same ones, and so does a linear map that is fitted to training images with the same noise.
-All outputs are clipped to [0, 1]. Each filter has the best of some strengths for each kind and
-level of noise.
+Noise is added to images in [0, 1] without clipping. The noisy images are the input of the model, of
+scikit-image's median, Gaussian and non-local-means filters (Buades, Coll and Morel 2005), and of a
+linear map that is fitted to training images with the same noise. All outputs are clipped to [0, 1].
+Each filter has the best of some strengths for each kind and level of noise.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ LEVELS = {
     "salt_and_pepper": (0.1, 0.3, 0.5),
     "masking": (0.25, 0.5),
 }
-# Side of the median's window, deviation of the Gaussian in pixels, strength h of non-local means.
+# Side of the median's window, Gaussian's deviation in pixels, strength h of non-local means.
 STRENGTHS = {
     "median": (3, 5, 7),
     "gaussian_filter": (0.5, 0.7, 1.0, 1.2, 1.5),
@@ -46,7 +45,7 @@ _ROWS, _TRAINING_ROWS = 200, 50
 _LINEAR_ROWS = 10_000
 _RIDGE = 1e-2  # for pixels that never vary
 _SHOWN = 8
-_SIDE = 7  # the least image that scikit-image's windows suit
+_SIDE = 7  # smallest side of an image for scikit-image's windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,7 @@ def task(model: Model, source: Source) -> Result:
     """Measures PSNR and SSIM of noisy, reconstructed and filtered images.
 
     At most 200 evaluated rows are taken, evenly; 50 training rows choose the filters' strengths.
-    What is drawn for a row depends on the run's seed, the noise and the row's number alone.
+    A row's noise depends only on the run's seed, the kind and level of noise and the row's index.
 
     Raises:
         InputError: a model without encode and decode, or rows that are not images in [0, 1].
@@ -167,7 +166,7 @@ class LinearMap:
 
     Attributes:
         clean: training images, float32 [rows, height, width, channels].
-        index: their numbers, for the draws of each.
+        index: their indices, which seed each image's noise.
     """
 
     clean: np.ndarray
@@ -175,7 +174,7 @@ class LinearMap:
 
     @classmethod
     def of(cls, model: Model, train: Source) -> "LinearMap | None":
-        """That of a training split; None where it has less than two rows for each element."""
+        """The map for a training split; None if it has less than two rows for each element."""
         index = evenly(len(train), _LINEAR_ROWS)
         if len(index) < 2 * math.prod(train.spec.shape):
             return None
@@ -223,7 +222,7 @@ def add_noise(images: np.ndarray, noise: NoiseLevel, seed: int, index: np.ndarra
         images: in [0, 1].
         noise: its kind and level.
         seed: of all draws.
-        index: the rows' numbers, of the draws of each.
+        index: the rows' indices, which seed each image's noise.
     """
     kind, out = list(LEVELS).index(noise.kind), np.array(images, np.float32)
     for image, number in zip(out, index, strict=True):
@@ -241,7 +240,7 @@ def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
 
     Args:
         name: in `STRENGTHS`.
-        strength: as `STRENGTHS` has them.
+        strength: as in `STRENGTHS`.
         images: to filter.
     """
     from skimage import filters, restoration
@@ -259,7 +258,7 @@ def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         filtered = np.stack([one(image) for image in images])
-    # One channel is dropped by some.
+    # Some filters drop a single channel's axis.
     return np.clip(filtered.reshape(images.shape), 0, 1).astype(np.float32)
 
 

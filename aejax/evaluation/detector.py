@@ -1,9 +1,9 @@
-"""Scores of how strange a row is to a model, and the threshold that a run's folder keeps.
+"""Anomaly scores of rows, and the threshold that is kept in a run's folder.
 
-A code's distance is Mahalanobis's (its covariance shrunk as Ledoit and Wolf 2004 do, so that dead
-units do no harm), or the mean distance to its k nearest training codes. The threshold is split
-conformal (Vovk et al. 2005): of n normal rows that the model was not trained on, the
-ceil((n + 1)(1 - rate))-th smallest score, which a further normal row exceeds at that rate at most.
+A code is scored by its Mahalanobis distance (with the covariance shrunk as in Ledoit and Wolf 2004,
+for dead units), or by the mean distance to its k nearest training codes. The threshold is split
+conformal (Vovk et al. 2005): the ceil((n + 1)(1 - rate))-th smallest score of n normal rows that
+the model was not trained on; a further normal row exceeds it with at most this rate.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ RECORD, ARRAYS = "anomaly.json", "anomaly.npz"
 SCORES = ("error", "mahalanobis", "knn", "elbo")
 NEIGHBOURS = 5
 _FORMAT = 1
-_SAMPLES = 16  # codes drawn for a row's bound
-_MOST_CODES = 20_000  # training codes, evenly taken of more
-_MOST_NUMBERS = 4096  # of one code, for a covariance
+_SAMPLES = 16  # codes drawn for a row's ELBO
+_MOST_CODES = 20_000  # training codes, evenly spaced if there are more
+_MOST_NUMBERS = 4096  # largest code for which a covariance is computed
 
 
 def scores_of(settings: Trainable) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def check_score(settings: Trainable, score: str) -> None:
 
 
 def digest(model: Model) -> str:
-    """A digest of a model's parameters and of what prepares its rows."""
+    """A digest of a model's parameters and of its preparation's statistics."""
     found = hashlib.sha256(json.dumps(model.run.statistics, sort_keys=True).encode())
     for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model.module))):
         found.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
@@ -138,7 +138,7 @@ def score(
 
 
 def threshold(scores: np.ndarray, rate: float) -> float | None:
-    """The score that at most `rate` of further normal rows exceed; None of too few rows.
+    """The score that at most `rate` of further normal rows exceed; None for too few rows.
 
     Args:
         scores: of normal rows that the model was not trained on.
@@ -158,12 +158,12 @@ def serialise(
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """What a run's folder keeps to score and flag rows.
+    """The score and threshold of a run's folder, to flag rows.
 
     Attributes:
-        score: its name, of `SCORES`.
-        threshold: above which a row is flagged; None for want of normal rows.
-        record: what anomaly.json holds.
+        score: its name, in `SCORES`.
+        threshold: rows with a higher score are flagged; None if there were too few normal rows.
+        record: contents of anomaly.json.
         training_codes: with which codes are compared.
     """
 
@@ -174,12 +174,12 @@ class Detector:
 
 
 def read(workdir: str, model: Model, asker: str) -> Detector | None:
-    """The detector that the task `anomaly` left in a run's folder; None where there is none.
+    """The detector that the task `anomaly` wrote to a run's folder; None if there is none.
 
     Args:
         workdir: the run's folder.
-        model: whose codes are compared.
-        asker: the setting that wants it, for the error.
+        model: the model of the codes.
+        asker: the setting that needs it, for the error.
 
     Raises:
         InputError: damaged files, or a detector of other parameters.
@@ -214,7 +214,7 @@ def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]
         source: rows of the model's shape.
 
     Raises:
-        InputError: the folder keeps no threshold, or one of other parameters.
+        InputError: the folder has no threshold, or one of other parameters.
     """
     detector = read(workdir, model, "--flag")
     if detector is None:

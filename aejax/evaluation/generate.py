@@ -1,9 +1,9 @@
-"""Task: rows that the decoder makes of drawn codes, and how far they are from real ones.
+"""Task: generated rows, decoded from random codes, and their distance to real ones.
 
-Codes are drawn from the prior of a variational code, and for every code from a mixture of normals
-that is fitted to codes of training rows. Pictures show these samples, codes between those of two
-rows, what single numbers of a code do, and all codes of two numbers. Frechet distances are on
-features of a classifier that is trained here.
+Codes are drawn from the model's prior, if it has one, and from a Gaussian mixture that is fitted to
+codes of training rows. Pictures show these samples, interpolations between rows, traversals of
+single numbers of a code, and the plane of a code of two numbers. Frechet distances use the features
+of a classifier that is trained here.
 """
 
 import math
@@ -25,9 +25,9 @@ from aejax.runs.loading import Model
 
 _SIDE, _PAIRS, _STEPS = 10, 8, 10
 _SHOWN = _SIDE * _SIDE
-# Rows of a Frechet distance, and training rows; fewer where rows or codes are large.
+# Most rows of a Frechet distance, and training rows; fewer if rows or codes are large.
 _MOST_COMPARED, _MOST_LEARNED, _MOST_NUMBERS = 10_000, 60_000, 2**26
-# Below this sine of their angle, codes lie in one direction: the circle between them is a line.
+# Codes with a smaller sine of their angle count as parallel, and are interpolated linearly.
 _PARALLEL = 1e-4
 _MEANINGS = {
     "samples": "decoded codes of the prior",
@@ -44,7 +44,7 @@ def check(run: Run, spec: Spec) -> None:
 
 
 def task(model: Model, source: Source, learned: Source, components: int | None = None) -> Result:
-    """Decodes codes that are drawn by the run's seed, and compares them with real rows.
+    """Decodes random codes (by the run's seed), and compares the results with real rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -125,8 +125,8 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
 
         sin((1 - t) angle) / sin(angle) first + sin(t angle) / sin(angle) last
 
-    Codes between keep about the length that codes of a normal prior have; on straight lines they
-    are shorter than any that the decoder was trained on.
+    Interpolated codes keep about the length of codes of a normal prior; on a straight line they
+    would be shorter than those that the decoder was trained on.
 
     Args:
         first, last: [pairs, numbers].
@@ -148,14 +148,14 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
 def _frechet(
     model: Model, rows: Encoded, train: Encoded, samples: dict[str, np.ndarray], count: int
 ) -> tuple[dict[str, Number], list[str]]:
-    """Distances of samples and reconstructions to evaluated rows, or why there are none.
+    """Distances of samples and reconstructions to evaluated rows, and notes on those left out.
 
     Args:
-        model: whose seed starts the classifier.
+        model: its run's seed initialises the classifier.
         rows: evaluated rows.
         train: training rows.
-        samples: decoded ones by their source, [count, elements].
-        count: rows of each set, evenly taken.
+        samples: decoded samples [count, elements], by their source.
+        count: rows of each set, evenly spaced.
     """
     label, why = train.label, ""
     if are_symbols(model):
@@ -203,7 +203,7 @@ def _frechet(
 
 
 def _distances(samples: dict[str, np.ndarray], x: np.ndarray) -> dict[str, Number]:
-    """How far what was made lies from the nearest row, and rows from each other."""
+    """Distances of samples to the nearest rows, and of rows to each other."""
     out = {
         f"to_rows_{name}": Number(
             float(_nearest(made, x, False).mean()),
@@ -223,7 +223,7 @@ def _distances(samples: dict[str, np.ndarray], x: np.ndarray) -> dict[str, Numbe
 
 
 def _nearest(rows: np.ndarray, others: np.ndarray, same: bool) -> np.ndarray:
-    """Root mean squared difference of each row and the nearest other; `same`: not to itself."""
+    """Root mean squared difference of each row to the nearest of others; `same`: except itself."""
     rows, others = rows.astype(np.float64), others.astype(np.float64)
     squares = np.square(rows).sum(1)[:, None] + np.square(others).sum(1) - 2 * rows @ others.T
     if same:

@@ -2,8 +2,8 @@
 
     log p(x) ~ log 1/K sum_k w_k,   w_k = p(x given z_k) p(z_k) / q(z_k given x),   z_k ~ q
 
-(Kingma and Welling 2014, appendix D; Burda et al. 2016, equation 8). The estimate lies below the
-truth in the mean, and rises to it with K (theorem 1 there).
+(Kingma and Welling 2014, appendix D; Burda et al. 2016, equation 8). The estimate's expectation is
+a lower bound of log p(x), and converges to it with K (theorem 1 there).
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 SAMPLES = 5000
-# A unit whose mean's variance over rows is above this is active (Burda et al. 2016, section 5.2).
+# A unit is active if its mean's variance over rows is above this (Burda et al. 2016, section 5.2).
 _ACTIVE = 0.01
-# Samples are taken in blocks; numbers of one that the decoder gives: 2^22 are 16 MiB of float32.
+# Samples are drawn in blocks; the decoder's outputs for a block have so many numbers (16 MiB).
 _NUMBERS_AT_A_TIME = 2**22
 
 
@@ -66,8 +66,8 @@ def check(run: Run, spec: Spec) -> None:
 def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     """Estimates log p(x) of every row with K = `samples`, and the evidence lower bound.
 
-    What is drawn for a row depends on the run's seed, the row's number in the split and the
-    sample's number alone, so that the numbers are the same on any devices.
+    Draws depend only on the run's seed, the row's index in the split and the sample's index, so
+    that results are the same on any devices.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -125,7 +125,7 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
 
 
 def drawing(model: Model) -> Preparation:
-    """Raw rows -> x; with keys it draws binary values where the run does, and nothing else."""
+    """The run's preparation without augmentation; with keys it samples binary values if so set."""
     settings = dataclasses.replace(model.preparation.settings, shift=0, flip=False)
     return dataclasses.replace(model.preparation, settings=settings)
 
@@ -135,10 +135,10 @@ def _draw(keys: jax.Array, sample: jax.Array, posterior: Posterior) -> tuple[jax
     mean, log_variance = posterior
 
     def noise(key: jax.Array, number: jax.Array) -> jax.Array:
-        # 0 and up are what `prepare` folds in.
+        # From 1000 on: `Preparation` folds in small numbers.
         return jax.random.normal(jax.random.fold_in(key, 1000 + number), mean.shape[1:])
 
-    # Row by row, for a key each; then the samples in front.
+    # vmap over rows, each with its key, then over samples as the leading axis.
     drawn = jax.vmap(jax.vmap(noise, (None, 0)), (0, None), out_axes=1)(keys, sample)
     z = mean + jnp.exp(0.5 * log_variance) * drawn
     terms = 0.5 * (jnp.square(drawn) + log_variance - jnp.square(z))
@@ -148,7 +148,7 @@ def _draw(keys: jax.Array, sample: jax.Array, posterior: Posterior) -> tuple[jax
 def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """log p(x given z): z [samples, rows, ...], x [rows, ...] -> [samples, rows], nats."""
     parameters = module.decoder(z, x, mask).astype(jnp.float32)
-    # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
+    # Flat rows: XLA on a CPU does not vectorise over a last axis of one channel.
     flat = parameters.reshape(*z.shape[:2], -1, parameters.shape[-1])
     each = module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1))
     if mask is not None:
@@ -157,7 +157,7 @@ def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> j
 
 
 def _added(sums: _Sums, log_p: jax.Array, log_weight: jax.Array, real: jax.Array) -> _Sums:
-    """The sums with a block's samples [samples, rows]; those that are not real weigh nothing."""
+    """Adds a block of samples [samples, rows] to the sums, except those that are not real."""
     largest = jnp.maximum(sums.largest, jnp.max(log_weight, axis=0))
     before, weight = jnp.exp(sums.largest - largest), jnp.exp(log_weight - largest)
     return _Sums(

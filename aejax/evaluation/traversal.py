@@ -1,4 +1,4 @@
-"""Pictures of what single numbers of a code do, and of all codes of two numbers."""
+"""Pictures of traversals of single numbers of a code, and of the plane of a code of two numbers."""
 
 import numpy as np
 
@@ -12,15 +12,16 @@ from aejax.runs.loading import Model
 _MOST, _STEPS, _SIDE = 10, 11, 20
 _DEVIATIONS = 3.0
 _SHARES = (0.01, 0.99)
-# A number of a variational code with fewer nats says nothing of the row.
+# A number of a variational code is active if its KL is above this, in nats.
 _LEAST_NATS = 0.01
 
 
 def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
-    """The most active numbers of the first row's code, each moved while the others stay.
+    """Traversals: the first row's code with one of its most active numbers varied at a time.
 
-    A variational code's most active numbers have the largest KL to the prior, and go from -3 to 3
-    of its deviations; those of other codes vary most, and go over the range of 98 % of the rows.
+    For codes with a posterior these have the largest KL to the prior, and go from -3 to 3 standard
+    deviations of the prior. For other codes they have the largest variance, and go over the range
+    of 98 % of the rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -28,7 +29,7 @@ def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
         rows: all of them, encoded.
 
     Returns:
-        A picture with a row of images for each number; none where no number is active.
+        A picture with a row of images for each number; none if no number is active.
     """
     values, what = activity(model, source, rows.z)
     variational = model.run.config.model.has_posterior
@@ -55,9 +56,9 @@ def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
 def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
     """Images of codes on a 20 x 20 grid, for codes of exactly two numbers.
 
-    Of a variational code the grid is even in probability (Kingma and Welling 2014, figure 4):
-    coordinates are quantiles of the standard normal. Of others it is even over the range of 98 % of
-    the rows.
+    For codes with a posterior coordinates are evenly spaced quantiles of the standard normal
+    (Kingma and Welling 2014, figure 4). For others the grid is even over the range of 98 % of the
+    rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -85,7 +86,7 @@ def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
 
 
 def _ends(z: np.ndarray, variational: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest value that each number is given, [numbers] each."""
+    """The ends of each number's traversal, [numbers] each."""
     if variational:
         ends = np.full(z.shape[1], _DEVIATIONS)
         return -ends, ends
