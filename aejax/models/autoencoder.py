@@ -40,8 +40,8 @@ class Autoencoder(Trainable):
         bottleneck: what a code is.
         likelihood: p(x given z).
         corruption: what is done to the input in training.
-        penalty: what the code costs beside.
-        target: what the decoder is to give; none for x itself.
+        penalty: terms that are added to the loss; none for no terms.
+        target: the decoder's target; none for x itself.
     """
 
     coder: Any = part(coders.KINDS, Dense)

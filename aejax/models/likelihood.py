@@ -17,7 +17,7 @@ class Bernoulli(Likelihood):
     """Binary pixels, or grey ones in [0, 1] read as probabilities; the decoder gives logits.
 
     -log p is the binary cross-entropy. It has a floor on grey data, the entropy of the pixels
-    themselves (MNIST: 0.0581 nats a pixel), so squared error is reported beside it.
+    themselves (MNIST: 0.0581 nats a pixel), so squared error is reported as well.
     """
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:

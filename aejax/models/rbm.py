@@ -12,7 +12,7 @@ p(v) = exp(-F(v)) / Z with the free energy F(v) = -log sum over h of exp(-E(v, h
 
 small, whose gradient is that of contrastive divergence: <v h'> of the chain less <v h'> of the data
 (with p(h = 1 given v) for h). The chain is k steps of Gibbs sampling from the data (CD-k; Hinton
-2002), or goes on from where the last update left it (persistent; Tieleman 2008).
+2002), or continues from its last state in the update before (persistent; Tieleman 2008).
 """
 
 import dataclasses

@@ -74,13 +74,13 @@ class Greedy(Stages):
     Attributes:
         duration: of each stage.
         optimizer: of each stage: adam | adamw | adadelta | sgd, with its own settings.
-        by: what trains a layer: autoencoder, rbm, or none for not at all; one for all layers, or
-            one for each. Above a layer with none all others have none.
+        by: what trains a layer: autoencoder, rbm, or none for no stage; one for all layers, or one
+            for each. All layers above one with none have none.
         corruption: what is done to an autoencoder's input in training.
-        penalty: what an autoencoder's code costs beside.
-        tied: each autoencoder has one weight; the deep model's own go apart after.
+        penalty: terms that are added to an autoencoder's loss.
+        tied: encoder and decoder of a stage share one weight; the deep model's weights then differ.
         k: steps of Gibbs sampling in each update of a machine.
-        persistent: whether a machine's chains go on from update to update.
+        persistent: whether a machine's chains continue from update to update.
     """
 
     duration: str = "10 epochs"

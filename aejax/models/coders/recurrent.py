@@ -33,7 +33,7 @@ _INITIAL = nnx.initializers.glorot_uniform()
 class Recurrent(Coder):
     """Layers over the first axis of a row, which is time, to the code; mirrored back.
 
-    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech.
+    A step is an entry of that axis, as one vector: a line of an image, a frame of speech.
     Where elements are `symbols`, whole numbers such as bytes of text, each one is a step.
 
     Attributes:
