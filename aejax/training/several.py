@@ -1,4 +1,4 @@
-"""Several runs in one process, in parallel on a CPU."""
+"""Several runs in one process: side by side where they can be."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,7 +9,7 @@ import jax
 from aejax import cluster
 from aejax.mesh import Devices
 
-# Each run in parallel holds a copy of the data.
+# More at once would hold as many copies of the data.
 _AT_ONCE = 4
 
 
@@ -19,19 +19,19 @@ def parallel_map(
     devices: Devices | None,
     stop_others: Callable[[], None],
 ) -> list[Any]:
-    """The results of `make` for each item, in order; runs are trained in parallel on one CPU.
+    """`make` of each item, in their order; side by side where runs can be.
 
-    There a small model's step uses one core only. Programs over several devices must start in the
-    same order on all of them, and a GPU's memory is left to one run.
+    On one CPU they can: a small model's step fills one core. Programs that span devices must start
+    in one order on all of them, and a GPU's memory is for one run.
 
     Args:
         make: trains the run of an item.
         items: of the runs.
         devices: those to train on; None for all.
-        stop_others: called when one fails, so that the others save their state and stop.
+        stop_others: called where one fails, so that those that still run are saved and stop.
 
     Raises:
-        Exception: that of the first failed item; `cluster.Stopped` only if there is no other.
+        Exception: what the first of them raised, but `cluster.Stopped` only where nothing else was.
     """
     devices = devices or jax.devices()
     if len(devices) > 1 or devices[0].platform != "cpu":
@@ -48,6 +48,6 @@ def parallel_map(
         made = [pool.submit(watched, item) for item in items]
         wait(made)
     if errors := [error for one in made if (error := one.exception())]:
-        # A failure is more important than that the others were stopped.
+        # That others were stopped is no news beside what failed.
         raise min(errors, key=lambda error: isinstance(error, cluster.Stopped))
     return [one.result() for one in made]
