@@ -74,12 +74,14 @@ class Kinds(Mapping[str, Any]):
         """
         if name in self:
             return self[name]
-        if name in _NAMED:
-            return self.checked(setting, _NAMED[name])
+        if found := _NAMED.get(name) or _of_script(name):
+            return self.checked(setting, found)
         if ":" in name:
+            module, _, attribute = name.rpartition(":")
+            where = "FILE.py" if module == "__main__" else module
             raise InputError(
                 f"{setting}={name}: is not part of aejax, and is imported only where it is named;"
-                f" accepted: parts=[{name.rpartition(':')[2]}] in Python, --parts={name} for a"
+                f" accepted: parts=[{attribute}] in Python, --parts={where}:{attribute} for a"
                 " program"
             )
         for one in self._plugins():
@@ -122,6 +124,14 @@ def use(parts: Iterable[type]) -> None:
         if not isinstance(cls, type):
             raise InputError(f"parts: {cls!r} is no class; accepted: a list of classes of parts")
         _NAMED[spelling(cls)] = cls
+
+
+def _of_script(name: str) -> type | None:
+    """The named class for __main__:CLASS, which a script wrote: its file is a module elsewhere."""
+    module, _, attribute = name.rpartition(":")
+    if module != "__main__":
+        return None
+    return next((cls for cls in _NAMED.values() if cls.__qualname__ == attribute), None)
 
 
 def spelling(cls: type) -> str:

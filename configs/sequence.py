@@ -12,7 +12,7 @@ number is 0 to 4), of which a frame of 40 bands comes every 10 ms, 42 frames in 
 
 Squared error a band on the test split, of energies scaled to [0, 1] (76.7 dB), written freely from
 the code, seeds 0 to 2 (--config.seed), 6 to 8 minutes on one core each; beside it PCA of whole
-recordings (`python -m benchmarks.speech_pca --data=FOLDER`; without any code, 0.0374):
+recordings (without any code, 0.0374):
 
     numbers in the code     16        32        64        128
     seed 0                  0.00433    0.00312    0.00248    0.00209

@@ -15,7 +15,7 @@ def huge_pages() -> None:
     process begins. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment is left as it is: with
     it `python -m launch.train --config=convolutional --config.data.source=idx:MNIST
     --config.duration="150 steps"` takes 15.8 s on two cores and 6 million page faults, without it
-    10.5 s and .2 million; the preset dense takes as long either way.
+    10.5 s and 0.2 million; the preset dense takes as long either way.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
     if _ASKED in given or _STARTED in os.environ or not sys.executable or not _glibc():

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 import pytest
 
-# Tests compile much and compute little. Without polish of the machine code, in one piece and by the
-# older of XLA's two code generators (the program before it is the same) compilation takes .4 of the
-# time. Processes that tests start inherit it; XLA_FLAGS=--xla_backend_optimization_level=3 tests
-# what users run.
+# Tests compile much and compute little. Compilation takes 0.4 of the time without optimisation of
+# the machine code, with one module instead of several, and with XLA's older code generator (the HLO
+# is the same). Processes that tests start inherit these flags;
+# XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
 _LEVEL = "--xla_backend_optimization_level"
 _QUICK = f"{_LEVEL}=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if _LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):

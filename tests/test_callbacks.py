@@ -1,6 +1,8 @@
 """What is told of a run while it trains, and what can stop it."""
 
+import contextlib
 import json
+import sqlite3
 
 import jax
 import numpy as np
@@ -133,6 +135,24 @@ def test_wandb_has_every_row_offline_and_the_same_run_again(tmp_path, monkeypatc
     files = list((run / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb"))
     assert len(files) == 2  # a start each, of one run
     assert sum(file.read_bytes().count(b"test/mse") for file in files) >= 3
+
+
+def test_trackio_has_every_row_offline_and_the_same_run_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "store"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("TRACKIO_PROJECT", raising=False)
+    pytest.importorskip("trackio")  # reads these when it is imported
+    run = tmp_path / "run"
+    for duration in ("20 steps", "30 steps"):
+        train(config(trackers=("trackio",), duration=duration), run)
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "aejax.db")) as store:
+        rows = list(store.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id"))
+    with open(run / "metrics.jsonl") as file:
+        wanted = [json.loads(line) for line in file]
+    assert {name for name, _, _ in rows} == {"run"}
+    assert [step for _, step, _ in rows] == [row["step"] for row in wanted]
+    for (_, _, found), row in zip(rows, wanted, strict=True):
+        assert json.loads(found)[f"{row['split']}/loss"] == pytest.approx(row["loss"])
 
 
 def test_a_callback_that_fails_at_the_end_keeps_no_other_from_its_end(tmp_path):

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aejax import registry
+from aejax.errors import InputError
+from aejax.models import coders
+
 PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).parents[1]
 SHORT = ["--config.duration=20", "--config.log_every=10", "--config.batch_size=64"]
@@ -71,3 +75,14 @@ def test_a_class_of_ones_own_is_named_by_flags(fresh, tmp_path):
     program(fresh, tmp_path, "evaluate", *words, "--tasks=reconstruction")
     with pytest.raises(AssertionError, match=r"mine:Wavelet: is not part of aejax.*--parts=mine"):
         program(fresh, tmp_path, "evaluate", "--workdir=run")
+
+
+def test_a_class_of_a_script_is_named_by_its_file(monkeypatch):
+    monkeypatch.setattr(registry, "_NAMED", {})
+    written = "__main__:Wavelet"
+    with pytest.raises(InputError, match=r"--parts=FILE\.py:Wavelet for a program"):
+        coders.KINDS.find("coder", written)
+    registry.use_named("--parts", f"{PLUGIN / 'aejax_wavelet.py'}:Wavelet")
+    assert coders.KINDS.find("coder", written).__module__ == "aejax_wavelet"
+    with pytest.raises(InputError, match="is not part of aejax"):
+        coders.KINDS.find("coder", "__main__:Encoder")

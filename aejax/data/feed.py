@@ -1,7 +1,7 @@
 """How examples reach the devices.
 
-Resident: the whole split lies on every device as stored (bytes stay bytes), and a step gathers its
-rows by index. The indices of many steps go over in one transfer.
+Resident: the whole split is replicated on all devices as stored (bytes stay bytes), and a step
+gathers its rows by index. The indices of many steps are sent in one transfer.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from jax.sharding import Sharding
 from aejax.data import order
 from aejax.data.sources.base import Source
 
-# Positions whose indices are sent at a time: 1 MiB of int32.
+# Indices that are sent at a time: 1 MiB of int32.
 _POSITIONS = 2**18
 
 
 class Raw(NamedTuple):
-    """Rows of a step as stored, flat.
+    """The rows of a step as stored, with flat elements.
 
     Attributes:
         x: [..., rows, elements].
         label: [..., rows], or None.
-        length: [..., rows], how much of each row is real, or None for all.
-        index: [..., rows], the rows' numbers in their source.
+        length: [..., rows], each row's length without padding, or None for full rows.
+        index: [..., rows], the rows' indices in their source.
     """
 
     x: Any
@@ -38,7 +38,7 @@ class Raw(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ResidentRows:
-    """A split on the devices, flat.
+    """A split on the devices, with flat elements.
 
     Attributes:
         x: as stored, [N, elements].
@@ -51,7 +51,7 @@ class ResidentRows:
     length: Any = None
 
     def gather(self, index: jax.Array) -> Raw:
-        """Rows by their numbers; runs inside the step."""
+        """The rows with these indices; called inside the step."""
         x, label, length = (_rows(each, index) for each in (self.x, self.label, self.length))
         return Raw(x, label, length, index)
 
@@ -66,7 +66,7 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass
 class Resident:
-    """A split on every device.
+    """The feed of a split that is replicated on all devices.
 
     Attributes:
         data: the rows, on the devices.
@@ -91,12 +91,12 @@ class Resident:
 
     @property
     def capacity(self) -> int:
-        """Steps of one block; the same for every block, so that one program serves all."""
+        """Steps of one block; the same for all blocks, so that they share a compiled program."""
         batch_size = self.shape[0] * self.shape[1]
         return max(1, min(_POSITIONS // batch_size, self.steps))
 
     def at(self, step: int) -> Block:
-        """The block that holds this step; the next one is sent meanwhile."""
+        """The block that contains this step; the next one is sent in the background."""
         if self._block is None or not self._block.first <= step < self._block.last:
             coming, self._coming = self._coming, None
             block = self._send(step) if coming is None else coming.result()
@@ -114,29 +114,29 @@ class Resident:
         )
 
     def abstract(self) -> jax.ShapeDtypeStruct:
-        """Shape, type and place of a block's indices."""
+        """Shape, type and sharding of a block's indices."""
         return jax.ShapeDtypeStruct((self.capacity, *self.shape), np.int32, sharding=self.sharding)
 
     def close(self) -> None:
-        """Ends what runs beside the loop."""
+        """Stops the background transfer."""
         self._pool.shutdown(cancel_futures=True)
 
     @staticmethod
     def gather(rows: Any, block: Any, offset: jax.Array) -> Raw:
-        """The rows of the step `offset` steps into the block; runs inside the step."""
+        """The rows of step `offset` of the block; called inside the step."""
         return rows.gather(jax.lax.dynamic_index_in_dim(block, offset, keepdims=False))
 
 
 def _rows(array: jax.Array | None, index: jax.Array) -> jax.Array | None:
-    # The order gives valid indices alone: no clamping inside the step.
+    # Indices are valid by construction, so that the gather needs no clamping.
     return None if array is None else array.at[index].get(mode="promise_in_bounds")
 
 
 def to_device(array: np.ndarray, sharding: Sharding) -> jax.Array:
-    """Sends a host array, the same in every process, to where the sharding wants it."""
+    """Puts a host array, which is the same in every process, on the devices."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
-    # device_put would compare the array over all processes each time.
+    # device_put would check each time that all processes have the same array.
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 

@@ -1,4 +1,4 @@
-"""A fingerprint of a source's rows, by which a run knows its data again."""
+"""A fingerprint of a source's rows, by which a run recognises its data."""
 
 import hashlib
 import os
@@ -10,22 +10,22 @@ import numpy as np
 from aejax.data.sources.base import Arrays, Filed, Fingerprinted, Source
 from aejax.data.sources.splits import Joined, Selected
 
-# Rows in memory up to this are read whole: a third of a second.
+# In-memory sources up to this size are read in full, which takes a third of a second.
 _WHOLE_BYTES = 2**28
 _SAMPLED_ROWS = 64
 
 
 def fingerprint(source: Source) -> str:
-    """sha256 of what a split holds, in hexadecimal; the same on every device and machine.
+    """The sha256 of a split's contents, in hexadecimal; the same on every device and machine.
 
     It covers the number of rows, their shape and type, and:
 
     - of rows in memory up to 256 MiB, every value, label and length;
-    - of others, 64 rows spread evenly from the first to the last, and where each row has a file,
-      the size of every file. A change that keeps all sizes and spares these rows is not noticed.
+    - of others, 64 evenly spaced rows from the first to the last, and if each row has a file, the
+      size of every file. A change to other rows that keeps all sizes is not noticed.
 
-    Times of files are left out: a copy of the data has others. A source whose rows are computed,
-    and may differ in their last bits from one device to another, says itself what they come from
+    Modification times are left out, since a copy of the data has others. A source whose rows are
+    computed, and may differ in their last bits between devices, has a fingerprint of its own
     (`Fingerprinted`).
     """
     if isinstance(source, Fingerprinted):
@@ -55,7 +55,7 @@ def _files(source: Source) -> Sequence[str]:
 
 
 def combined(*parts: Any) -> str:
-    """The fingerprint of rows that are computed from these: fingerprints, or arrays."""
+    """The fingerprint of rows that are computed from these fingerprints or arrays."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)

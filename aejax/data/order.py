@@ -1,7 +1,7 @@
-"""Which example comes when: a pure function of seed and position, so that nothing can be lost.
+"""The order of examples: a pure function of seed and position, so that no state must be saved.
 
-Position p = step * batch size + row; epoch p // N; each epoch is a permutation of its own, so that
-every example comes once an epoch and a batch may straddle two.
+Position p = step * batch size + row is in epoch p // N. Each epoch has its own permutation, so that
+every example comes once in an epoch; a batch may contain the end of one and the start of the next.
 """
 
 import functools
@@ -30,8 +30,8 @@ def examples(seed: int, rows: int, start: int, stop: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _permutation(seed: int, rows: int, epoch: int) -> np.ndarray:
-    # RandomState's streams are frozen by NumPy's policy (NEP 19): these orders never change. One
-    # for each thread, seeded anew: making one costs six permutations of a thousand rows.
+    # NumPy guarantees RandomState's streams (NEP 19), so that these orders never change. Each
+    # thread has one that is seeded again: making one takes as long as six permutations of 1000.
     if not hasattr(_local, "stream"):
         _local.stream = np.random.RandomState()
     _local.stream.seed([seed, epoch])

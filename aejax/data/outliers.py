@@ -1,4 +1,4 @@
-"""Values so far from all others that they spoil what is made of them, by row and element."""
+"""Detects extreme values, which spoil scaling and losses, and names their rows and elements."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,27 +10,28 @@ from aejax.data.sources.base import Rows, Source
 from aejax.errors import InputError
 
 ROWS_AT_A_TIME = 4096
-# Nearly all values, in hardly any of the range that the others make.
+# There is an outlier if this share of the values lies within this share of the range.
 _SHARE, _NARROW = 0.999, 1e-3
-# Below this many values one of them may well be far from the others.
+# With fewer values, one far from the others is no sign of an error.
 _LEAST = 20
-# Prepared values lie around [0, 1]; those that were not scaled have squares in float32.
+# Limits of prepared values, which are near [0, 1]; and of unscaled ones, whose squares must fit
+# into float32.
 _FAR, _FAR_UNSCALED = 1e6, 1e18
 _MOST = 3
-# Of a large source a sample is sorted, evenly taken.
+# Values of a large source that are sorted, evenly spaced.
 _SAMPLE = 2**18
 
 
 def chunks(source: Source) -> Iterator[tuple[int, Rows]]:
-    """All rows, some at a time, each with the number of its first."""
+    """All rows in chunks, each with the index of its first row."""
     for start in range(0, len(source), ROWS_AT_A_TIME):
         yield start, source[slice(start, start + ROWS_AT_A_TIME)]
 
 
 class Range:
-    """The least and the largest value of rows that come in pieces, and where nearly all lie.
+    """The minimum and maximum of rows that are added in chunks, and where nearly all values lie.
 
-    Of a table also those of each element, `least` and `most`.
+    For a table also those of each element, `least` and `most`.
     """
 
     def __init__(self, source: Source):
@@ -39,21 +40,21 @@ class Range:
         self._source, self._kept = source, list[np.ndarray]()
         elements = math.prod(source.spec.shape)
         stride = -(-len(source) * elements // _SAMPLE)
-        while math.gcd(stride, elements) > 1:  # so that the sample has values of all elements
+        while math.gcd(stride, elements) > 1:  # so that the sample covers all elements
             stride += 1
         self._stride, self._elements = stride, elements
 
     def add(self, first: int, rows: Rows) -> None:
-        """Takes more rows of the source in, those from the number `first` on.
+        """Adds a chunk of rows, of which the first has the index `first`.
 
         Raises:
-            InputError: a value that is not finite, and is not one that is missing.
+            InputError: a value that is neither finite nor missing.
         """
         values = rows.x
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             self._check(first, values)
-        if rows.length is not None or math.isnan(low):  # beside padding and what is missing
+        if rows.length is not None or math.isnan(low):  # leaves out padding and missing values
             values = rows.real_values
             if not values.size:
                 return
@@ -72,7 +73,7 @@ class Range:
             raise InputError(f"the training split: {where}: {x.flat[flat]:g}; must be finite")
 
     def outlier(self) -> str | None:
-        """One line about the value that makes the range, where hardly any other needs it."""
+        """One line about an extreme value, if the range would be far narrower without it."""
         values = np.sort(np.concatenate(self._kept).astype(np.float64))
         out = max(1, int((1 - _SHARE) * values.size))
         span = self.high - self.low
@@ -88,7 +89,7 @@ class Range:
         return f"{self._find(far)}: {far:g}; {share} of the values lie in {low:g}..{high:g}"
 
     def _find(self, value: float) -> str:
-        """Where a value first stands."""
+        """The first row and element that have this value."""
         for first, rows in chunks(self._source):
             found = np.flatnonzero((rows.x == np.asarray(value, rows.x.dtype)) & rows.real)
             if found.size:
@@ -101,12 +102,12 @@ class Range:
 
 
 def _element(source: Source, flat: int) -> str:
-    """An element of a row as people count it: 3, or 1,0,2 where rows have several axes."""
+    """The index of an element as text: 3, or 1,0,2 where rows have several axes."""
     return ",".join(map(str, map(int, np.unravel_index(flat, source.spec.shape))))
 
 
-def far(preparation: Any, source: Source) -> str | None:
-    """One line about rows with values far outside of what the training split has; None for none.
+def describe_outliers(preparation: Any, source: Source) -> str | None:
+    """One line about rows with values far outside the training split's range; None without any.
 
     Args:
         preparation: `prepare.Preparation` of the run.
@@ -116,7 +117,7 @@ def far(preparation: Any, source: Source) -> str | None:
     limit = _FAR if settings.scale or settings.centre == "standardise" else _FAR_UNSCALED
     for first, rows in chunks(source):
         x = np.abs(np.asarray(preparation(rows.x))).reshape(len(rows.x), -1)
-        # A product that overflows is not finite.
+        # Not `x > limit`: NaN must count as well.
         found += (first + np.flatnonzero((~(x <= limit)).any(axis=1))).tolist()
     if not found:
         return None
@@ -125,7 +126,7 @@ def far(preparation: Any, source: Source) -> str | None:
 
 
 def describe(preparation: Any, source: Source, rows: Sequence[int]) -> str:
-    """The value in each of some rows that lies farthest out, and where the training split lies.
+    """The most extreme value of each given row, and the training split's range or distribution.
 
     Args:
         preparation: `prepare.Preparation` of the run.

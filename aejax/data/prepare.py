@@ -1,4 +1,4 @@
-"""What becomes of raw rows on the device: augment, scale, binarise, centre."""
+"""The preparation of raw rows on the device: augment, scale, binarise, centre."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from aejax.data.outliers import Range, chunks
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
 
-# A column's share of the range of all columns, below which scaling leaves hardly anything of it.
+# Scaling by one range is refused if half of a table's columns have less than this share of it.
 _UNITS = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preparation:
-    """Raw rows -> x, and back for people to look at.
+    """Raw rows -> the model's input x, and its inverse.
 
     Attributes:
         settings: `config.Prepare`.
         spec: of the raw rows.
         statistics: of the training split: low and high (where `scale` needs them), mean and
-            deviation [elements] (where `centre` does), in units after scaling.
+            deviation [elements] (where `centre` needs them), in units after scaling.
     """
 
     settings: Any
@@ -34,7 +34,7 @@ class Preparation:
 
     @property
     def draws(self) -> bool:
-        """Whether anything is drawn in training."""
+        """Whether training uses random numbers here."""
         settings = self.settings
         sampled = settings.binarise == "sampled"
         return bool(settings.shift or settings.flip or settings.deform or sampled)
@@ -49,13 +49,13 @@ class Preparation:
 
         Args:
             raw: as stored, [rows, *shape] or flat [rows, elements].
-            keys: one a row, for what is drawn; None for evaluation: no augmentation, binary
-                values by threshold.
-            stream_keys: one a row, of its number and the epoch alone, for its deformation; None:
-                no row is deformed.
+            keys: one a row, for all random numbers; None for evaluation, without augmentation and
+                with binary values by threshold.
+            stream_keys: one a row that depends only on its index and the epoch, for deformation;
+                None for no deformation.
 
         Returns:
-            float32 [rows, *shape]; what is missing is 0, the mean where rows are centred.
+            float32 [rows, *shape]; missing values are 0, which is the mean of centred rows.
         """
         settings, shape = self.settings, (len(raw), *self.spec.shape)
         if stream_keys is not None and settings.deform:
@@ -93,9 +93,9 @@ class Preparation:
         return flat.reshape(x.shape)
 
     def measured(self, x: Any) -> Any:
-        """x in the units in which errors count: those of `inverse`, but of a table x itself.
+        """x in the units of reported errors: those of `inverse`; a table's rows stay as they are.
 
-        Its columns have units of their own, of which the largest would be all that counts.
+        In a table's original units the column with the largest numbers would dominate the error.
         """
         return x if self.spec.columns else self.inverse(x)
 
@@ -111,12 +111,12 @@ class Preparation:
 def statistics(
     settings: Any, source: Source, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """What `Preparation` must know of the training split; only what its settings need.
+    """The statistics of the training split that `Preparation` needs with these settings.
 
     Args:
         settings: `config.Prepare`.
         source: the training split.
-        say: is called with one line if one value takes up nearly the whole range.
+        say: called with one line if a single value makes up nearly the whole range.
 
     Raises:
         InputError: values that are not finite, or that do not vary at all, so that they cannot be
@@ -146,7 +146,7 @@ def statistics(
         return out
     plain = dataclasses.replace(settings, centre="none")
     prepared = Preparation(plain, source.spec, out)
-    # Sums of what is left beside the first rows' mean: squares of values far from 0 lose digits.
+    # Sums of differences to the first chunk's mean: squares of values far from 0 lose digits.
     total = square = count = np.zeros(source.spec.shape, np.float64)
     first: Any = None
     for _, chunk in chunks(source):
@@ -156,22 +156,22 @@ def statistics(
             first = x.sum(0) / np.maximum(real.sum(0), 1)
         x = np.where(real, x - first, 0)
         total, square, count = total + x.sum(0), square + np.square(x).sum(0), count + real.sum(0)
-    count = np.maximum(count, 1)  # of an element that no row has
+    count = np.maximum(count, 1)  # an element may be missing in all rows
     mean = total / count
-    # Categories are 0 or 1 already: rare ones would count more than all else.
+    # Categories stay 0 or 1: standardised, rare ones would dominate the loss.
     left = np.zeros(source.spec.shape, np.bool_)
     if source.spec.columns:
         left = np.array([category is not None for _, category in source.spec.elements])
     out["mean"] = np.where(left, 0.0, mean + first).ravel().tolist()
     if settings.centre == "standardise":
         deviation = np.sqrt(np.maximum(square / count - np.square(mean), 0))
-        # An element that never varies has nothing to be divided by.
+        # A constant element is not divided: its deviation is 0.
         out["deviation"] = np.where((deviation > 0) & ~left, deviation, 1.0).ravel().tolist()
     return out
 
 
 def _check_units(found: Range) -> None:
-    """Refuses one range for all columns of a table that have units of their own."""
+    """Raises InputError if the columns of a table have too different ranges for one scale."""
     spans = found.most - found.least
     spans = spans[spans > 0]
     if np.median(spans) < _UNITS * (found.high - found.low):
@@ -184,7 +184,7 @@ def _check_units(found: Range) -> None:
 
 
 def _at_most_one_over(span: float) -> np.float32:
-    """1 / span, rounded so that span times it is not above 1."""
+    """1 / span, rounded down if span times it would exceed 1."""
     share = np.float32(1.0 / span)
     return np.nextafter(share, np.float32(0)) if np.float32(span) * share > 1 else share
 
@@ -206,10 +206,10 @@ def _shifted(x: jax.Array, key: jax.Array, most: int) -> jax.Array:
 
 
 def check_symbols(settings: Any, source: Source, count: int) -> None:
-    """Checks that x is whole numbers from 0 to count - 1; reads rows where their type leaves doubt.
+    """Checks that x is whole numbers from 0 to count - 1; reads rows unless their type ensures it.
 
     Raises:
-        InputError: it is prepared to be something else, or a value is.
+        InputError: preparation changes the symbols, or a value is no such number.
     """
     accepted = f"model.likelihood=categorical takes whole numbers from 0 to {count - 1}"
     for name, value, plain in (
@@ -232,7 +232,7 @@ def check_symbols(settings: Any, source: Source, count: int) -> None:
 
 
 def check(settings: Any, spec: Spec) -> None:
-    """Raises InputError where augmentation does not suit such rows."""
+    """Raises InputError if such rows cannot be augmented."""
     if (settings.shift or settings.flip) and spec.missing:
         raise InputError(
             f"config.data.prepare.shift={settings.shift} and flip={settings.flip} move images;"

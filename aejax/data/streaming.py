@@ -1,9 +1,9 @@
 """The streaming feed: data larger than a device, in the same order as the resident feed.
 
-Grain's threads read the rows of whole steps ahead, one thread puts many steps into a block and
-sends it to the devices, and the loop takes a block when the one before it is used up. Each process
-reads only the rows that its own devices see. There is no position to save: the rows of a step are
-a function of the step.
+Grain's threads read the rows of whole steps ahead, one thread collects many steps to a block and
+sends it to the devices, and the loop takes a block when the previous one is used up. Each process
+reads only the rows of its own devices. There is no position to save, since the rows of a step are a
+function of its number.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ from aejax.data import order
 from aejax.data.feed import Block, Raw
 from aejax.data.sources.base import Rows, Source
 
-# A block is kept under this; two are on the devices at a time, and one is being read.
+# Largest size of a block; two are on the devices at a time, and one is being read.
 _BLOCK_BYTES = 8 * 2**20
 _MOST_STEPS = 256
-# What is read ahead on the host is kept under this.
+# Largest size of what is read ahead on the host.
 _AHEAD_BYTES = 2**30
 
 
 @dataclasses.dataclass
 class Streaming:
-    """A split that is read as it is needed.
+    """The feed of a split that is read while training runs.
 
     Attributes:
         source: the split.
@@ -37,7 +37,7 @@ class Streaming:
         shape: (micro-batches, rows of each).
         steps: steps of the run.
         sharding: of a block [steps, micro-batches, rows, ...].
-        threads: that read ahead; enough that threads / (seconds to read a step) exceeds the steps
+        threads: threads that read ahead; threads / (seconds to read a step) must exceed the steps
             a second.
     """
 
@@ -49,7 +49,7 @@ class Streaming:
     threads: int = 16
 
     def __post_init__(self):
-        self.data = None  # no rows lie on the devices for good
+        self.data = None  # no rows stay on the devices
         self.elements = math.prod(self.source.spec.shape)
         self.first_row, self.last_row = self._own_rows()
         self._pool = ThreadPoolExecutor(1)
@@ -59,28 +59,28 @@ class Streaming:
 
     @property
     def capacity(self) -> int:
-        """Steps of one block; the same for every block, so that one program serves all."""
+        """Steps of one block; the same for all blocks, so that they share a compiled program."""
         row = self.elements * np.dtype(self.source.spec.dtype).itemsize
         fit = _BLOCK_BYTES // (row * self.shape[0] * self.shape[1])
         return max(1, min(fit, _MOST_STEPS, self.steps))
 
     @property
     def reading(self) -> tuple[int, int]:
-        """Threads that read, and steps that are read ahead: of large rows fewer, to save memory."""
+        """Threads that read, and steps that they read ahead (fewer of large rows: less memory)."""
         row = self.elements * np.dtype(self.source.spec.dtype).itemsize
         step = row * self.shape[0] * (self.last_row - self.first_row)
         fit = max(2, _AHEAD_BYTES // step)
         return min(self.threads, fit), min(max(self.threads, self.capacity), fit)
 
     def _own_rows(self) -> tuple[int, int]:
-        """First and one past the last row of each micro-batch that this process's devices see."""
+        """First and one past the last row of each micro-batch that this process's devices hold."""
         places = self.sharding.addressable_devices_indices_map((1, *self.shape))
         cuts = [index[2].indices(self.shape[1]) for index in places.values() if index]
         first, last = min(cut[0] for cut in cuts), max(cut[1] for cut in cuts)
         return first, last
 
     def at(self, step: int) -> Block:
-        """The block that holds this step; the next one is read meanwhile."""
+        """The block that contains this step; the next one is read in the background."""
         if self._block is None or not self._block.first <= step < self._block.last:
             if self._coming is None:
                 self._start(step)
@@ -123,7 +123,7 @@ class Streaming:
             for name in names:
                 values = index if name == "index" else getattr(rows, name)
                 getattr(arrays, name)[i] = values.reshape(own[1:])
-        x[last - first :] = 0  # the end of the run: no step looks at these
+        x[last - first :] = 0  # at the end of the run no step uses these
         return Block(first, last, jax.tree.map(self._send, arrays))
 
     def _send(self, array: np.ndarray) -> jax.Array:
@@ -131,7 +131,7 @@ class Streaming:
         return jax.make_array_from_process_local_data(self.sharding, array, shape)
 
     def abstract(self) -> Raw:
-        """Shapes, types and places of a block's arrays."""
+        """Shapes, types and shardings of a block's arrays."""
         rows = (self.capacity, *self.shape)
         spec = self.source.spec
         number = jax.ShapeDtypeStruct(rows, np.int32, sharding=self.sharding)
@@ -140,7 +140,7 @@ class Streaming:
 
     @staticmethod
     def gather(rows: Any, block: Raw, offset: jax.Array) -> Raw:
-        """The rows of the step `offset` steps into the block; runs inside the step."""
+        """The rows of step `offset` of the block; called inside the step."""
         return jax.tree.map(
             lambda array: jax.lax.dynamic_index_in_dim(array, offset, keepdims=False), block
         )

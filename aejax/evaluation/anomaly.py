@@ -1,4 +1,4 @@
-"""Task: how strange rows are, by several scores, beside detectors that know no autoencoder.
+"""Task: anomaly detection by several scores, compared with detectors without an autoencoder.
 
 Areas under curves have intervals of 95 % by the bootstrap (1,000 draws of normal and of anomalous
 rows, the same for all scores).
@@ -42,16 +42,13 @@ _MEANINGS = {
 def check(
     run: Run, spec: Spec, normal: str = "", score: str = "error", false_alarms: float = 0.05
 ) -> None:
-    """Raises InputError where the task cannot be done, or an option cannot be."""
+    """Raises InputError if the task cannot be done, or an option is not accepted."""
     need_autoencoder(run, "--tasks=anomaly")
     if normal and re.fullmatch(r"\d+(,\d+)*", normal) is None:
         raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5")
     if normal and not spec.labelled:
         raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
-    why = detector.refusal(run.config.model, score) if score in detector.SCORES else ""
-    if score not in detector.SCORES or why:
-        accepted = " or ".join(detector.scores_of(run.config.model))
-        raise InputError(f"--score={score}: must be {accepted}{f' ({why})' if why else ''}")
+    detector.check_score(run.config.model, score)
     if not 0 < false_alarms < 1:
         raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
 
@@ -66,19 +63,19 @@ def task(
 ) -> Result:
     """Scores rows, compares normal ones with the others, and sets a threshold.
 
-    A half of the normal rows, drawn by seed 0, sets the threshold (split conformal); the rate of
-    false alarms is counted on the other half. None of them may have been trained on.
+    A random half of the normal rows (seed 0) sets the threshold (split conformal); the rate of
+    false alarms is measured on the other half. The model must not have been trained on them.
 
     Args:
         model: `rows.rescaled` to the source.
         source: rows of all labels.
         learned: rows of the run's training split; codes are compared with those of the normal ones.
         normal: labels that are normal, as 3 or 3,5; "" for the run's `data.keep_labels`.
-        score: that the threshold and the ranking are of: error, mahalanobis, knn or elbo.
-        false_alarms: the rate that the threshold keeps.
+        score: the score of threshold and ranking: error, mahalanobis, knn or elbo.
+        false_alarms: the threshold's rate of false alarms.
 
     Raises:
-        InputError: a model without encode and decode, an option that cannot be, or no normal rows.
+        InputError: a model without encode and decode, a wrong option, or no normal rows.
     """
     check(model.run, source.spec, normal, score, false_alarms)
     kept = _normal(model, normal, source)
@@ -87,10 +84,12 @@ def task(
         train = take(train, np.flatnonzero(np.isin(labels_of(train), kept)))
         if not len(train):
             raise InputError(f"--normal={normal}: no training row has such a label")
-    fitted = detector.fit(model, train)
-    if score == "mahalanobis" and not fitted.precision.size:
+    training_codes = detector.fit(model, train)
+    if score == "mahalanobis" and not training_codes.precision.size:
         raise InputError("--score=mahalanobis: the code has too many numbers; accepted: error, knn")
-    scores = detector.score(model, source, fitted, detector.scores_of(model.run.config.model))
+    scores = detector.score(
+        model, source, training_codes, detector.scores_of(model.run.config.model)
+    )
     notes = [] if "mahalanobis" in scores else ["No Mahalanobis distance: the code is too large."]
     others, why_not = _baselines(model, source, train)
     scores |= others
@@ -107,10 +106,10 @@ def task(
         "calibration_rows": numbers["calibration_rows"].value,
         "normal": kept,
     }
-    text, arrays = detector.kept(model, fitted, record)
+    text, arrays = detector.serialise(model, training_codes, record)
     notes.append(
         f"{len(source)} rows of all labels, ranked by {score}; codes are compared with those of"
-        f" {len(fitted.codes)} training rows."
+        f" {len(training_codes.codes)} training rows."
     )
     order = np.argsort(-scores[score], kind="stable")
     figures = [_histogram(scores[score], strange, score, limit)]
@@ -125,7 +124,7 @@ def task(
 
 
 def _normal(model: Model, normal: str, source: Source) -> list[int]:
-    """The labels that are normal; none where nothing says which.
+    """The normal labels; empty if neither option nor settings name them.
 
     Raises:
         InputError: labels that no row has.
@@ -172,7 +171,7 @@ def intervals(score: np.ndarray, strange: np.ndarray, draws: int = _DRAWS) -> np
     Args:
         score: [rows]; larger is stranger.
         strange: bool [rows], with both kinds.
-        draws: how many, by seed 0; the numbers of normal and of strange rows stay.
+        draws: how many (seed 0), each with the same numbers of normal and strange rows.
     """
     order = np.argsort(-score, kind="stable")
     score, strange = score[order], strange[order]
@@ -242,7 +241,7 @@ def _threshold(
 def _baselines(
     model: Model, source: Source, train: Source
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Scores of detectors that are fitted to prepared rows, or why there are none."""
+    """Scores of detectors that are fitted to prepared rows, and notes on those left out."""
     spec = source.spec
     elements, code = math.prod(spec.shape), math.prod(model.code_shape)
     if spec.padded or spec.missing or train.spec.missing or are_symbols(model):

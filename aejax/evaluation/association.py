@@ -1,4 +1,4 @@
-"""Embedding association tests: which of two sets of images lies nearer to which of two others?
+"""Embedding association tests: are two sets of images associated with two other sets?
 
     s(w, A, B) = mean_a cos(w, a) - mean_b cos(w, b)
     d          = (mean_x s(x, A, B) - mean_y s(y, A, B)) / deviation of s over X and Y
@@ -23,7 +23,7 @@ import numpy as np
 
 from aejax.errors import InputError, near
 
-# Partitions are enumerated up to this number; of more, this number less one is drawn.
+# Up to this number all partitions are enumerated; of more, this number less one is drawn.
 MOST_PARTITIONS = 10_000
 # |d| from which an effect is called small, medium and large (Cohen 1988).
 MAGNITUDES = ((0.8, "large"), (0.5, "medium"), (0.2, "small"), (0.0, "negligible"))
@@ -78,7 +78,7 @@ def association(
         seed: of the partitions, where these are drawn.
 
     Raises:
-        ValueError: fewer than one image in a set, or an embedding that has no direction.
+        ValueError: an empty set, or an embedding of length 0.
     """
     sets = [_directions(values) for values in (x, y, a, b)]
     first, second = (_mean_cosine(each, sets[2]) - _mean_cosine(each, sets[3]) for each in sets[:2])
@@ -109,8 +109,8 @@ def _mean_cosine(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _share_at_least(s: np.ndarray, count: int, draw: np.random.Generator) -> tuple[float, bool]:
     """The share of partitions whose difference of sums is at least that of the first `count`.
 
-    The difference of sums is 2 sum_X s - sum s, so that sums over X are compared. Equal sums in
-    another order differ by rounding, which counts as a tie.
+    The difference of sums is 2 sum_X s - sum s, so that it is enough to compare sums over X. Sums
+    that differ only by rounding count as equal.
     """
     observed = s[:count].sum() - 1e-12 * np.abs(s).sum()
     exact = math.comb(len(s), count) <= MOST_PARTITIONS
@@ -118,12 +118,12 @@ def _share_at_least(s: np.ndarray, count: int, draw: np.random.Generator) -> tup
         chosen = np.array(list(itertools.combinations(range(len(s)), count)))
         return float(np.mean(s[chosen].sum(axis=1) >= observed)), True
     drawn = np.argsort(draw.random((MOST_PARTITIONS - 1, len(s))), axis=1)[:, :count]
-    # The partition that was observed is one of those that could have been drawn: p is never 0.
+    # The observed partition counts as one of the draws, so that p is never 0.
     return float((np.sum(s[drawn].sum(axis=1) >= observed) + 1) / MOST_PARTITIONS), False
 
 
 def adjusted(p: Sequence[float]) -> list[float]:
-    """p adjusted for the number of tests, so that q < 0.05 holds 5 % of false discoveries."""
+    """p adjusted for the number of tests: of those with q < 0.05, 5 % are false discoveries."""
     from scipy.stats import false_discovery_control
 
     return [float(each) for each in false_discovery_control(np.asarray(p))]

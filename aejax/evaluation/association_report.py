@@ -75,7 +75,7 @@ def write(
 
     Args:
         out: the folder, which is made where there is none.
-        encoder: what gave the embeddings.
+        encoder: the name of the embeddings' encoder.
         tests: {test: categories X, Y, A, B}.
         results: of the tests.
     """

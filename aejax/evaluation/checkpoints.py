@@ -22,12 +22,12 @@ from aejax.runs import folder, manifests
 from aejax.runs.loading import Model, choose, load
 from aejax.runs.progress import Progress
 
-# Every autoencoder can do the first two, a classifier the other.
+# Tasks that run by default, for autoencoders and for classifiers.
 DEFAULT = ("reconstruction", "latent")
 DEFAULT_OF_CLASSIFIER = ("classify",)
 REPORT = "report.html"
 _SECONDS_BETWEEN_LOOKS = 0.5
-# A step can be pruned between being chosen and being read; the trainer would have to be this fast.
+# A step can be pruned between being chosen and being read; it is chosen anew at most so often.
 _TRIES = 5
 
 
@@ -48,9 +48,9 @@ class Request:
         workdir: the run's folder, as it was typed.
         tasks: names in `TASKS`.
         rows: to evaluate on.
-        options: flags that the report's command needs beside --workdir, --step and --tasks.
-        settings: {keyword of some task: its value}.
-        watch: gives the tasks one after the other, and can show which is under way.
+        options: flags that the report's command needs besides --workdir, --step and --tasks.
+        settings: {keyword of a task: its value}.
+        watch: iterates over the tasks, and can show progress.
     """
 
     workdir: str
@@ -69,11 +69,11 @@ def check_request(
     data_folder: str = "",
     **options: Any,
 ) -> Request:
-    """Checks all that can be wrong before anything is computed.
+    """Checks a request before anything is computed.
 
     Args:
         workdir: the run's folder.
-        tasks: names in `TASKS`; None for what every such model can do.
+        tasks: names in `TASKS`; None for the model's default tasks.
         source: rows to evaluate on, by name; "" for the run's own source; an array or a `Source`.
         split: "" for the run's test split, or all rows of another source.
         data_folder: TFDS's data folder; "" for the run's own.
@@ -117,12 +117,12 @@ def check_request(
 
 
 def default_tasks(config: Config) -> tuple[str, ...]:
-    """The tasks that every run of such a model can do."""
+    """The tasks that run by default for such a model."""
     return DEFAULT_OF_CLASSIFIER if config.model.classes else DEFAULT
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises InputError where one of these is no task."""
+    """Raises InputError for an unknown task."""
     for name in tasks:
         if name not in TASKS:
             raise InputError(
@@ -132,17 +132,17 @@ def check_tasks(tasks: Sequence[str]) -> None:
 
 
 def _taker(tasks: Sequence[str], option: str) -> str:
-    """The first task that takes this option; "" where none does."""
+    """The first task that takes this option; "" if none does."""
     return next((name for name in tasks if option in TASKS[name].options), "")
 
 
 def _training_rows(
     run: folder.Run, rows: Chosen, source: str, data_folder: str, train: Any, task: str
 ) -> Source:
-    """The rows that a task fits.
+    """The rows to which a task is fitted.
 
     Raises:
-        InputError: there are none, or they hold those that are evaluated.
+        InputError: there are none, or they include the evaluated rows.
     """
     if not isinstance(train, str):
         return choose_rows(run, train).source
@@ -156,7 +156,7 @@ def _training_rows(
 
 
 def _settings(tasks: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The options of tasks that were given a value.
+    """The tasks' options that have a value.
 
     Raises:
         InputError: none of the tasks takes one of them, or a number below 1.
@@ -178,10 +178,10 @@ def _settings(tasks: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
 def evaluate_request(
     request: Request, step: int | str = "latest", say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Evaluates one checkpoint and writes what came out.
+    """Evaluates one checkpoint and writes the results.
 
     Args:
-        request: what `check_request` gave.
+        request: from `check_request`.
         step: a number, "latest" or "best".
         say: prints a line.
 
@@ -206,7 +206,7 @@ def evaluate(
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint of a run's folder, and writes what came out there.
+    """Evaluates a checkpoint of a run's folder, and writes the results to the folder.
 
     Args:
         workdir: the run's folder.
@@ -220,7 +220,7 @@ def evaluate(
         The record that evaluation.json keeps: {"step", "tasks": {task: {number: value}}, ...}.
 
     Raises:
-        InputError: what `check_request` and `evaluate_request` refuse.
+        InputError: as `check_request` and `evaluate_request`.
     """
     return evaluate_request(check_request(workdir, tasks, **options), step, say)
 
@@ -231,12 +231,12 @@ def follow(
     wait: Callable[[], None] = lambda: time.sleep(_SECONDS_BETWEEN_LOOKS),
     stop: Callable[[], bool] = never,
 ) -> int:
-    """Evaluates each checkpoint once, those that stand first, until the run is complete.
+    """Evaluates each checkpoint once, existing ones first, until the run is complete.
 
     Args:
-        request: what `check_request` gave.
+        request: from `check_request`.
         say: prints a line.
-        wait: called where there is nothing new.
+        wait: called when there is no new checkpoint.
         stop: asked between checkpoints and between waits.
 
     Returns:
@@ -272,12 +272,12 @@ def follow(
 
 
 def _read(workdir: str, step: int, say: Callable[[str], None]) -> Loaded | None:
-    """Loads a step; None, with a line, where the trainer has pruned it meanwhile."""
+    """Loads a step; None, after a line, if the trainer has pruned it in the meantime."""
     try:
         identity, progress = manifests.identity(workdir, step), manifests.progress(workdir, step)
         return Loaded(load(workdir, step, say), identity, progress)
     except Exception:
-        # Which error it is depends on the file that vanished first; that it is gone is what counts.
+        # The error depends on which file vanished first; it only matters that the step is gone.
         if step in manifests.steps(workdir):
             raise
         say(f"step {step}: skipped; it was pruned while it was read")
@@ -324,10 +324,10 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
 
 
 def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict[str, Result]:
-    """What each task gives; rows that leave numbers that are not finite are named.
+    """The result of each task; rows whose values are not finite are named in a line.
 
     Raises:
-        InputError: such rows, where a task fails on them.
+        InputError: a task fails on such rows.
     """
     rows = request.rows
     given = {
@@ -343,15 +343,15 @@ def _results(request: Request, model: Model, say: Callable[[str], None]) -> dict
         }
     except InputError:
         raise
-    except Exception:  # NumPy, SciPy and scikit-learn each raise their own for such numbers
-        if (line := outliers.far(model.preparation, rows.source)) is None:
+    except Exception:  # NumPy, SciPy and scikit-learn raise different errors for such numbers
+        if (line := outliers.describe_outliers(model.preparation, rows.source)) is None:
             raise
         raise InputError(
             f"{rows.name}, split {rows.split}: {line}; cannot be evaluated: leave out such rows"
         ) from None
     numbers = [number for result in results.values() for number in result.numbers.values()]
     if any(number.value is None for number in numbers) and (
-        line := outliers.far(model.preparation, rows.source)
+        line := outliers.describe_outliers(model.preparation, rows.source)
     ):
         say(f"{rows.name}, split {rows.split}: {line}; that is why numbers are not finite")
     return results
@@ -383,7 +383,7 @@ def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
 
 
 def _commands(request: Request, step: int) -> dict[str, str]:
-    """{what it does: the command}, as they are typed from where this one was typed."""
+    """{what it does: a command}, with paths relative to the current working folder."""
     workdir = f"--workdir={request.workdir}"
     flags = [workdir, f"--step={step}", f"--tasks={','.join(request.tasks)}"]
     flags += [f"--{name}={value}" for name, value in request.options.items()]

@@ -1,4 +1,4 @@
-"""Task: the errors of a classifier, which classes it takes for one another, and its worst rows."""
+"""Task: the errors of a classifier, its confusion matrix, and its worst rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from aejax.runs.loading import Model
 
 _CONFIDENCE = 0.95
 _SIDE = 8
-# Classes whose errors stand in the table and in the matrix's picture.
+# Most classes in the table of errors and in the picture of the confusion matrix.
 _MOST_SHOWN = 20
 
 
@@ -37,7 +37,7 @@ def check(run: Run, spec: Spec) -> None:
 
 
 def task(model: Model, source: Source) -> Result:
-    """Counts errors, and shows which classes are taken for one another.
+    """Counts errors, and shows which classes are confused.
 
     Args:
         model: `rows.rescaled` to the source; with `log_prob`.
@@ -118,7 +118,7 @@ def matrix_png(confusion: np.ndarray, names: Sequence[str]) -> bytes:
     )
     plot = figure.add_subplot()
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    plot.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # rare errors can be seen
+    plot.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # sqrt makes rare errors visible
     for row, column in zip(*np.nonzero(confusion), strict=True):
         dark = share[row, column] > 0.3
         style = {"ha": "center", "va": "center", "fontsize": 7, "color": "w" if dark else "k"}

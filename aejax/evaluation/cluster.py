@@ -1,8 +1,8 @@
 """Task: do k-means clusters of codes agree with the classes better than those of pixels do?
 
 Lloyd's k-means from 20 k-means++ starts (Arthur and Vassilvitskii 2007) on pixels, on their
-principal components and on codes: the best by its own objective, and the mean and deviation over
-the starts. It never sees the labels.
+principal components and on codes. Reported are the start with the best k-means objective, and mean
+and deviation over the starts. Labels are used for the comparison alone.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +20,9 @@ from aejax.evaluation.symbols import are_symbols
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
-CLUSTERS = 10  # where there are no labels
+CLUSTERS = 10  # without labels
 STARTS = 20
-# Above so many rows each step of k-means takes some of them (MiniBatchKMeans).
+# With more rows than this, k-means uses mini-batches (MiniBatchKMeans).
 _MOST_ROWS = 20_000
 _MINIBATCH = 4096
 _SILHOUETTE_ROWS = 2000
@@ -41,7 +41,7 @@ def task(model: Model, source: Source, clusters: int | None = None) -> Result:
 
     Args:
         model: `rows.rescaled` to the source.
-        source: rows to cluster; their labels only judge the clusters.
+        source: rows to cluster; their labels are used for the comparison alone.
         clusters: how many; None for the number of classes, or 10 without labels.
 
     Raises:
@@ -120,7 +120,7 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
         with threadpool_limits(1, user_api="openmp"):  # of this thread
             return kind(random_state=seed + number, **settings).fit(points)
 
-    # A start a core: threads that share one start wait for each other most of the time.
+    # One start on each core: threads that share a start mostly wait for each other.
     with ThreadPoolExecutor(cluster.cores()) as pool:
         found = list(pool.map(fit, range(STARTS)))
     found.sort(key=lambda means: means.inertia_)
@@ -130,8 +130,8 @@ def assign(points: np.ndarray, clusters: int, seed: int) -> list[np.ndarray]:
 def agreement(assigned: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Accuracies (shares of rows), NMI and ARI of clusters [rows] and labels [rows].
 
-    `accuracy` gives each cluster a class of its own, so that most rows are right (Hungarian
-    matching, Kuhn 1955); `majority` gives each the class of most of its rows.
+    `accuracy` is for the one-to-one assignment of clusters to classes with most rows right
+    (Hungarian matching, Kuhn 1955); `majority` assigns each cluster the class of most of its rows.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score

@@ -1,7 +1,7 @@
 """Task: codes as bytes, beside codecs: JPEG, WebP and AVIF for images, MP3 and FLAC for sound.
 
-Codes are quantised, entropy-coded and decoded again from the very bytes; what is written is
-counted, headers included.
+Codes are quantised, entropy-coded, and decoded again from the bytes. All bytes of a file count,
+headers included.
 """
 
 import jax
@@ -12,7 +12,7 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import compress_images, compress_sound
-from aejax.evaluation.container import MOST_BITS, Coder, codes_digest
+from aejax.evaluation.container import MOST_BITS, CodeWriter, codes_digest
 from aejax.evaluation.detector import digest
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.result import Number, Result, need_autoencoder, need_whole
@@ -24,7 +24,7 @@ _MOST_CODES = 10_000
 
 
 def check(run: Run, spec: Spec, bits: int | None = None) -> None:
-    """Raises InputError where the task cannot be done, or a step cannot be."""
+    """Raises InputError if the task cannot be done, or for a wrong number of bits."""
     check_bits(bits)
     need_autoencoder(run, "--tasks=compress")
     need_whole(spec, "--tasks=compress")
@@ -37,11 +37,12 @@ def task(model: Model, source: Source, learned: Source, bits: int | None = None)
     Args:
         model: `rows.rescaled` to the source.
         source: images, or stretches of a waveform.
-        learned: rows of the run's training split, whose codes the entropy model counts.
-        bits: a step of its own: the range of training codes over 2^bits, 1 to 12.
+        learned: rows of the run's training split, to whose codes the entropy model is fitted.
+        bits: quantise with a step of the range of training codes over 2^bits, 1 to 12; None for
+            several steps.
 
     Raises:
-        InputError: rows that are neither, or `bits` that cannot be.
+        InputError: rows that are neither, or wrong `bits`.
     """
     check(model.run, source.spec, bits)
     codes = training_codes(model, learned)
@@ -60,7 +61,7 @@ def task(model: Model, source: Source, learned: Source, bits: int | None = None)
 
 
 def check_bits(bits: int | None) -> None:
-    """Raises InputError where a step cannot be."""
+    """Raises InputError for a wrong number of bits."""
     if bits is not None and not 1 <= bits <= MOST_BITS:
         raise InputError(f"--bits={bits}: must be from 1 to {MOST_BITS}")
 
@@ -73,14 +74,14 @@ def training_codes(model: Model, train: Source) -> np.ndarray:
     return np.concatenate(pieces).reshape(count, -1)
 
 
-def coder(model: Model, codes: np.ndarray) -> Coder:
-    """What writes and reads files of a model's codes.
+def coder(model: Model, codes: np.ndarray) -> CodeWriter:
+    """The writer and reader of files of a model's codes.
 
     Args:
         model: any checkpoint.
         codes: its `training_codes`.
     """
-    return Coder(codes, (digest(model), codes_digest(codes)))
+    return CodeWriter(codes, (digest(model), codes_digest(codes)))
 
 
 def decoded(model: Model, codes: np.ndarray) -> np.ndarray:

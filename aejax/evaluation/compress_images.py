@@ -1,8 +1,8 @@
 """Images as codes beside JPEG, WebP and AVIF: bits a pixel against PSNR and SSIM.
 
 The codecs get all rows as one mosaic, so that their headers count once. BD-rate (Bjontegaard 2001)
-is the mean difference in rate at equal PSNR, over the range that both curves have, by monotone
-cubic interpolation of log rate.
+is the mean difference in rate at equal PSNR over the curves' common range, by monotone cubic
+interpolation of log rate.
 """
 
 import math
@@ -17,7 +17,7 @@ from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import image_codecs, plots
-from aejax.evaluation.container import Coder
+from aejax.evaluation.container import CodeWriter
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.image_codecs import Point
 from aejax.evaluation.result import Figure, Number, Result
@@ -42,7 +42,7 @@ def check(run: Run, spec: Spec) -> None:
         )
 
 
-def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Result:
+def measure(model: Model, source: Source, coder: CodeWriter, bits: int | None) -> Result:
     """Compresses images with several step sizes, and with codecs of Pillow.
 
     Args:
@@ -90,9 +90,9 @@ def decoded(model: Model, codes: np.ndarray) -> np.ndarray:
 
 
 def _coded(
-    model: Model, coder: Coder, z: np.ndarray, images: np.ndarray, bits: int
+    model: Model, coder: CodeWriter, z: np.ndarray, images: np.ndarray, bits: int
 ) -> tuple[dict[str, Number], Point]:
-    """One step: bytes, and what comes back from them."""
+    """Codes images with one step: bytes and decoded images."""
     coded = coder.code(z, coder.step(bits))
     pixels = len(images) * images.shape[1] * images.shape[2]
     quality = image_codecs.quality(images, decoded(model, coded.back))
@@ -112,7 +112,7 @@ def _coded(
 
 
 def bd_rate(anchor: list[Point], curve: list[Point]) -> float | None:
-    """Mean difference in rate at equal PSNR, in percent of the anchor's; None of no common range.
+    """Mean difference in rate at equal PSNR, in percent of the anchor's; None without common range.
 
     Below 0 the curve needs fewer bits.
     """
@@ -121,7 +121,7 @@ def bd_rate(anchor: list[Point], curve: list[Point]) -> float | None:
     fits: list[tuple[Any, float, float]] = []
     for points in (anchor, curve):
         best: list[Point] = []
-        for point in sorted(points):  # a point with more bits and no better PSNR is left out
+        for point in sorted(points):  # skips points with more bits and no better PSNR
             if math.isfinite(point[1]) and (not best or point[1] > best[-1][1]):
                 best.append(point)
         if len(best) < 2:

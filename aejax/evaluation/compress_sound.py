@@ -1,8 +1,8 @@
 """Sound as codes beside MP3 and FLAC: kbit/s against signal-to-noise ratio and spectral distance.
 
-All rows, one after the other, are one waveform and one file of each codec, so that headers count
-once. Beside each bit rate of MP3 stand codes whose step was chosen to need as many bytes; where no
-step needs so many, those of the finest.
+All rows are concatenated to one waveform and one file of each codec, so that headers count once.
+Each bit rate of MP3 is compared with codes whose step is chosen to need as many bytes; if no step
+needs so many, with the finest.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from aejax.data.sources.base import Source, Spec, names
 from aejax.errors import InputError
 from aejax.evaluation import plots, sound_codecs
-from aejax.evaluation.container import Coder
+from aejax.evaluation.container import CodeWriter
 from aejax.evaluation.result import Figure, Number, Result, Sound, Table
 from aejax.evaluation.sound_codecs import log_spectral_distance, mp3_rates, snr
 from aejax.runs.folder import Run
@@ -22,7 +22,7 @@ from aejax.runs.loading import Model
 BITS = (4, 5, 6, 7, 8, 9, 10)
 _MOST_SAMPLES = 2**22
 _MOST_SECONDS = 4
-# The bit rate of MP3 that can be listened to: neither its worst nor as good as what went in.
+# Index of the bit rate of the MP3 recording in the report: not the worst, but audibly compressed.
 _HEARD = 1
 
 
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 
 def check(run: Run, spec: Spec) -> None:
-    """Raises InputError where rows are no waveforms in their own units, or at no rate of MP3."""
+    """Raises InputError unless rows are unscaled waveforms with a sampling rate of MP3."""
     prepare = run.config.data.prepare
     if len(spec.shape) != 1 or prepare.scale or prepare.binarise != "none":
         raise InputError(
@@ -45,7 +45,7 @@ def check(run: Run, spec: Spec) -> None:
     sound_codecs.check_rate(spec.rate, "--tasks=compress")
 
 
-def measure(model: Model, source: Source, coder: Coder, bits: int | None) -> Result:
+def measure(model: Model, source: Source, coder: CodeWriter, bits: int | None) -> Result:
     """Compresses a waveform with several step sizes, and with MP3 and FLAC.
 
     Args:

@@ -1,9 +1,10 @@
-"""Codes as bytes: quantised by a uniform step, entropy-coded by ANS, in a file that checks itself.
+"""Codes as bytes: uniform quantisation, entropy coding by ANS, in a file with a checksum.
 
-Each number of a code has a categorical model of its own: how often each symbol came among training
-codes, one more for each and for two beside. As many symbols again on either side share one count,
-for the tails of such numbers as those of sound have; what lies beyond is clipped.
-The coder is constriction's ANS (Duda 2013); the same bytes give the same symbols on any machine.
+Each number of a code has its own categorical model: the counts of its symbols in training codes,
+plus one for each symbol in their range and for two more on either side. Beyond these, as many
+symbols again on either side share one count, for heavy tails such as those of sound; values still
+further out are clipped. The coder is constriction's ANS (Duda 2013), whose results are the same on
+any machine.
 """
 
 import dataclasses
@@ -19,21 +20,21 @@ from aejax.errors import InputError
 MAGIC, VERSION = b"AEJAXCOD", 2
 MOST_BITS = 12
 # magic, version, digest of the model, digest of the training codes, step, rows, numbers a row,
-# words of the stream, CRC-32 of all that stands before and after it
+# words of the stream, CRC-32 of all other bytes
 _HEADER = struct.Struct("<8sB8s8sdIIII")
 _MARGIN = 2
-# Of 12 bits: to steps that differ by a thousandth.
+# Bisections of the step's 12 bits, down to steps that differ by a thousandth.
 _HALVINGS = 13
 
 
 @dataclasses.dataclass(frozen=True)
 class EntropyModel:
-    """How often each symbol comes, for one step.
+    """The probabilities of symbols, for one quantisation step.
 
     Attributes:
         step: width of a quantisation bin.
-        low: the least symbol of each number [numbers].
-        chances: of each number's symbols, from the least.
+        low: each number's least symbol [numbers].
+        chances: each number's probabilities of symbols, from the least symbol on.
     """
 
     step: float
@@ -55,7 +56,7 @@ class EntropyModel:
         return cls(step, least - _MARGIN - tail, chances)
 
     def quantise(self, codes: np.ndarray) -> np.ndarray:
-        """Codes [rows, numbers] -> symbols int64 [rows, numbers], from 0 for each one's least."""
+        """Codes [rows, numbers] -> symbols int64 [rows, numbers], 0 for each number's least."""
         most = np.array([len(each) - 1 for each in self.chances])
         return np.clip(_rounded(codes, self.step) - self.low, 0, most)
 
@@ -64,7 +65,7 @@ class EntropyModel:
         return ((symbols + self.low) * self.step).astype(np.float32)
 
     def estimate(self, symbols: np.ndarray) -> float:
-        """Bits that the symbols need under these chances."""
+        """Bits that the symbols need, by their probabilities."""
         pairs = zip(symbols.T, self.chances, strict=True)
         return float(-sum(np.log2(chance[each]).sum() for each, chance in pairs))
 
@@ -128,7 +129,7 @@ def unpack(name: str, data: bytes, codes: np.ndarray, digests: tuple[str, str]) 
 
     Args:
         name: of the file, for messages.
-        data: what it holds.
+        data: its bytes.
         codes: training codes of the run.
         digests: of the run's model and of its training codes.
 
@@ -175,11 +176,11 @@ class Coded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Coder:
-    """What writes and reads files of one model's codes.
+class CodeWriter:
+    """Writes and reads files of one model's codes.
 
     Attributes:
-        codes: of training rows [rows, numbers], whose symbols are counted.
+        codes: of training rows [rows, numbers], to which the entropy model is fitted.
         digests: of the model and of these codes, 16 hexadecimal digits each.
     """
 
@@ -214,9 +215,9 @@ class Coder:
         return Coded(len(data), entropy.estimate(symbols), symbols, back)
 
     def step_for(self, z: np.ndarray, size: float) -> float:
-        """The step at which codes [rows, numbers] need so many bytes, by the entropy model.
+        """The step with which codes [rows, numbers] need `size` bytes, by the entropy model.
 
-        Where none does, the finest or the coarsest.
+        If no step does, the finest or the coarsest.
         """
         low, high = 0.0, float(MOST_BITS)
         for _ in range(_HALVINGS):

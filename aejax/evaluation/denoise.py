@@ -1,10 +1,9 @@
-"""Task: how well does a model remove noise, beside filters and the best linear map?
+"""Task: how well does a model remove noise, compared with filters and the best linear map?
 
-Noise is added to images in [0, 1] and not clipped. The model reconstructs the noisy images; the
-median, the Gaussian and the non-local-means filter (Buades, Coll and Morel 2005) of scikit-image
-take the same ones, and so does a linear map that is fitted to training images with the same noise.
-All outputs are clipped to [0, 1]. Each filter has the best of some strengths for each kind and
-level of noise.
+Noise is added to images in [0, 1] without clipping. The noisy images are the input of the model, of
+scikit-image's median, Gaussian and non-local-means filters (Buades, Coll and Morel 2005), and of a
+linear map that is fitted to training images with the same noise. All outputs are clipped to [0, 1].
+Each filter has the best of some strengths for each kind and level of noise.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ LEVELS = {
     "salt_and_pepper": (0.1, 0.3, 0.5),
     "masking": (0.25, 0.5),
 }
-# Side of the median's window, deviation of the Gaussian in pixels, strength h of non-local means.
+# Side of the median's window, Gaussian's deviation in pixels, strength h of non-local means.
 STRENGTHS = {
     "median": (3, 5, 7),
     "gaussian_filter": (0.5, 0.7, 1.0, 1.2, 1.5),
@@ -46,11 +45,11 @@ _ROWS, _TRAINING_ROWS = 200, 50
 _LINEAR_ROWS = 10_000
 _RIDGE = 1e-2  # for pixels that never vary
 _SHOWN = 8
-_SIDE = 7  # the least image that scikit-image's windows suit
+_SIDE = 7  # smallest side of an image for scikit-image's windows
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class NoiseLevel:
     """One kind and level of noise.
 
     Attributes:
@@ -93,7 +92,7 @@ def task(model: Model, source: Source) -> Result:
     """Measures PSNR and SSIM of noisy, reconstructed and filtered images.
 
     At most 200 evaluated rows are taken, evenly; 50 training rows choose the filters' strengths.
-    What is drawn for a row depends on the run's seed, the noise and the row's number alone.
+    A row's noise depends only on the run's seed, the kind and level of noise and the row's index.
 
     Raises:
         InputError: a model without encode and decode, or rows that are not images in [0, 1].
@@ -111,24 +110,24 @@ def task(model: Model, source: Source) -> Result:
     notes += why
     reconstruct = _reconstruct(model)
     numbers: dict[str, Number] = {}
-    curves: dict[str, dict[Cell, float]] = {}
+    curves: dict[str, dict[NoiseLevel, float]] = {}
     shown: list[np.ndarray] = []
     for kind, levels in LEVELS.items():
-        for cell in (Cell(kind, level) for level in levels):
-            noisy = add_noise(clean, cell, seed, index)
+        for noise in (NoiseLevel(kind, level) for level in levels):
+            noisy = add_noise(clean, noise, seed, index)
             outs = {"noisy": noisy, "model": reconstruct(noisy)}
-            trial = add_noise(fitting, cell, seed + 1, some)
+            trial = add_noise(fitting, noise, seed + 1, some)
             for name, strengths in STRENGTHS.items():
                 best = max(strengths, key=lambda s: psnr(fitting, apply(name, s, trial)))
                 outs[name] = apply(name, best, noisy)
             if linear is not None:
-                outs[LINEAR] = linear(cell, seed + 1, noisy)
+                outs[LINEAR] = linear(noise, seed + 1, noisy)
             found = {name: psnr(clean, out) for name, out in outs.items()}
             for name, value in found.items():
-                curves.setdefault(name, {})[cell] = value
-            numbers |= _numbers(cell, clean, outs, found)
-            numbers |= _gain(cell, found)
-            if cell.level == levels[-1]:
+                curves.setdefault(name, {})[noise] = value
+            numbers |= _numbers(noise, clean, outs, found)
+            numbers |= _gain(noise, found)
+            if noise.level == levels[-1]:
                 best = max(STRENGTHS, key=found.__getitem__)
                 shown += [
                     clean[:_SHOWN],
@@ -167,7 +166,7 @@ class LinearMap:
 
     Attributes:
         clean: training images, float32 [rows, height, width, channels].
-        index: their numbers, for the draws of each.
+        index: their indices, which seed each image's noise.
     """
 
     clean: np.ndarray
@@ -175,17 +174,17 @@ class LinearMap:
 
     @classmethod
     def of(cls, model: Model, train: Source) -> "LinearMap | None":
-        """That of a training split; None where it has less than two rows for each element."""
+        """The map for a training split; None if it has less than two rows for each element."""
         index = evenly(len(train), _LINEAR_ROWS)
         if len(index) < 2 * math.prod(train.spec.shape):
             return None
         return cls(_images(model, train, index), index)
 
-    def __call__(self, cell: Cell, seed: int, images: np.ndarray) -> np.ndarray:
+    def __call__(self, noise: NoiseLevel, seed: int, images: np.ndarray) -> np.ndarray:
         """Fits the map for one noise, and applies it to noisy images."""
         from sklearn.linear_model import Ridge
 
-        noisy = add_noise(self.clean, cell, seed, self.index)
+        noisy = add_noise(self.clean, noise, seed, self.index)
         rows = (each.reshape(len(noisy), -1).astype(np.float64) for each in (noisy, self.clean))
         fitted = Ridge(_RIDGE, solver="cholesky", copy_X=False).fit(*rows)
         mapped = fitted.predict(images.reshape(len(images), -1))
@@ -216,23 +215,23 @@ def _reconstruct(model: Model) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def add_noise(images: np.ndarray, cell: Cell, seed: int, index: np.ndarray) -> np.ndarray:
+def add_noise(images: np.ndarray, noise: NoiseLevel, seed: int, index: np.ndarray) -> np.ndarray:
     """Noisy images, float32 [rows, height, width, channels].
 
     Args:
         images: in [0, 1].
-        cell: which noise.
+        noise: its kind and level.
         seed: of all draws.
-        index: the rows' numbers, of the draws of each.
+        index: the rows' indices, which seed each image's noise.
     """
-    kind, out = list(LEVELS).index(cell.kind), np.array(images, np.float32)
+    kind, out = list(LEVELS).index(noise.kind), np.array(images, np.float32)
     for image, number in zip(out, index, strict=True):
-        random = np.random.default_rng([seed, kind, round(1000 * cell.level), int(number)])
-        if cell.kind == "gaussian":
-            image += np.float32(cell.level) * random.standard_normal(image.shape, np.float32)
+        random = np.random.default_rng([seed, kind, round(1000 * noise.level), int(number)])
+        if noise.kind == "gaussian":
+            image += np.float32(noise.level) * random.standard_normal(image.shape, np.float32)
             continue
-        chosen, white = random.random(image.shape) < cell.level, random.random(image.shape) < 0.5
-        image[chosen] = white[chosen] if cell.kind == "salt_and_pepper" else 0.0
+        chosen, white = random.random(image.shape) < noise.level, random.random(image.shape) < 0.5
+        image[chosen] = white[chosen] if noise.kind == "salt_and_pepper" else 0.0
     return out
 
 
@@ -241,7 +240,7 @@ def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
 
     Args:
         name: in `STRENGTHS`.
-        strength: as `STRENGTHS` has them.
+        strength: as in `STRENGTHS`.
         images: to filter.
     """
     from skimage import filters, restoration
@@ -259,7 +258,7 @@ def apply(name: str, strength: float, images: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         filtered = np.stack([one(image) for image in images])
-    # One channel is dropped by some.
+    # Some filters drop a single channel's axis.
     return np.clip(filtered.reshape(images.shape), 0, 1).astype(np.float32)
 
 
@@ -270,7 +269,7 @@ def psnr(clean: np.ndarray, other: np.ndarray) -> float:
 
 
 def _numbers(
-    cell: Cell, clean: np.ndarray, outs: dict[str, np.ndarray], found: dict[str, float]
+    noise: NoiseLevel, clean: np.ndarray, outs: dict[str, np.ndarray], found: dict[str, float]
 ) -> dict[str, Number]:
     names = {
         "noisy": "of the noisy images",
@@ -280,27 +279,30 @@ def _numbers(
     out = {}
     for name, images in outs.items():
         what = names.get(name, f"of the filter {name}")
-        noise = f"{cell.kind} {cell.level:g}"
-        main = name == "model" and cell == Cell("gaussian", 0.5)
-        out[f"{cell.name}_{name}_psnr"] = Number(found[name], "dB", f"PSNR {what}, {noise}", main)
+        where = f"{noise.kind} {noise.level:g}"
+        main = name == "model" and noise == NoiseLevel("gaussian", 0.5)
+        out[f"{noise.name}_{name}_psnr"] = Number(found[name], "dB", f"PSNR {what}, {where}", main)
         similar = float(ssim(clean, images, 1.0).mean())
-        out[f"{cell.name}_{name}_ssim"] = Number(similar, "", f"SSIM {what}, {noise}")
+        out[f"{noise.name}_{name}_ssim"] = Number(similar, "", f"SSIM {what}, {where}")
     return out
 
 
-def _gain(cell: Cell, found: dict[str, float]) -> dict[str, Number]:
+def _gain(noise: NoiseLevel, found: dict[str, float]) -> dict[str, Number]:
     """How far the model is above the best filter."""
     best = max(STRENGTHS, key=found.__getitem__)
-    meaning = f"PSNR of the model above the best filter's, {best}; {cell.kind} {cell.level:g}"
-    main = cell == Cell("gaussian", 0.5)
-    return {f"{cell.name}_gain": Number(found["model"] - found[best], "dB", meaning, main)}
+    meaning = f"PSNR of the model above the best filter's, {best}; {noise.kind} {noise.level:g}"
+    main = noise == NoiseLevel("gaussian", 0.5)
+    return {f"{noise.name}_gain": Number(found["model"] - found[best], "dB", meaning, main)}
 
 
-def _curves(curves: dict[str, dict[Cell, float]]) -> list[Figure]:
+def _curves(curves: dict[str, dict[NoiseLevel, float]]) -> list[Figure]:
     out = []
     for kind, levels in LEVELS.items():
         series = {
-            name: (np.array(levels), np.array([values[Cell(kind, level)] for level in levels]))
+            name: (
+                np.array(levels),
+                np.array([values[NoiseLevel(kind, level)] for level in levels]),
+            )
             for name, values in curves.items()
         }
         png = plots.lines_png(series, (f"level of {kind} noise", "PSNR (dB)"))

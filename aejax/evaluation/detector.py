@@ -1,9 +1,9 @@
-"""Scores of how strange a row is to a model, and the threshold that a run's folder keeps.
+"""Anomaly scores of rows, and the threshold that is kept in a run's folder.
 
-A code's distance is Mahalanobis's (its covariance shrunk as Ledoit and Wolf 2004 do, so that dead
-units do no harm), or the mean distance to its k nearest training codes. The threshold is split
-conformal (Vovk et al. 2005): of n normal rows that the model was not trained on, the
-ceil((n + 1)(1 - rate))-th smallest score, which a further normal row exceeds at that rate at most.
+A code is scored by its Mahalanobis distance (with the covariance shrunk as in Ledoit and Wolf 2004,
+for dead units), or by the mean distance to its k nearest training codes. The threshold is split
+conformal (Vovk et al. 2005): the ceil((n + 1)(1 - rate))-th smallest score of n normal rows that
+the model was not trained on; a further normal row exceeds it with at most this rate.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from aejax.errors import InputError
 from aejax.evaluation import likelihood
 from aejax.evaluation.rows import real_elements, stream
 from aejax.evaluation.symbols import are_symbols
-from aejax.models.bottlenecks import Variational
 from aejax.models.interfaces import Trainable
 from aejax.runs import folder
 from aejax.runs.loading import Model
@@ -31,25 +30,26 @@ RECORD, ARRAYS = "anomaly.json", "anomaly.npz"
 SCORES = ("error", "mahalanobis", "knn", "elbo")
 NEIGHBOURS = 5
 _FORMAT = 1
-_SAMPLES = 16  # codes drawn for a row's bound
-_MOST_CODES = 20_000  # training codes, evenly taken of more
-_MOST_NUMBERS = 4096  # of one code, for a covariance
+_SAMPLES = 16  # codes drawn for a row's ELBO
+_MOST_CODES = 20_000  # training codes, evenly spaced if there are more
+_MOST_NUMBERS = 4096  # largest code for which a covariance is computed
 
 
 def scores_of(settings: Trainable) -> tuple[str, ...]:
     """The scores that a model with these settings has."""
-    return tuple(name for name in SCORES if refusal(settings, name) is None)
+    return tuple(name for name in SCORES if name != "elbo" or settings.has_posterior)
 
 
-def refusal(settings: Trainable, score: str) -> str | None:
-    """Why a model has no such score; None where it has."""
-    if score == "elbo" and not isinstance(settings.bottleneck, Variational):
-        return "needs a variational code"
-    return None
+def check_score(settings: Trainable, score: str) -> None:
+    """Raises InputError for a score that a model with these settings does not have."""
+    accepted = scores_of(settings)
+    if score not in accepted:
+        why = " (needs a variational code)" if score in SCORES else ""
+        raise InputError(f"--score={score}: must be {' or '.join(accepted)}{why}")
 
 
 def digest(model: Model) -> str:
-    """A digest of a model's parameters and of what prepares its rows."""
+    """A digest of a model's parameters and of its preparation's statistics."""
     found = hashlib.sha256(json.dumps(model.run.statistics, sort_keys=True).encode())
     for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model.module))):
         found.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
@@ -57,13 +57,13 @@ def digest(model: Model) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitted:
-    """What codes are compared with.
+class TrainingCodes:
+    """Codes of training rows, with which those of other rows are compared.
 
     Attributes:
-        codes: of training rows [rows, numbers].
-        mean: of them [numbers].
-        precision: inverse of their covariance [numbers, numbers]; empty where there are too many.
+        codes: [rows, numbers].
+        mean: over rows, [numbers].
+        precision: inverse covariance [numbers, numbers]; empty where a code has too many numbers.
     """
 
     codes: np.ndarray
@@ -83,7 +83,7 @@ class Fitted:
         return nearest.kneighbors(z)[0].mean(axis=1)
 
 
-def fit(model: Model, train: Source) -> Fitted:
+def fit(model: Model, train: Source) -> TrainingCodes:
     """Codes of training rows, evenly taken, and their covariance."""
     from sklearn.covariance import LedoitWolf
 
@@ -91,9 +91,9 @@ def fit(model: Model, train: Source) -> Fitted:
     rows = take(train, np.linspace(0, len(train) - 1, count).round().astype(np.int64))
     z = codes_and_errors(model, rows)[0]
     if z.shape[1] > _MOST_NUMBERS:
-        return Fitted(z, z.mean(axis=0), np.zeros((0, 0)))
+        return TrainingCodes(z, z.mean(axis=0), np.zeros((0, 0)))
     found = LedoitWolf().fit(z.astype(np.float64))
-    return Fitted(z, found.location_, np.linalg.pinv(found.covariance_, hermitian=True))
+    return TrainingCodes(z, found.location_, np.linalg.pinv(found.covariance_, hermitian=True))
 
 
 def codes_and_errors(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -117,17 +117,19 @@ def codes_and_errors(model: Model, source: Source) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(codes), np.concatenate(errors)
 
 
-def score(model: Model, source: Source, fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
+def score(
+    model: Model, source: Source, training_codes: TrainingCodes, names: tuple[str, ...]
+) -> dict[str, Any]:
     """{score: [rows]} of each row; larger is stranger."""
     out: dict[str, np.ndarray] = {}
     if set(names) & {"error", "mahalanobis", "knn"}:
         z, error = codes_and_errors(model, source)
         if "error" in names:
             out["error"] = error
-        if "mahalanobis" in names and fitted.precision.size:
-            out["mahalanobis"] = fitted.mahalanobis(z)
+        if "mahalanobis" in names and training_codes.precision.size:
+            out["mahalanobis"] = training_codes.mahalanobis(z)
         if "knn" in names:
-            out["knn"] = fitted.knn(z)
+            out["knn"] = training_codes.knn(z)
     if "elbo" in names:
         bound = likelihood.measure(model, source, _SAMPLES)
         rows = [batch.values for batch in stream(model, source, bound, numbered=True)]
@@ -136,7 +138,7 @@ def score(model: Model, source: Source, fitted: Fitted, names: tuple[str, ...]) 
 
 
 def threshold(scores: np.ndarray, rate: float) -> float | None:
-    """The score that at most `rate` of further normal rows exceed; None of too few rows.
+    """The score that at most `rate` of further normal rows exceed; None for too few rows.
 
     Args:
         scores: of normal rows that the model was not trained on.
@@ -146,36 +148,38 @@ def threshold(scores: np.ndarray, rate: float) -> float | None:
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else None
 
 
-def kept(model: Model, fitted: Fitted, record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The text of anomaly.json, and the arrays of anomaly.npz."""
+def serialise(
+    model: Model, training_codes: TrainingCodes, record: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The contents of a run's two files: anomaly.json as text, and the arrays of anomaly.npz."""
     data = {"format": _FORMAT, "step": model.step, "model": digest(model), **record}
-    return json.dumps(data, indent=1) + "\n", dataclasses.asdict(fitted)
+    return json.dumps(data, indent=1) + "\n", dataclasses.asdict(training_codes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """What a run's folder keeps to score and flag rows.
+    """The score and threshold of a run's folder, to flag rows.
 
     Attributes:
-        score: its name, of `SCORES`.
-        threshold: above which a row is flagged; None for want of normal rows.
-        record: what anomaly.json holds.
-        fitted: what codes are compared with.
+        score: its name, in `SCORES`.
+        threshold: rows with a higher score are flagged; None if there were too few normal rows.
+        record: contents of anomaly.json.
+        training_codes: with which codes are compared.
     """
 
     score: str
     threshold: float | None
     record: dict[str, Any]
-    fitted: Fitted
+    training_codes: TrainingCodes
 
 
 def read(workdir: str, model: Model, asker: str) -> Detector | None:
-    """The detector that the task `anomaly` left in a run's folder; None where there is none.
+    """The detector that the task `anomaly` wrote to a run's folder; None if there is none.
 
     Args:
         workdir: the run's folder.
-        model: whose codes are compared.
-        asker: the setting that wants it, for the error.
+        model: the model of the codes.
+        asker: the setting that needs it, for the error.
 
     Raises:
         InputError: damaged files, or a detector of other parameters.
@@ -186,7 +190,9 @@ def read(workdir: str, model: Model, asker: str) -> Detector | None:
             record = json.load(file)
         kind, limit, known = record["score"], record["threshold"], record["model"]
         with np.load(folder.path(workdir, ARRAYS)) as arrays:
-            fitted = Fitted(**{key.name: arrays[key.name] for key in dataclasses.fields(Fitted)})
+            training_codes = TrainingCodes(
+                **{key.name: arrays[key.name] for key in dataclasses.fields(TrainingCodes)}
+            )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -196,7 +202,7 @@ def read(workdir: str, model: Model, asker: str) -> Detector | None:
             f"{asker}: the threshold in {name} is of step {record['step']}, these parameters are of"
             f" step {model.step}; give --step={record['step']}, or {_advice(workdir)}"
         )
-    return Detector(kind, limit, record, fitted)
+    return Detector(kind, limit, record, training_codes)
 
 
 def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]:
@@ -208,7 +214,7 @@ def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]
         source: rows of the model's shape.
 
     Raises:
-        InputError: the folder keeps no threshold, or one of other parameters.
+        InputError: the folder has no threshold, or one of other parameters.
     """
     detector = read(workdir, model, "--flag")
     if detector is None:
@@ -218,7 +224,7 @@ def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]
         raise InputError(
             f"--flag: {name} has no threshold, for want of normal rows; {_advice(workdir)}"
         )
-    found = score(model, source, detector.fitted, (detector.score,))[detector.score]
+    found = score(model, source, detector.training_codes, (detector.score,))[detector.score]
     return {"score": found, "flagged": ~(found <= detector.threshold)}
 
 

@@ -1,4 +1,4 @@
-"""Runs a checkpoint over rows and keeps codes, reconstructions and errors in one .npz file."""
+"""Applies a checkpoint to rows, and writes codes, reconstructions and errors to an .npz file."""
 
 import dataclasses
 import zipfile
@@ -18,12 +18,12 @@ from aejax.runs.loading import Model
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """What `encode` says of the rows.
+    """A summary of encoded rows.
 
     Attributes:
-        error: mean over the rows that have a finite code.
-        lost: numbers of the rows that have none.
-        names: of the lost rows, where the source has names.
+        error: mean over the rows with a finite code.
+        lost: indices of the rows without one.
+        names: names of these rows, if the source has names.
     """
 
     error: float
@@ -36,17 +36,18 @@ def encode(
 ) -> Encoded:
     """Writes z, reconstruction, error, index and, where there are any, label, length and names.
 
-    Reconstructions go to the file as they come, so that memory holds some rows and the codes. A row
-    whose code or reconstruction is not finite has NaN in all of them.
+    Reconstructions are written in chunks, so that memory holds only some of them. A row whose code
+    or reconstruction is not finite has NaN in both.
 
     Args:
         model: `rows.rescaled` to the source.
         source: rows of the model's shape.
-        out: the file; it gets its name once it is whole. z [rows, latent] and reconstruction
-            [rows, *shape] are float32, the latter as `preparation.inverse` gives them; error [rows]
-            is the mean squared error of each row's elements in the units of `preparation.measured`
-            (of symbols, the share that is wrong), padding left out; index [rows] is a row's number.
-            file [rows] holds the rows' names, and classes those of the labels 0, 1, ..., as text.
+        out: the file; it is renamed to this when it is complete. z [rows, latent] and
+            reconstruction [rows, *shape] are float32, the latter in units of `preparation.inverse`;
+            error [rows] is the mean squared error of each row's elements in units of
+            `preparation.measured` (for symbols, the share of wrong ones), without padding; index
+            [rows] is a row's index; file [rows] has the rows' names and classes those of the labels
+            0, 1, ..., as text.
         more: further arrays [rows, ...] by name.
 
     Raises:

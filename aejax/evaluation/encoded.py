@@ -31,7 +31,7 @@ def encode_rows(model: Model, source: Source, prepared: bool = False) -> Encoded
     Args:
         model: `rows.rescaled` to the source.
         source: [rows, *shape].
-        prepared: give the rows as the model sees them, in place of `preparation.inverse`'s units.
+        prepared: return rows in the model's units, not in those of `preparation.inverse`.
     """
     preparation = model.preparation
 
@@ -50,12 +50,12 @@ def encode_rows(model: Model, source: Source, prepared: bool = False) -> Encoded
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """Numbers of at most `most` of `count` rows, evenly taken."""
+    """Indices of at most `most` of `count` rows, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def peak_of(model: Model, source: Source, x: np.ndarray) -> float:
-    """The value that is drawn as white: 1 where rows were scaled, else the format's largest."""
+    """The value that pictures show as white: 1 if rows were scaled, else the format's maximum."""
     if model.preparation.settings.scale:
         return 1.0
     return source.spec.maximum or float(x.max()) or 1.0

@@ -1,7 +1,7 @@
-"""How far sets of rows lie apart: Frechet distance of features of a small classifier.
+"""Distance between sets of rows: Frechet distance of the features of a small classifier.
 
-Not the FID, whose features are those of a network that was trained on ImageNet: these come from the
-run's own training rows, so that distances can be compared on the same data alone.
+This is not the FID, whose features come from a network trained on ImageNet: this classifier is
+trained on the run's own rows, so that distances can only be compared on the same data.
 """
 
 import dataclasses
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-# A layer of features last; so few that a thousand rows tell their covariance.
+# Hidden layers; the last are the features, few enough to estimate a covariance from 1000 rows.
 LAYERS = (128, 64)
-# Rows of an update in scikit-learn.
+# scikit-learn's batch size.
 _BATCH = 200
-# An epoch of 60,000 rows is 300 updates; small splits are gone through more often.
+# An epoch of 60,000 rows has 300 updates; small splits get more epochs.
 _UPDATES, _MOST_EPOCHS = 1800, 100
 
 
@@ -41,7 +41,7 @@ class Features:
         return hidden.astype(np.float64)
 
     def accuracy(self, x: np.ndarray, label: np.ndarray) -> float:
-        """The share of rows whose class it tells."""
+        """The share of rows that are classified correctly."""
         return float(self.network.score(self._scaled(x), label))
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
@@ -55,8 +55,8 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
         x: rows [rows, elements].
         label: their classes [rows], at least two.
         seed: of its parameters and of the order of rows.
-        each: scale each element by its own deviation, as columns of a table that have units of
-            their own; else all by one, so that elements that hardly vary stay small.
+        each: scale each element by its own deviation, for tables, whose columns have different
+            units; else all by the same, so that elements that hardly vary stay small.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -73,7 +73,7 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
         random_state=seed,
     )
     features = Features(x.mean(axis=0, dtype=np.float64).astype(np.float32), scale, network)
-    # Threads cost more than they give on batches of this size, and sums depend on their number.
+    # More threads are slower for batches of this size, and results depend on their number.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(features._scaled(x), label)
@@ -81,14 +81,14 @@ def fit(x: np.ndarray, label: np.ndarray, seed: int, each: bool = False) -> Feat
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """The squared Frechet distance of the normals that two sets of features have the moments of.
+    """The squared Frechet distance of two normals with the moments of two sets of features.
 
     Heusel et al. 2017, equation 6 (the distance of normals is that of Dowson and Landau 1982):
 
         |m - m'|^2 + Tr(C + C' - 2 (C C')^(1/2))
 
-    Tr (C C')^(1/2) is the sum of the singular values of C^(1/2) C'^(1/2). Taken so it needs no
-    root of a matrix that is not symmetric, and is exact where covariances are singular.
+    Tr (C C')^(1/2) is computed as the sum of the singular values of C^(1/2) C'^(1/2). This needs no
+    root of a non-symmetric matrix, and is exact for singular covariances.
 
     Args:
         first: [rows, features], at least two rows.
@@ -102,6 +102,6 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric root of a matrix that has no eigenvalue below 0 but by rounding."""
+    """The symmetric root of a positive semi-definite matrix; rounding below 0 is clipped."""
     values, axes = np.linalg.eigh(covariance)
     return (axes * np.sqrt(np.maximum(values, 0))) @ axes.T

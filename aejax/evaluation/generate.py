@@ -1,9 +1,9 @@
-"""Task: rows that the decoder makes of drawn codes, and how far they are from real ones.
+"""Task: generated rows, decoded from random codes, and their distance to real ones.
 
-Codes are drawn from the prior of a variational code, and for every code from a mixture of normals
-that is fitted to codes of training rows. Pictures show these samples, codes between those of two
-rows, what single numbers of a code do, and all codes of two numbers. Frechet distances are on
-features of a classifier that is trained here.
+Codes are drawn from the model's prior, if it has one, and from a Gaussian mixture that is fitted to
+codes of training rows. Pictures show these samples, interpolations between rows, traversals of
+single numbers of a code, and the plane of a code of two numbers. Frechet distances use the features
+of a classifier that is trained here.
 """
 
 import math
@@ -20,15 +20,14 @@ from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, ne
 from aejax.evaluation.rows import rescaled
 from aejax.evaluation.symbols import are_symbols
 from aejax.evaluation.traversal import manifold, traversal
-from aejax.models.bottlenecks import Variational
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 _SIDE, _PAIRS, _STEPS = 10, 8, 10
 _SHOWN = _SIDE * _SIDE
-# Rows of a Frechet distance, and training rows; fewer where rows or codes are large.
+# Most rows of a Frechet distance, and training rows; fewer if rows or codes are large.
 _MOST_COMPARED, _MOST_LEARNED, _MOST_NUMBERS = 10_000, 60_000, 2**26
-# Below this sine of their angle, codes lie in one direction: the circle between them is a line.
+# Codes with a smaller sine of their angle count as parallel, and are interpolated linearly.
 _PARALLEL = 1e-4
 _MEANINGS = {
     "samples": "decoded codes of the prior",
@@ -45,7 +44,7 @@ def check(run: Run, spec: Spec) -> None:
 
 
 def task(model: Model, source: Source, learned: Source, components: int | None = None) -> Result:
-    """Decodes codes that are drawn by the run's seed, and compares them with real rows.
+    """Decodes random codes (by the run's seed), and compares the results with real rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -84,7 +83,7 @@ def task(model: Model, source: Source, learned: Source, components: int | None =
     figures = []
     for name, drawn in sources.items():
         grid = samples[name][:_SHOWN].reshape(_SIDE, _SIDE, *source.spec.shape) / peak
-        caption = f"What the decoder makes of codes drawn from {drawn.whence}."
+        caption = f"What the decoder makes of codes drawn from {drawn.origin}."
         figures.append(Figure(name, plots.grid_png(grid), caption))
     figures += _interpolation(model, source, rows)
     figures += traversal(model, source, rows)
@@ -103,8 +102,7 @@ def _interpolation(model: Model, source: Source, rows: Encoded) -> list[Figure]:
     z, pairs = rows.z, min(_PAIRS, len(rows.z) // 2)
     if not pairs:
         return []
-    variational = isinstance(model.run.config.model.bottleneck, Variational)
-    path = spherical if variational else linear
+    path = spherical if model.run.config.model.has_posterior else linear
     between = path(z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2], np.linspace(0, 1, _STEPS))
     decoded = _decode(model, between.reshape(-1, z.shape[1]))
     grid = decoded.reshape(pairs, _STEPS, *source.spec.shape) / peak_of(model, source, rows.x)
@@ -127,8 +125,8 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
 
         sin((1 - t) angle) / sin(angle) first + sin(t angle) / sin(angle) last
 
-    Codes between keep about the length that codes of a normal prior have; on straight lines they
-    are shorter than any that the decoder was trained on.
+    Interpolated codes keep about the length of codes of a normal prior; on a straight line they
+    would be shorter than those that the decoder was trained on.
 
     Args:
         first, last: [pairs, numbers].
@@ -150,14 +148,14 @@ def spherical(first: np.ndarray, last: np.ndarray, steps: np.ndarray) -> np.ndar
 def _frechet(
     model: Model, rows: Encoded, train: Encoded, samples: dict[str, np.ndarray], count: int
 ) -> tuple[dict[str, Number], list[str]]:
-    """Distances of samples and reconstructions to evaluated rows, or why there are none.
+    """Distances of samples and reconstructions to evaluated rows, and notes on those left out.
 
     Args:
-        model: whose seed starts the classifier.
+        model: its run's seed initialises the classifier.
         rows: evaluated rows.
         train: training rows.
-        samples: decoded ones by their source, [count, elements].
-        count: rows of each set, evenly taken.
+        samples: decoded samples [count, elements], by their source.
+        count: rows of each set, evenly spaced.
     """
     label, why = train.label, ""
     if are_symbols(model):
@@ -205,7 +203,7 @@ def _frechet(
 
 
 def _distances(samples: dict[str, np.ndarray], x: np.ndarray) -> dict[str, Number]:
-    """How far what was made lies from the nearest row, and rows from each other."""
+    """Distances of samples to the nearest rows, and of rows to each other."""
     out = {
         f"to_rows_{name}": Number(
             float(_nearest(made, x, False).mean()),
@@ -225,7 +223,7 @@ def _distances(samples: dict[str, np.ndarray], x: np.ndarray) -> dict[str, Numbe
 
 
 def _nearest(rows: np.ndarray, others: np.ndarray, same: bool) -> np.ndarray:
-    """Root mean squared difference of each row and the nearest other; `same`: not to itself."""
+    """Root mean squared difference of each row to the nearest of others; `same`: except itself."""
     rows, others = rows.astype(np.float64), others.astype(np.float64)
     squares = np.square(rows).sum(1)[:, None] + np.square(others).sum(1) - 2 * rows @ others.T
     if same:

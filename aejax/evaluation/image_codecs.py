@@ -1,4 +1,4 @@
-"""Images by JPEG, WebP and AVIF (Pillow), and how far decoded images are from what went in."""
+"""Images by JPEG, WebP and AVIF (Pillow), and the quality of decoded images."""
 
 import io
 import math
@@ -10,7 +10,7 @@ from aejax import cluster
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.similarity import ssim, window
 
-# {codec: qualities, options of Pillow}; the tiles of AVIF, and so its bytes, depend on its threads.
+# {codec: (qualities, options of Pillow)}. AVIF's tiles, and so its bytes, depend on its threads.
 CODECS = {
     "jpeg": ((2, 5, 10, 20, 35, 50, 75), {"optimize": True}),
     "webp": ((0, 5, 15, 30, 50, 75), {}),
@@ -25,7 +25,7 @@ Point = tuple[float, float, float]
 
 
 def quality(images: np.ndarray, made: np.ndarray) -> tuple[float, float]:
-    """PSNR of all rows, and mean SSIM (NaN of images too small for it); both uint8."""
+    """PSNR over all rows, and mean SSIM (NaN for images too small for it), of uint8 images."""
     difference = images.astype(np.int32) - made
     squares = int(np.square(difference, out=difference).sum(dtype=np.int64))
     psnr = 10 * math.log10(255**2 * images.size / squares) if squares else math.inf
@@ -58,14 +58,14 @@ def curves(images: np.ndarray) -> dict[str, list[Point]]:
         return 8 * size / (count * height * width), *quality(images, made)
 
     settings = [(name, level) for name, (levels, _) in CODECS.items() for level in levels]
-    # Encoders hold no lock of Python's, and most of them use one core.
+    # Encoders release the GIL, and most of them use one core.
     with ThreadPoolExecutor(min(_MOST_THREADS, cluster.cores())) as pool:
         points = dict(zip(settings, pool.map(point, settings), strict=True))
     return {name: [points[name, level] for level in CODECS[name][0]] for name in CODECS}
 
 
 def _decoded(mosaic: np.ndarray, name: str, level: int) -> tuple[int, np.ndarray]:
-    """The bytes of a picture by a codec, and what is decoded from them, of the same shape."""
+    """The size in bytes of a picture coded by a codec, and the decoded picture."""
     from PIL import Image
 
     grey = mosaic.shape[-1] == 1

@@ -1,4 +1,4 @@
-"""Task: what codes look like. All codes as an .npz, their spread, neighbours and maps."""
+"""Task: all codes as an .npz file, with their variance, neighbours and two-dimensional maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,6 @@ from aejax.evaluation.encoded import evenly
 from aejax.evaluation.principal import Components
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
-from aejax.models.bottlenecks import Variational
-from aejax.models.bottlenecks.variational import divergence
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
@@ -23,14 +21,14 @@ CODES = "codes.npz"
 MAPS = ("pca", "tsne")
 NEIGHBOURS = 5
 _MOST_MAPPED, _PERPLEXITY = 2000, 30.0
-# Neighbours of more rows are sought among some, evenly taken: the work grows with their square.
+# Neighbours are computed for at most so many rows, evenly spaced: time grows with their square.
 _MOST_NEIGHBOURS = 10_000
-# A unit whose values differ by less than this part of its largest is constant: rounding differs.
+# A unit counts as constant if its range, relative to its largest value, is below this (rounding).
 _CONSTANT = 1e-6
 
 
 def check(run: Run, spec: Spec, maps: str = "pca") -> None:
-    """Raises InputError where the task cannot be done, or there is no such map."""
+    """Raises InputError if the task cannot be done, or for an unknown map."""
     need_autoencoder(run, "--tasks=latent")
     if unknown := [name for name in maps.split(",") if name not in MAPS]:
         raise InputError(
@@ -47,11 +45,11 @@ def task(model: Model, source: Source, maps: str = "pca") -> Result:
     Args:
         model: `rows.rescaled` to the source.
         source: rows to encode.
-        maps: of codes with two numbers or more, in a row with commas: pca; tsne (van der Maaten
+        maps: maps of codes with two numbers or more, separated by commas: pca; tsne (van der Maaten
             and Hinton 2008), of at most 2,000 rows.
 
     Raises:
-        InputError: a model without encode, or a map that there is not.
+        InputError: a model without encode, or an unknown map.
     """
     check(model.run, source.spec, maps)
     wanted = maps.split(",")
@@ -94,14 +92,14 @@ def _codes(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray | None]
         return module.encode(preparation(raw), mask)
 
     batches = [(batch.values, batch.rows.label) for batch in stream(model, source, encode)]
-    # Of a masked model a code is tokens: as one vector, [rows, tokens * width].
+    # Codes with a shape, such as a masked model's tokens, become vectors.
     z = np.concatenate([codes.reshape(len(codes), -1) for codes, _ in batches])
     labels = [label for _, label in batches if label is not None]
     return z, np.concatenate(labels) if labels else None
 
 
 def describe(z: np.ndarray) -> dict[str, Number]:
-    """How codes [rows, units] are spread, and how many of their units say nothing."""
+    """Statistics of codes [rows, units], such as variance and the number of constant units."""
     low, high = z.min(axis=0), z.max(axis=0)
     constant = high - low <= _CONSTANT * np.maximum(np.abs(low), np.abs(high))
     variance = z.var(axis=0)
@@ -170,13 +168,13 @@ def _tsne(z: np.ndarray, label: np.ndarray | None, seed: int, classes: Sequence[
 
 
 def _neighbours(z: np.ndarray, label: np.ndarray) -> dict[str, Number]:
-    """Accuracy of the most frequent class of each row's nearest other rows; of ties the least."""
+    """Accuracy of nearest-neighbour classification (majority of the neighbours; lowest on ties)."""
     from scipy.stats import mode
     from sklearn.neighbors import NearestNeighbors
 
     some = evenly(len(z), _MOST_NEIGHBOURS)
     z, label = z[some], label[some]
-    # Without rows of its own, kneighbors leaves each row out.
+    # Called without rows, kneighbors excludes each row from its own neighbours.
     found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(z).kneighbors(return_distance=False)
     accuracy = float(np.mean(mode(label[found], axis=1).mode == label))
     meaning = (
@@ -187,31 +185,31 @@ def _neighbours(z: np.ndarray, label: np.ndarray) -> dict[str, Number]:
 
 
 def _activity(model: Model, source: Source, z: np.ndarray) -> Figure:
-    """How active each number of the code is, the most active first."""
+    """A bar chart of the activity of each number of the code, in descending order."""
     values, what = activity(model, source, z)
     png = plots.bars_png(np.sort(values)[::-1], ("numbers of the code, in order", what))
     return Figure("latent_activity", png, f"Each number of a code: its {what}, largest first.")
 
 
 def activity(model: Model, source: Source, z: np.ndarray) -> tuple[np.ndarray, str]:
-    """How active each number of the code is [numbers], and what that is.
+    """The activity of each number of the code [numbers], and the name of the measure.
 
     Args:
         model: `rows.rescaled` to the source.
         source: rows.
         z: their codes [rows, numbers].
     """
-    if isinstance(model.run.config.model.bottleneck, Variational):
+    if model.run.config.model.has_posterior:
         return _divergences(model, source), "KL to the prior (nats, mean over rows)"
     return z.var(axis=0), "variance over rows"
 
 
 def _divergences(model: Model, source: Source) -> np.ndarray:
-    """KL of each number of a variational code, in nats, mean over rows [numbers]."""
+    """KL of each number of a code with a posterior, in nats, mean over rows [numbers]."""
 
     def measure(module: Any, raw: jax.Array, mask: jax.Array | None) -> jax.Array:
         features = module.encoder(model.preparation(raw), None, mask).astype(jnp.float32)
-        kl = divergence(*jnp.split(features, 2, axis=-1))
+        kl = module.bottleneck.posterior(features).divergence()
         return kl.reshape(len(kl), -1)
 
     batches = [batch.values for batch in stream(model, source, measure)]

@@ -2,8 +2,8 @@
 
     log p(x) ~ log 1/K sum_k w_k,   w_k = p(x given z_k) p(z_k) / q(z_k given x),   z_k ~ q
 
-(Kingma and Welling 2014, appendix D; Burda et al. 2016, equation 8). The estimate lies below the
-truth in the mean, and rises to it with K (theorem 1 there).
+(Kingma and Welling 2014, appendix D; Burda et al. 2016, equation 8). The estimate's expectation is
+a lower bound of log p(x), and converges to it with K (theorem 1 there).
 """
 
 import dataclasses
@@ -23,16 +23,15 @@ from aejax.evaluation.result import Number, Result
 from aejax.evaluation.rows import batch_rows, stream
 from aejax.models import Autoencoder
 from aejax.models.batch import spread
-from aejax.models.bottlenecks import Variational
-from aejax.models.bottlenecks.variational import divergence
+from aejax.models.interfaces import Posterior
 from aejax.models.likelihood import Bernoulli
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 SAMPLES = 5000
-# A unit whose mean's variance over rows is above this is active (Burda et al. 2016, section 5.2).
+# A unit is active if its mean's variance over rows is above this (Burda et al. 2016, section 5.2).
 _ACTIVE = 0.01
-# Samples are taken in blocks; numbers of one that the decoder gives: 2^22 are 16 MiB of float32.
+# Samples are drawn in blocks; the decoder's outputs for a block have so many numbers (16 MiB).
 _NUMBERS_AT_A_TIME = 2**22
 
 
@@ -55,7 +54,7 @@ class _Sums(NamedTuple):
 def check(run: Run, spec: Spec) -> None:
     """Raises InputError where the task cannot be done."""
     settings = run.config.model
-    if not (isinstance(settings, Autoencoder) and isinstance(settings.bottleneck, Variational)):
+    if not settings.has_posterior:
         code = type(settings.bottleneck or settings).__name__
         raise InputError(
             f"--tasks=likelihood: the model's code is {code}; must be variational, such as"
@@ -67,16 +66,16 @@ def check(run: Run, spec: Spec) -> None:
 def task(model: Model, source: Source, samples: int = SAMPLES) -> Result:
     """Estimates log p(x) of every row with K = `samples`, and the evidence lower bound.
 
-    What is drawn for a row depends on the run's seed, the row's number in the split and the
-    sample's number alone, so that the numbers are the same on any devices.
+    Draws depend only on the run's seed, the row's index in the split and the sample's index, so
+    that results are the same on any devices.
 
     Args:
-        model: `rows.fitted` to the source.
+        model: `rows.rescaled` to the source.
         source: rows of the model's shape.
         samples: codes drawn for each row, at least 1.
 
     Raises:
-        InputError: the model's code is not variational.
+        InputError: the model's code has no posterior.
     """
     check(model.run, source.spec)
     settings = model.run.config.model
@@ -101,11 +100,11 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         x = prepare(raw, keys)
         features = module.encoder(x, None, mask).astype(jnp.float32)
-        mean, log_variance = jnp.split(features, 2, axis=-1)
+        posterior = module.bottleneck.posterior(features)
 
         def add(i: jax.Array, sums: _Sums) -> _Sums:
             sample = i * block + jnp.arange(block)
-            z, log_prior_over_q = _draw(keys, sample, mean, log_variance)
+            z, log_prior_over_q = _draw(keys, sample, posterior)
             log_p = _log_p(module, z, x, mask)
             real = (sample < samples)[:, None]
             return _added(sums, log_p, jnp.where(real, log_p + log_prior_over_q, -jnp.inf), real)
@@ -113,34 +112,33 @@ def measure(model: Model, source: Source, samples: int) -> Callable[..., dict[st
         zeros = jnp.zeros(len(x))
         start = _Sums(zeros - jnp.inf, zeros, zeros, zeros)
         sums = jax.lax.fori_loop(0, blocks, add, start)
-        kl = divergence(mean, log_variance)
+        kl = posterior.divergence()
         return {
             "log_likelihood": sums.largest + jnp.log(sums.weight / samples),
             "log_p": sums.log_p / samples,
             "kl": jnp.sum(kl.reshape(len(kl), -1), axis=1),
             "effective": jnp.square(sums.weight) / sums.square,
-            "mean": mean.reshape(len(mean), -1),
+            "mean": posterior.mean.reshape(len(x), -1),
         }
 
     return measure
 
 
 def drawing(model: Model) -> Preparation:
-    """Raw rows -> x; with keys it draws binary values where the run does, and nothing else."""
+    """The run's preparation without augmentation; with keys it samples binary values if so set."""
     settings = dataclasses.replace(model.preparation.settings, shift=0, flip=False)
     return dataclasses.replace(model.preparation, settings=settings)
 
 
-def _draw(
-    keys: jax.Array, sample: jax.Array, mean: jax.Array, log_variance: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """z [samples, *mean's shape] from q, and log p(z) - log q(z given x) [samples, rows]."""
+def _draw(keys: jax.Array, sample: jax.Array, posterior: Posterior) -> tuple[jax.Array, jax.Array]:
+    """z [samples, rows, *code] from q, and log p(z) - log q(z given x) [samples, rows]."""
+    mean, log_variance = posterior
 
     def noise(key: jax.Array, number: jax.Array) -> jax.Array:
-        # 0 and up are what `prepare` folds in.
+        # From 1000 on: `Preparation` folds in small numbers.
         return jax.random.normal(jax.random.fold_in(key, 1000 + number), mean.shape[1:])
 
-    # Row by row, for a key each; then the samples in front.
+    # vmap over rows, each with its key, then over samples as the leading axis.
     drawn = jax.vmap(jax.vmap(noise, (None, 0)), (0, None), out_axes=1)(keys, sample)
     z = mean + jnp.exp(0.5 * log_variance) * drawn
     terms = 0.5 * (jnp.square(drawn) + log_variance - jnp.square(z))
@@ -150,7 +148,7 @@ def _draw(
 def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """log p(x given z): z [samples, rows, ...], x [rows, ...] -> [samples, rows], nats."""
     parameters = module.decoder(z, x, mask).astype(jnp.float32)
-    # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
+    # Flat rows: XLA on a CPU does not vectorise over a last axis of one channel.
     flat = parameters.reshape(*z.shape[:2], -1, parameters.shape[-1])
     each = module.settings.likelihood.log_prob(flat, x.reshape(len(x), -1))
     if mask is not None:
@@ -159,7 +157,7 @@ def _log_p(module: Any, z: jax.Array, x: jax.Array, mask: jax.Array | None) -> j
 
 
 def _added(sums: _Sums, log_p: jax.Array, log_weight: jax.Array, real: jax.Array) -> _Sums:
-    """The sums with a block's samples [samples, rows]; those that are not real weigh nothing."""
+    """Adds a block of samples [samples, rows] to the sums, except those that are not real."""
     largest = jnp.maximum(sums.largest, jnp.max(log_weight, axis=0))
     before, weight = jnp.exp(sums.largest - largest), jnp.exp(log_weight - largest)
     return _Sums(

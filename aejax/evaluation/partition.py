@@ -1,12 +1,12 @@
 """The partition function Z of a restricted Boltzmann machine: a sum over states, or an estimate.
 
-Annealed importance sampling (Salakhutdinov and Murray 2008, section 4.1) draws from a machine
-without weights, whose biases give the training rows' means, and moves the draws along
+Annealed importance sampling (Salakhutdinov and Murray 2008, section 4.1) samples from a machine
+without weights, whose biases give the training rows' means, and moves the samples along
 
     p_t(v) ~ exp(-(1 - t) E_0(v) - t E(v)) prod_j (1 + exp(t (c_j + W_j'v / s))),   t = 0 ... 1
 
 with one step of Gibbs sampling at each temperature t; E_0 and E are the energies of the visible
-biases. The mean weight of the draws, prod p_t+(v) / p_t(v), is Z / Z_0 without bias.
+biases. The mean weight of the samples, prod p_t+(v) / p_t(v), is an unbiased estimate of Z / Z_0.
 """
 
 import functools
@@ -20,10 +20,10 @@ from scipy import special
 
 from aejax.models.rbm import Machine, coins, softplus
 
-# Layers of at most so many binary units are summed over all their states.
+# Z is summed exactly if a layer has at most so many binary units.
 MOST_UNITS = 20
 _STATES_AT_A_TIME = 2**10
-# Of 14,500 temperatures (section 4.2): up to 0.5, up to 0.9, and up to 1.
+# The paper's 14,500 temperatures (section 4.2): so many up to 0.5, up to 0.9, and up to 1.
 _SPACED = ((0.5, 500), (0.9, 4000), (1.0, 10_000))
 TEMPERATURES = sum(count for _, count in _SPACED)
 
@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
         log_z: the estimate, nats.
         error: its standard error.
         low, high: log of the estimate of Z less, and plus, three standard errors; low may be -inf.
-        effective: draws that count, (sum of weights)^2 / sum of their squares.
+        effective: effective number of samples, (sum of weights)^2 / sum of their squares.
     """
 
     log_z: float
@@ -46,9 +46,9 @@ class Estimate(NamedTuple):
 
 
 def exact(machine: Machine) -> float | None:
-    """log Z in nats by a sum over all states of the smaller layer; None where none is small.
+    """log Z in nats by a sum over all states of the smaller layer; None if both are too large.
 
-    Each of at most 2^20 states is summed over the other layer in closed form.
+    For each of at most 2^20 states the sum over the other layer is in closed form.
     """
     visible, hidden = machine.weight.shape
     by_hidden = not machine.binary or hidden <= visible
@@ -90,7 +90,7 @@ def _log_normal(machine: Machine) -> float:
 
 
 def temperatures(count: int) -> np.ndarray:
-    """t from 0 to 1, this many above 0: closer the nearer they are to 1, as in the paper."""
+    """Temperatures from 0 to 1 (`count` of them above 0), denser towards 1 as in the paper."""
     places = np.cumsum([0, *(share for _, share in _SPACED)]) / TEMPERATURES
     ends = [0.0, *(end for end, _ in _SPACED)]
     return np.interp(np.linspace(0, 1, count + 1), places, ends)
@@ -103,10 +103,10 @@ def annealed(
 
     Args:
         machine: on one device.
-        means: of training rows [visible], which the draws begin at; binary ones inside of (0, 1).
-        chains: draws, at least 2.
-        count: temperatures.
-        seed: of the draws.
+        means: of training rows [visible], for the initial samples; binary ones within (0, 1).
+        chains: number of samples, at least 2.
+        count: number of temperatures.
+        seed: of the samples.
     """
     start = jnp.asarray(special.logit(means) if machine.binary else means, jnp.float32)
     t = jnp.asarray(temperatures(count), jnp.float32)
@@ -117,7 +117,7 @@ def annealed(
 
 
 def estimate(log_z: np.ndarray) -> Estimate:
-    """The mean of exp(log_z) [draws], which are estimates of Z each, as its logarithm."""
+    """The logarithm of the mean of exp(log_z) [chains], each of which is an estimate of Z."""
     largest = log_z.max()
     weight = np.exp(log_z - largest)
     mean, error = weight.mean(), weight.std(ddof=1) / math.sqrt(len(weight))
@@ -142,7 +142,7 @@ def _log_z_without_weights(machine: Machine, bias: jax.Array) -> float:
 def _log_weights(
     machine: Machine, bias: jax.Array, t: jax.Array, chains: int, key: jax.Array
 ) -> jax.Array:
-    """log of the weight of each draw [chains] after all temperatures t [count + 1]."""
+    """The log weight of each sample [chains] after all temperatures t [count + 1]."""
 
     def log_p(t: jax.Array, v: jax.Array, hidden_input: jax.Array) -> jax.Array:
         energy = (1 - t) * machine.visible_energy(v, bias)

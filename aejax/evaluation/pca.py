@@ -1,4 +1,4 @@
-"""Task: is the linear autoencoder PCA? Angles between subspaces, and the loss beside PCA's.
+"""Task: is the linear autoencoder PCA? Angles between subspaces, and the loss compared with PCA's.
 
 With squared error the optimum of a linear autoencoder spans the leading principal components, and
 every other critical point is a saddle (Baldi and Hornik 1989). Subspaces are compared on the

@@ -15,11 +15,11 @@ _GREY = "#4c566a"
 MOST_COLOURS = 20
 _MOST_POINTS = 20_000
 _GRID_PIXELS = 960
-# So many times as far from the least as the middle: such points would squeeze all others together.
+# Points so many times as far from the minimum as the median are drawn at the edge.
 _FAR = 10.0
 _WIDE = 10
-_BESIDE_LETTERS = 30  # longer names stand below a picture
-_LEGEND_LETTERS = 46  # of a line below a picture of 4.2 inches
+_BESIDE_LETTERS = 30  # legends with longer names are below the plot
+_LEGEND_LETTERS = 46  # letters in a line of a legend below a plot of 4.2 inches
 
 
 def image_png(image: np.ndarray) -> bytes:
@@ -56,7 +56,7 @@ def scatter_png(
         classes: names of the labels 0, 1, ...; others are called by their numbers.
     """
     keep = np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).round().astype(int)
-    # In random order, so that no class lies on top of another because of its number.
+    # In random order, so that no class is drawn on top of the others.
     keep = np.random.RandomState(0).permutation(keep)
     points = points[keep]
     figure, plot = _figure()
@@ -213,13 +213,13 @@ def points_png(
     line: list[str],
     unnamed: Collection[str] = (),
 ) -> bytes:
-    """Named points with error bars of one standard deviation; those far above stand at the edge.
+    """Named points with error bars of one standard deviation; outliers are drawn at the edge.
 
     Args:
         points: {name: (x, values of y [n])}.
         axes: what to write along both axes.
         line: names of points that a line joins, in its order.
-        unnamed: those that are drawn pale, and without their names.
+        unnamed: names of points that are drawn pale and without a name.
     """
     figure, plot = _figure()
     means = {name: float(np.mean(values)) for name, (_, values) in points.items()}

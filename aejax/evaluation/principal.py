@@ -1,4 +1,4 @@
-"""Principal components: of codes, to look at them, and of pixels, to measure a code against."""
+"""Principal components: of codes, for pictures, and of pixels, as a baseline for codes."""
 
 import dataclasses
 import functools
@@ -14,9 +14,9 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources import open_source
 from aejax.runs.folder import Run
 
-# A covariance of 4096 elements takes half a minute to take apart; more are left out.
+# The eigenvectors of a covariance of 4096 elements take half a minute; larger rows have no PCA.
 MAX_ELEMENTS = 4096
-# Rows are taken evenly from larger splits: 784 pixels get 60,000, 3,072 get 12,700.
+# Larger splits are sampled evenly: 60,000 rows of 784 pixels, 12,700 of 3,072.
 _MAX_ROWS = 60_000
 _MAX_PRODUCTS = 1.2e11
 _ROWS_AT_A_TIME = 2000
@@ -32,7 +32,7 @@ class Components:
             is positive.
         variance: along each axis [components].
         total: variance of all elements together.
-        rows: how many rows they come from.
+        rows: number of rows that were used.
     """
 
     mean: np.ndarray
@@ -63,7 +63,7 @@ def fit(pieces: Iterable[np.ndarray], components: int) -> Components:
     total = products = np.zeros(())
     for piece in pieces:
         x = np.asarray(piece, np.float64)
-        # Moved close to the mean: sums of squares of far-off values would lose the variance.
+        # Shifted by the first mean: sums of squares of large values would lose the variance.
         shift = x.mean(axis=0) if shift is None else shift
         x = x - shift
         rows, total, products = rows + len(x), total + x.sum(axis=0), products + x.T @ x
@@ -81,7 +81,7 @@ def fit(pieces: Iterable[np.ndarray], components: int) -> Components:
 def of_training_split(run: Run, components: int) -> Components:
     """Principal components of the rows that a run was trained on, in the units of `measured`.
 
-    Computed once for a run: what follows its checkpoints asks again at each of them.
+    The result is cached for a run, since evaluations of several checkpoints use it.
 
     Raises:
         InputError: the training split cannot be opened.

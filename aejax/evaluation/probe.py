@@ -1,7 +1,8 @@
-"""Task: what a linear classifier makes of frozen codes, and what it makes of the rows themselves.
+"""Task: the error of a linear classifier on frozen codes, and on the rows themselves.
 
-Multinomial logistic regression with an L2 cost, minimised to the end, so that its error tells of
-the codes and not of a training recipe. Makhzani and Frey (2013) measure k-sparse codes so.
+Multinomial logistic regression with an L2 penalty is minimised to convergence, so that its error
+depends on the codes and not on a training recipe. Makhzani and Frey (2013) measure k-sparse codes
+in this way.
 """
 
 import dataclasses
@@ -13,16 +14,16 @@ import numpy as np
 from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
-from aejax.evaluation.classifier import STEPS, Classifier, Problem
 from aejax.evaluation.encoded import encode_rows, evenly
+from aejax.evaluation.logistic import STEPS, LinearClassifier, Problem
 from aejax.evaluation.result import Number, Result, need_autoencoder
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
-# L2 is 10^(place / 2). The walk starts at 10^-3, in decades, and halves them at the end.
+# L2 is 10^(place / 2). The search starts at 10^-3, in steps of a decade, then of half a decade.
 _START, _LEAST, _MOST = -6, -12, 4
 _VALIDATION = 6  # one training row in six
-# Numbers of all training codes together, 512 MiB of float32; of more rows some are taken evenly.
+# Most numbers of all training codes together, 512 MiB of float32; more rows are sampled evenly.
 _MOST_NUMBERS = 2**27
 
 
@@ -31,10 +32,10 @@ class Fit:
     """A classifier and how it was found; errors are shares of rows.
 
     Attributes:
-        l2: the cost that was best on the validation rows.
+        l2: the penalty that was best on the validation rows.
         errors: {L2: error on the validation rows}, as they were tried.
         inside: whether the best L2 lies between others that were tried.
-        converged: whether every fit came to its end.
+        converged: whether all fits converged.
         train: error on all training rows, after a fit to all of them.
         test: error on the evaluated rows.
     """
@@ -57,12 +58,12 @@ def check(run: Run, spec: Spec) -> None:
 def task(model: Model, source: Source, train: Source | None = None) -> Result:
     """Error of logistic regression on codes, and on pixels.
 
-    L2 is chosen on a sixth of the training rows, with the classifier fitted to the others; it is
-    then fitted to all of them. Numbers are centred, and divided by one deviation; rows are not
-    corrupted or augmented.
+    L2 is chosen on a sixth of the training rows, with the classifier fitted to the others; then the
+    classifier is fitted to all of them. Codes are centred, and divided by one deviation for all
+    their numbers; rows are not corrupted or augmented.
 
     Args:
-        model: `rows.fitted` to the source.
+        model: `rows.rescaled` to the source.
         source: rows to classify, with labels.
         train: rows that the classifier is fitted to, with labels.
 
@@ -101,7 +102,7 @@ def _arrays(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.ndarray) -> Fit:
-    """Fits a classifier with the L2 that is best on a sixth of its rows.
+    """Fits a classifier, with the L2 that is best on a held-out sixth of its rows.
 
     Args:
         x: [rows, numbers]; overwritten by its scaled values.
@@ -114,7 +115,7 @@ def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.
     order = np.random.RandomState(0).permutation(len(x))
     cut = max(1, len(x) // _VALIDATION)
     held, rest = np.sort(order[:cut]), np.sort(order[cut:])
-    rows, found = Problem(x[rest], label[rest]), dict[int, Classifier]()
+    rows, found = Problem(x[rest], label[rest]), dict[int, LinearClassifier]()
     errors: dict[int, float] = {}
 
     def error(place: int) -> float:
@@ -137,10 +138,10 @@ def choose(x: np.ndarray, label: np.ndarray, test_x: np.ndarray, test_label: np.
 
 
 def walk(error: Callable[[int], float]) -> tuple[int, bool]:
-    """The place where `error(place)` is least, downhill from the start, and whether it is inside.
+    """Descends from the start to a place of least `error(place)`; also whether it is inside.
 
-    Of equal errors the larger L2 is taken. Both neighbours of the place have been tried, unless it
-    is the first or last one that there is.
+    For equal errors the larger L2 is preferred. Both neighbours of the result have been tried,
+    unless it is the first or last possible place.
     """
 
     def better(place: int, other: int) -> int:
@@ -162,9 +163,9 @@ def _l2(place: int) -> float:
 
 
 def _scale(x: np.ndarray, other: np.ndarray) -> None:
-    """Both less the mean of x, over the deviation of all its numbers together, in place.
+    """Subtracts x's mean from both, and divides by one deviation of all x's numbers, in place.
 
-    Each unit keeps its share of the variance: dividing each by its own deviation makes much of
+    Each unit keeps its share of the variance. Division by each unit's own deviation would amplify
     units that are hardly ever active, and was worse (k-sparse codes of MNIST: 2.7 % for 2.3 %).
     """
     mean, variance = x.mean(axis=0, dtype=np.float64), x.var(axis=0, dtype=np.float64)

@@ -2,8 +2,8 @@
 
     log p(v) = -F(v) - log Z
 
-with log Z by a sum over all states where a layer has at most 20 units, and by annealed importance
-sampling in any case (`partition`).
+with log Z by a sum over all states if a layer has at most 20 units, and always by annealed
+importance sampling as well (`partition`).
 """
 
 import math
@@ -34,7 +34,7 @@ from aejax.runs.loading import Model
 CHAINS, TEMPERATURES = 100, 1000
 _MOST_LEARNED = 10_000
 _SIDE = 10
-# Steps of Gibbs sampling after which chains are shown.
+# Steps of Gibbs sampling after which a picture shows the chains.
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -66,7 +66,7 @@ def task(
     Args:
         model: `rows.rescaled` to the source.
         source: rows of the model's shape.
-        learned: rows of the run's training split, whose means annealing begins at.
+        learned: rows of the run's training split, whose means are the start of annealing.
         chains: of annealed importance sampling, at least 2.
         temperatures: of annealed importance sampling; the paper has 14,500.
 
@@ -95,7 +95,7 @@ def task(
 
 
 def _free_energy(prepare: Preparation, seed: int) -> Callable[..., jax.Array]:
-    """(module, raw, mask, row numbers) -> F(v) [rows]; binary values are drawn once a row."""
+    """(module, raw, mask, row indices) -> F(v) [rows]; binary values are sampled once a row."""
 
     def measure(module: Any, raw: jax.Array, mask: None, number: jax.Array) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"likelihood"))
@@ -106,7 +106,7 @@ def _free_energy(prepare: Preparation, seed: int) -> Callable[..., jax.Array]:
 
 
 def _means(model: Model, learned: Source) -> np.ndarray:
-    """Means of training rows [visible]; of binary units as if each had been on and off once."""
+    """Means of training rows [visible]; for binary units with add-one smoothing."""
     rows = take(learned, evenly(len(learned), _MOST_LEARNED))
     prepare = model.preparation
 
@@ -172,11 +172,11 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
     if module.chains is None:
         inputs = jnp.zeros((count, len(machine.visible_bias)))
         v = machine.visible_sample(inputs, jax.random.split(first, count))
-        whence = "noise"
+        origin = "noise"
     else:
         chains = np.asarray(module.chains[...])
         v = chains[np.arange(count) % len(chains)]
-        whence = "the chains of the training"
+        origin = "the chains of the training"
 
     @jax.jit
     def walk(v: jax.Array, key: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -200,12 +200,12 @@ def _figures(model: Model, machine: Machine, source: Source) -> list[Figure]:
             "rbm_samples",
             plots.grid_png(grid),
             f"Means of v in {count} chains after {_SHOWN[-1]} steps of Gibbs sampling from"
-            f" {whence}.",
+            f" {origin}.",
         ),
         Figure(
             "rbm_chains",
             plots.grid_png(rows),
-            f"A chain in each row, after {steps} steps of Gibbs sampling from {whence}.",
+            f"A chain in each row, after {steps} steps of Gibbs sampling from {origin}.",
         ),
         Figure(
             "rbm_weights",

@@ -1,4 +1,4 @@
-"""Task: how well a code keeps the data. Cross-entropy, squared error, PSNR, SSIM, and pictures."""
+"""Task: reconstruction errors: cross-entropy, squared error, PSNR, SSIM, and pictures."""
 
 import dataclasses
 import math
@@ -20,22 +20,22 @@ from aejax.models.likelihood import Bernoulli
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
-# Where a model gives no logits its means are kept this far from 0 and 1, as Keras does.
+# For models without logits, means are clipped to this distance from 0 and 1, as in Keras.
 _CLIP, _SMALL = 1e-7, "1e-7"
-# The least window under which an image still has a variance.
+# The smallest window of SSIM.
 _LEAST_WINDOW = 3
 _PICTURES, _PICTURES_WIDTH = 10, 1600
 
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
-    """How this model and these rows are measured.
+    """The units and measures for a model and its rows.
 
     Attributes:
         shape: of one row.
-        peak: the largest value less the least that an element can have.
+        peak: the range of an element's values (maximum - minimum).
         scaled: whether the data were scaled to [0, 1].
-        table: whether elements are columns of a table, measured as the model sees them.
+        table: whether elements are columns of a table, measured in the model's units.
         logits: whether the cross-entropy comes from a Bernoulli decoder's logits.
         window: the side of SSIM's window, or 0 where there is no SSIM.
     """
@@ -49,7 +49,7 @@ class Scales:
 
     @property
     def entropies(self) -> bool:
-        """Whether values can be read as probabilities, so that there is a cross-entropy."""
+        """Whether values can be read as probabilities, for a cross-entropy."""
         return self.scaled or self.logits
 
     @property
@@ -58,7 +58,7 @@ class Scales:
 
     @property
     def element(self) -> str:
-        """A colour image has three values a pixel, and means are over all of them."""
+        """The name of an element: means are over all values of a pixel, three in colour images."""
         return "pixel" if self.image and self.shape[-1] == 1 else "value"
 
     @property
@@ -72,7 +72,7 @@ def check(run: Run, spec: Spec) -> None:
 
 
 def task(model: Model, source: Source) -> Result:
-    """Measures what is lost between rows and their deterministic reconstructions.
+    """Measures the errors of deterministic reconstructions.
 
     Sums over rows and elements are taken in float64, in units of `preparation.measured` ([0, 1]
     where the data were scaled). Symbols are compared as `symbols.result` does.
@@ -111,10 +111,10 @@ def _compared(model: Model, logits: bool) -> Callable[..., dict[str, jax.Array]]
         x = preparation(raw)
         z, out = module.encode(x, mask), {}
         if logits:
-            # The model's own likelihood: a saturated sigmoid has lost what its logit knows.
+            # From the logits, by the model's likelihood: a saturated sigmoid loses precision.
             likelihood, parameters = module.settings.likelihood, module.decoder(z, None, mask)
             mean = likelihood.mean(parameters)
-            # Flat: XLA on a CPU does not vectorise over a last axis of one channel.
+            # Flat rows: XLA on a CPU does not vectorise over a last axis of one channel.
             flat = parameters.reshape(len(x), -1, parameters.shape[-1])
             out["bce"] = -likelihood.log_prob(flat, x.reshape(len(x), -1))
         else:
@@ -141,7 +141,7 @@ def _scales(model: Model, source: Source) -> Scales:
 
 
 def _range(source: Source) -> float:
-    """The largest value less the least of all rows; 1 where nothing varies."""
+    """Maximum - minimum of all rows; 1 if all values are equal."""
     low, high, size = math.inf, -math.inf, batch_rows(source)
     for start in range(0, len(source), size):
         x = source[slice(start, start + size)].real_values
@@ -150,7 +150,7 @@ def _range(source: Source) -> float:
 
 
 def _baseline(model: Model, source: Source) -> tuple[Components | None, list[str]]:
-    """PCA of the training split with as many components as the code has numbers, or why not."""
+    """PCA of the training split with as many components as the code has numbers, and notes."""
     run, preparation = model.run, model.preparation
     elements = math.prod(run.spec.shape)
     row = jax.ShapeDtypeStruct((1, *run.spec.shape), run.spec.dtype)
@@ -267,7 +267,7 @@ def _numbers(
 
 
 def _notes(scales: Scales, source: Source, outside: int) -> list[str]:
-    """What was left out and why, and what a reader must know of the rest."""
+    """Notes on what was left out and why, and on how to read the rest."""
     notes = []
     if not scales.entropies:
         notes.append(

@@ -1,4 +1,4 @@
-"""evaluation.json: what came out of every checkpoint that was evaluated."""
+"""evaluation.json: the results of all evaluated checkpoints."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def write(workdir: str, record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _merged(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The record with those before it; of the same checkpoint and rows, one with all tasks."""
+    """Adds a record; records of the same checkpoint and rows are merged."""
 
     def key(one: dict[str, Any]) -> tuple:
         return tuple(one.get(name) for name in ("step", "source", "split"))
@@ -30,7 +30,7 @@ def _merged(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[s
 
     others = [one for one in before if key(one) != key(record)]
     for one in before:
-        # A step that was trained anew has the same number, and other parameters.
+        # A step that was trained again has the same number, but other parameters.
         if key(one) == key(record) and same(one):
             record = {
                 **record,

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, without scripts and without anything from elsewhere."""
+"""report.html: one self-contained page, without scripts and external files."""
 
 import base64
 import dataclasses
@@ -38,7 +38,7 @@ def page(about: About, records: list[dict[str, Any]], results: dict[str, Result]
 
     Args:
         about: what was evaluated.
-        records: what evaluation.json keeps; the last is reported, those before it compared.
+        records: those of evaluation.json; the last is reported, earlier ones are compared.
         results: of its tasks.
     """
     record = records[-1]

@@ -1,4 +1,4 @@
-"""What an evaluation's task gives: numbers that explain themselves, pictures, arrays, and notes."""
+"""The result of an evaluation's task: numbers with their meaning, pictures, arrays, and notes."""
 
 import dataclasses
 import math
@@ -17,9 +17,9 @@ class Number:
 
     Attributes:
         value: the number; None where it is not finite.
-        unit: what it is counted in; "" for a pure number.
+        unit: its unit; "" for none.
         meaning: one line.
-        main: whether lines and tables that compare checkpoints show it.
+        main: whether it is shown in summaries and comparisons of checkpoints.
     """
 
     value: float | int | None
@@ -39,7 +39,7 @@ class Figure:
     Attributes:
         name: of its file in figures/, without ".png".
         png: the file.
-        caption: what is to be seen, in plain text.
+        caption: what it shows, in plain text.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Sound:
     Attributes:
         name: of its file in figures/, without ".wav".
         wav: the file.
-        caption: what is to be heard, in plain text.
+        caption: what it is, in plain text.
     """
 
     name: str
@@ -79,14 +79,14 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a task gives: `task(model, source) -> Result`.
+    """The result of a task, `task(model, source) -> Result`.
 
     Attributes:
         numbers: by name.
         figures: in their order.
         files: {name of an .npz file in the run's folder: its arrays by name}.
-        texts: {name of a text file in the run's folder: what it holds}.
-        notes: what was left out and why, and how what is there was counted; a sentence each.
+        texts: {name of a text file in the run's folder: its contents}.
+        notes: sentences on what was left out and why, and on how numbers were computed.
         tables: of the report, above the figures.
         sounds: of the report, below the figures.
     """
@@ -109,18 +109,18 @@ class Result:
 
 
 def shown(value: float | int | None) -> str:
-    """A number for people: five digits, or as it is where it is whole."""
+    """A number as text, with five digits; integers in full."""
     if value is None:
         return "not finite"
     return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
 def need_autoencoder(run: Run, asker: str) -> None:
-    """Raises InputError where a run's model has no encode and decode.
+    """Raises InputError if a run's model has no encode and decode.
 
     Args:
-        run: what config.json holds.
-        asker: the task or program that cannot do without.
+        run: contents of config.json.
+        asker: the task or program that needs them.
     """
     if not run.config.model.decodes:
         kind = KINDS.name(run.config.model)
@@ -131,7 +131,7 @@ def need_autoencoder(run: Run, asker: str) -> None:
 
 
 def need_whole(spec: Spec, asker: str) -> None:
-    """Raises InputError where rows have padding, or missing values."""
+    """Raises InputError if rows have padding, or missing values."""
     if spec.padded:
         raise InputError(f"{asker}: rows have a length each; must be whole")
     if spec.missing:

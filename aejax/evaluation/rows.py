@@ -16,25 +16,25 @@ from aejax.data.sources.base import Rows, Source, Spec
 from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
-from aejax.models.batch import real_elements as mask_of
+from aejax.models.batch import batch_mask
 from aejax.pictures import is_image
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
 _ROWS_AT_A_TIME = 1000
-# Large rows come fewer at a time: 2^22 numbers of one piece are 16 MiB of float32.
+# Chunks of large rows have fewer rows: 2^22 numbers are 16 MiB of float32.
 _NUMBERS_AT_A_TIME = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Rows and what they are called.
+    """Rows, and the flags that name them.
 
     Attributes:
-        source: the rows; of the run's own source those of its `data.keep_labels`.
+        source: the rows; of the run's own source only those with its `data.keep_labels`.
         name: the source, as --source takes it.
         split: as --split takes it.
-        every: the rows of all labels; None where they are the same.
+        every: the rows of all labels; None if these are the same.
     """
 
     source: Source
@@ -44,7 +44,7 @@ class Chosen:
 
 
 class EvaluatedRows(NamedTuple):
-    """Some rows and what a function of them gave; every leaf [rows, ...], in the source's order."""
+    """A chunk of rows, and the results of a function; every leaf [rows, ...], in order."""
 
     first: int
     rows: Rows
@@ -55,9 +55,9 @@ def choose_rows(run: Run, source: Any = "", split: str = "", folder: str = "") -
     """Opens the rows to evaluate and checks that the run's model can take them.
 
     Args:
-        run: what config.json holds.
-        source: a source by name, which has the options of the run's own where it is of the same
-            kind and does not give them; "" for the run's own; or an array or source, all of it.
+        run: contents of config.json.
+        source: a source by name (with the options of the run's own source, if it is of the same
+            kind and does not set them); "" for the run's own; or an array or `Source`.
         split: by name and slice; "" for the run's test split, or all of another source.
         folder: TFDS's data folder; "" for the run's own.
 
@@ -110,17 +110,17 @@ def _check(where: str, spec: Spec, run: Run) -> None:
 
 
 def _resized(where: str, wanted: Spec) -> str:
-    """What makes pictures of another size fit."""
+    """The hint for pictures of another size."""
     if "=images:" not in where or not is_image(wanted.shape):
         return ""
     return f"; pictures fit with the option size={wanted.shape[1]}x{wanted.shape[0]}"
 
 
 def rescaled(model: Model, spec: Spec) -> Model:
-    """The model for rows whose format has another maximum: each is scaled by its own.
+    """The model with a preparation for rows of this spec: they are scaled by their own maximum.
 
-    The digits go up to 16 and a picture's bytes up to 255, and both become [0, 1]. Rows in which
-    values are missing suit a model that was trained on whole ones.
+    For example, digits up to 16 and bytes up to 255 both become [0, 1]. Rows may have missing
+    values even if the model was trained without.
     """
     if (spec.maximum, spec.missing) == (model.run.spec.maximum, model.run.spec.missing):
         return model
@@ -134,27 +134,25 @@ def stream(
 ) -> Iterator[EvaluatedRows]:
     """Runs a function of (live module, raw rows, mask) over a whole source, in batches.
 
-    The mask is bool [rows, length] where rows come with a length each, [rows, *shape] where values
-    may be missing, else None.
-
-    Every row counts once, and one program is compiled. Matrices are multiplied in full float32 on
-    every backend.
+    The mask is bool [rows, length] if rows have lengths, [rows, *shape] if values may be missing,
+    else None. One program is compiled for all batches. Matrix products have full float32 precision
+    on every backend.
 
     Args:
         model: `rescaled` to the source.
         source: [rows, *shape].
-        function: jitted here; gives a tree of [rows, ...].
-        numbered: give the function the rows' numbers in the source [rows] as well, for draws that
-            depend on the row alone.
+        function: is jitted here; returns a tree of [rows, ...].
+        numbered: also pass the rows' indices in the source [rows], for random numbers that depend
+            only on the row.
     """
     graph, state = nnx.split(model.module)
     padded, size = source.spec.padded, batch_rows(source)
 
     def call(state: Any, x: jax.Array, *more: jax.Array) -> Any:
-        mask = mask_of(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
+        mask = batch_mask(x, more[0] if padded else None, x.shape[1:], source.spec.missing)
         return function(nnx.merge(graph, state), x, mask, *more[padded:])
 
-    # Parameters are an argument: closed over, they would be constants that XLA has to compile.
+    # Parameters are an argument: closed over, they would be constants of the program.
     run = functools.partial(jax.jit(call), state)
     for first in range(0, len(source), size):
         rows = source[slice(first, first + size)]
@@ -166,7 +164,7 @@ def stream(
 
 
 def real_elements(rows: Rows) -> np.ndarray:
-    """1.0 for what is no padding and not missing, float64 [rows, elements]."""
+    """0.0 for padding and missing values, else 1.0: float64 [rows, elements]."""
     return rows.real.reshape(len(rows.x), -1).astype(np.float64)
 
 

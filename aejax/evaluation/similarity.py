@@ -17,13 +17,13 @@ def ssim(originals: np.ndarray, others: np.ndarray, peak: float) -> np.ndarray:
 
     SSIM = (2 m_x m_y + C1)(2 s_xy + C2) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), with means,
     variances and covariance under a Gaussian window, C1 = (0.01 peak)^2 and C2 = (0.03 peak)^2;
-    averaged over the places where the window lies inside the image, and over channels (Wang,
+    averaged over all positions of the window inside the image, and over channels (Wang,
     Bovik, Sheikh and Simoncelli 2004, "Image quality assessment", equation 13).
 
     Args:
         originals: [rows, height, width, channels].
         others: the same shape.
-        peak: the largest value less the least that a pixel can have.
+        peak: the range of a pixel's values (maximum - minimum).
 
     Returns:
         float64 [rows].
@@ -46,7 +46,7 @@ def ssim(originals: np.ndarray, others: np.ndarray, peak: float) -> np.ndarray:
 
 
 def _band(side: int, length: int) -> np.ndarray:
-    """Means under the window at each place along one axis, as a matrix [places, length]."""
+    """The window's weighted means along one axis as a matrix [positions, length]."""
     weights = np.exp(-0.5 * (np.arange(side) - side // 2) ** 2 / _SIGMA**2)
     band = np.zeros((length - side + 1, length))
     for place in range(len(band)):

@@ -1,4 +1,4 @@
-"""Sound by MP3 and FLAC (libsndfile), and how far a decoded waveform is from what went in."""
+"""Sound by MP3 and FLAC (libsndfile), and the quality of a decoded waveform."""
 
 import io
 import math
@@ -19,7 +19,7 @@ _MP3 = {
 }
 # libsndfile's scale of compression ends below 1.
 _MOST_COMPRESSION = 0.999
-# Samples that an encoder and a decoder may put before the first: more than two frames of MP3.
+# The largest delay of encoder and decoder, in samples: more than two frames of MP3.
 _MOST_DELAY = 4096
 _SECONDS = 0.032
 # 80 dB below a sine of full scale.
@@ -27,7 +27,7 @@ _LEAST_POWER = 1e-8
 
 
 def check_rate(rate: int, asker: str) -> None:
-    """Raises InputError where MP3 has no such rate of samples."""
+    """Raises InputError for a sampling rate that MP3 does not have."""
     if rate not in _MP3:
         raise InputError(
             f"{asker}: MP3 has no {rate} samples a second; accepted: {', '.join(map(str, _MP3))}"
@@ -35,12 +35,12 @@ def check_rate(rate: int, asker: str) -> None:
 
 
 def mp3_rates(rate: int) -> tuple[int, ...]:
-    """The bit rates of MP3 that are measured, kbit/s, at so many samples a second."""
+    """The measured bit rates of MP3, in kbit/s, for a sampling rate."""
     return _MP3[rate][2]
 
 
 def mp3(x: np.ndarray, rate: int, kbps: int) -> tuple[int, np.ndarray]:
-    """The bytes of an MP3 file of constant bit rate, and what is decoded from it.
+    """The size in bytes of an MP3 file of constant bit rate, and the decoded waveform.
 
     Args:
         x: samples in -1 to 1 [n].
@@ -48,8 +48,8 @@ def mp3(x: np.ndarray, rate: int, kbps: int) -> tuple[int, np.ndarray]:
         kbps: kbit/s, one of `mp3_rates`.
 
     Returns:
-        Bytes, headers included, and samples [n] without the delay and the gain of encoder and
-        decoder: LAME makes all a little quieter.
+        Bytes, headers included, and samples [n], corrected for the delay and gain of encoder and
+        decoder (LAME lowers the volume a little).
     """
     import soundfile
 
@@ -70,7 +70,7 @@ def mp3(x: np.ndarray, rate: int, kbps: int) -> tuple[int, np.ndarray]:
 
 
 def flac_bytes(x: np.ndarray, rate: int) -> int:
-    """The bytes of a FLAC file of 16 bits a sample, which loses nothing of such samples."""
+    """The size in bytes of a FLAC file with 16 bits a sample, which is lossless for them."""
     import soundfile
 
     file = io.BytesIO()
@@ -79,9 +79,9 @@ def flac_bytes(x: np.ndarray, rate: int) -> int:
 
 
 def aligned(decoded: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """What was decoded, moved to where it correlates best with x, as long and as loud.
+    """The decoded waveform, shifted to the best correlation with x, with x's length and volume.
 
-    The gain is the one of least squares.
+    The gain is that of least squares.
     """
     from scipy.signal import correlate
 

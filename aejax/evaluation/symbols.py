@@ -1,4 +1,4 @@
-"""How well a code keeps symbols, such as bytes of text: the share that is exactly right."""
+"""Reconstruction errors of symbols, such as bytes of text: the share of wrong ones."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ def are_symbols(model: Model) -> bool:
 
 
 def result(model: Model, source: Source) -> Result:
-    """Compares rows with the likeliest symbols that their codes give, all at once or step by step.
+    """Compares rows with the likeliest symbols that the decoder predicts from their codes.
 
-    Sums are taken in float64. The decoder runs freely: it is given the code and nothing else.
+    Sums are in float64. The decoder gets the code alone, without teacher forcing.
     """
     sums: dict[str, float] = {}
     first: EvaluatedRows | None = None
@@ -85,5 +85,5 @@ def _notes(model: Model, first: EvaluatedRows) -> list[str]:
 
 
 def _text(row: np.ndarray) -> str:
-    """Bytes as people read them: printable ones as they are, others as escapes."""
+    """Bytes as text: printable ones as they are, others as escapes."""
     return repr(row.tobytes())[1:]

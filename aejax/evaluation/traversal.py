@@ -1,4 +1,4 @@
-"""Pictures of what single numbers of a code do, and of all codes of two numbers."""
+"""Pictures of traversals of single numbers of a code, and of the plane of a code of two numbers."""
 
 import numpy as np
 
@@ -7,21 +7,21 @@ from aejax.evaluation import plots
 from aejax.evaluation.encoded import Encoded, peak_of
 from aejax.evaluation.latent import activity
 from aejax.evaluation.result import Figure
-from aejax.models.bottlenecks import Variational
 from aejax.runs.loading import Model
 
 _MOST, _STEPS, _SIDE = 10, 11, 20
 _DEVIATIONS = 3.0
 _SHARES = (0.01, 0.99)
-# A number of a variational code with fewer nats says nothing of the row.
+# A number of a variational code is active if its KL is above this, in nats.
 _LEAST_NATS = 0.01
 
 
 def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
-    """The most active numbers of the first row's code, each moved while the others stay.
+    """Traversals: the first row's code with one of its most active numbers varied at a time.
 
-    A variational code's most active numbers have the largest KL to the prior, and go from -3 to 3
-    of its deviations; those of other codes vary most, and go over the range of 98 % of the rows.
+    For codes with a posterior these have the largest KL to the prior, and go from -3 to 3 standard
+    deviations of the prior. For other codes they have the largest variance, and go over the range
+    of 98 % of the rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -29,10 +29,10 @@ def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
         rows: all of them, encoded.
 
     Returns:
-        A picture with a row of images for each number; none where no number is active.
+        A picture with a row of images for each number; none if no number is active.
     """
     values, what = activity(model, source, rows.z)
-    variational = _is_variational(model)
+    variational = model.run.config.model.has_posterior
     order = np.argsort(-values, kind="stable")[:_MOST]
     order = order[values[order] > (_LEAST_NATS if variational else 0)]
     if not len(order):
@@ -56,9 +56,9 @@ def traversal(model: Model, source: Source, rows: Encoded) -> list[Figure]:
 def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
     """Images of codes on a 20 x 20 grid, for codes of exactly two numbers.
 
-    Of a variational code the grid is even in probability (Kingma and Welling 2014, figure 4):
-    coordinates are quantiles of the standard normal. Of others it is even over the range of 98 % of
-    the rows.
+    For codes with a posterior coordinates are evenly spaced quantiles of the standard normal
+    (Kingma and Welling 2014, figure 4). For others the grid is even over the range of 98 % of the
+    rows.
 
     Args:
         model: `rows.rescaled` to the source.
@@ -67,7 +67,7 @@ def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
     """
     from scipy.stats import norm
 
-    if _is_variational(model):
+    if model.run.config.model.has_posterior:
         shares = (np.arange(_SIDE) + 0.5) / _SIDE
         across = up = norm.ppf(shares)
         over = f"quantiles {shares[0]:g} to {shares[-1]:g} of the prior"
@@ -85,12 +85,8 @@ def manifold(model: Model, source: Source, rows: Encoded) -> Figure:
     return Figure("manifold", png, caption)
 
 
-def _is_variational(model: Model) -> bool:
-    return isinstance(model.run.config.model.bottleneck, Variational)
-
-
 def _ends(z: np.ndarray, variational: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest value that each number is given, [numbers] each."""
+    """The ends of each number's traversal, [numbers] each."""
     if variational:
         ends = np.full(z.shape[1], _DEVIATIONS)
         return -ends, ends

@@ -1,4 +1,4 @@
-"""A trained model as files that other programs read, and a card that says what it is."""
+"""Export of a trained model as files for other programs, with a model card."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,10 +14,10 @@ class Format:
     """A format of files.
 
     Attributes:
-        build: the functions of a run -> {file name: what it holds}.
-        packages: what has to be installed to write it.
-        files: names of all that it may write.
-        loading: Markdown that says how its files are read without aejax.
+        build: the functions of a run -> {file name: contents}.
+        packages: packages that it needs.
+        files: names of all files that it may write.
+        loading: Markdown that says how to read its files without aejax.
     """
 
     build: Callable[[Functions], dict[str, bytes]]

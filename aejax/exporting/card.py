@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, and what its numbers do not say."""
+"""The model card: a model's architecture, its training data, its metrics and their limits."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ _UNITS = {
     "knn": "the mean distance of the code to its nearest codes of training rows",
 }
 
-# Of names that are the ends of an interval.
+# Suffixes of the names of an interval's ends.
 _ENDS = ("_low", "_high")
 
 
@@ -28,7 +28,7 @@ def card(workdir: str, functions: Functions, loading: list[str]) -> str:
     Args:
         workdir: the run's folder, for its evaluations.
         functions: what is exported.
-        loading: of each format, how its files are read.
+        loading: for each format, Markdown that says how to read its files.
     """
     model = functions.model
     parts = [

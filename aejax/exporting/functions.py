@@ -1,10 +1,10 @@
-"""What is exported: pure functions of raw rows, with parameters and preparation inside.
+"""The exported functions: pure functions of raw rows that include parameters and preparation.
 
-They are written for one row and mapped over rows, so that no part of a model can count its rows:
-what is exported takes any number of them.
+They are functions of one row under vmap, so that they take any number of rows.
 
-A score is compared with the threshold as `launch.encode --flag` does, but for a margin of 1e-5 of
-the threshold: the row that set it has this very score, and other programs round in another order.
+A score is compared with the threshold as in `launch.encode --flag`, but with a margin of 1e-5 of
+the threshold: the row that set the threshold has exactly this score, and other programs round
+differently.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from flax import nnx
 
 from aejax.data.sources.base import Spec
 from aejax.errors import InputError
-from aejax.evaluation.detector import NEIGHBOURS, Detector, Fitted
-from aejax.models.batch import real_elements
+from aejax.evaluation.detector import NEIGHBOURS, Detector, TrainingCodes
+from aejax.models.batch import batch_mask
 from aejax.runs.loading import Model
 
 SCORES = ("error", "mahalanobis", "knn")
@@ -32,7 +32,7 @@ class Functions:
 
     Attributes:
         model: the live model.
-        detector: what scores and flags its rows; None where nothing is flagged, and the score is
+        detector: computes scores and flags; None if no row is flagged and the score is
             `Model.score`.
     """
 
@@ -40,14 +40,14 @@ class Functions:
     detector: Detector | None
 
     def __post_init__(self):
-        # On no device in particular: parameters become constants of what is exported.
+        # Not placed on a device: parameters become constants of the exported functions.
         graph, state = nnx.split(self.model.module)
         module = nnx.merge(graph, jax.tree.map(jnp.asarray, jax.device_get(state)))
         object.__setattr__(self, "model", dataclasses.replace(self.model, module=module))
 
     @property
     def spec(self) -> Spec:
-        """Of the raw rows."""
+        """The spec of the raw rows."""
         return self.model.run.spec
 
     def encode(self, raw: jax.Array) -> jax.Array:
@@ -60,7 +60,7 @@ class Functions:
         return _mapped(lambda rows: inverse(self.model.module.decode(rows)), z)
 
     def reconstruct(self, raw: jax.Array) -> jax.Array:
-        """Raw rows -> what the code keeps of them, as `Model.reconstruct`."""
+        """Raw rows -> reconstructions, as `Model.reconstruct`."""
         return self.all(raw)[1]
 
     def score(self, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -77,34 +77,34 @@ class Functions:
         score = self._score(z, lambda: self.model.row_errors(x, decoded, real))
         flagged = jnp.zeros(score.shape, jnp.bool_)
         if self.detector is not None and (limit := self.detector.threshold) is not None:
-            # What is not a number is flagged too.
+            # NaN is flagged as well.
             flagged = ~(score <= np.float32(limit + _MARGIN * abs(limit)))
         return z, self.model.preparation.inverse(decoded), score, flagged
 
     def rows(self, count: Any) -> jax.ShapeDtypeStruct:
-        """The type of so many raw rows."""
+        """Shape and type of `count` raw rows."""
         return jax.ShapeDtypeStruct((count, *self.spec.shape), self.spec.dtype)
 
     def codes(self, count: Any) -> jax.ShapeDtypeStruct:
-        """The type of so many codes."""
+        """Shape and type of `count` codes."""
         return jax.ShapeDtypeStruct((count, *self.model.code_shape), jnp.float32)
 
     def _prepared(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """x, its code, and what of it is real."""
+        """x, its code, and its mask (None where everything is real)."""
         x = self.model.preparation(raw)
-        real = real_elements(raw, None, self.spec.shape, self.spec.missing)
+        real = batch_mask(raw, None, self.spec.shape, self.spec.missing)
         return x, self.model.module.encode(x, real), real
 
     def _score(self, z: jax.Array, error: Callable[[], jax.Array]) -> jax.Array:
         if self.detector is None or self.detector.score == "error":
             return error()
-        flat = z.reshape(len(z), -1) - self.detector.fitted.mean.astype(np.float32)
+        flat = z.reshape(len(z), -1) - self.detector.training_codes.mean.astype(np.float32)
         distance = {"mahalanobis": _mahalanobis, "knn": _knn}[self.detector.score]
-        return distance(flat, self.detector.fitted)
+        return distance(flat, self.detector.training_codes)
 
 
 def _mapped(function: Callable[[jax.Array], Any], rows: jax.Array) -> Any:
-    """function(rows), computed as a function of each row alone; rows and results [rows, ...]."""
+    """function(rows) by vmap over single rows; rows and results [rows, ...]."""
 
     def of_one(row: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), function(row[None]))
@@ -114,7 +114,7 @@ def _mapped(function: Callable[[jax.Array], Any], rows: jax.Array) -> Any:
 
 
 def check_detector(workdir: str, detector: Detector | None) -> None:
-    """Raises InputError where a score cannot be computed from a row alone."""
+    """Raises InputError for a score that depends on more than the row."""
     if detector is not None and detector.score not in SCORES:
         raise InputError(
             f"--workdir={workdir}: its threshold is of --score={detector.score}, which is drawn at"
@@ -123,20 +123,20 @@ def check_detector(workdir: str, detector: Detector | None) -> None:
         )
 
 
-def _mahalanobis(away: jax.Array, fitted: Fitted) -> jax.Array:
-    """sqrt(a^T P a) as the length of R a with P = R^T R, which float32 has to all its digits."""
-    values, vectors = np.linalg.eigh(fitted.precision)
+def _mahalanobis(away: jax.Array, training_codes: TrainingCodes) -> jax.Array:
+    """sqrt(a^T P a) as the norm of R a with P = R^T R, which is accurate in float32."""
+    values, vectors = np.linalg.eigh(training_codes.precision)
     root = vectors * np.sqrt(np.maximum(values, 0))
     return jnp.sqrt(jnp.sum(jnp.square(away @ root.astype(np.float32)), axis=1))
 
 
-def _knn(z: jax.Array, fitted: Fitted) -> jax.Array:
+def _knn(z: jax.Array, training_codes: TrainingCodes) -> jax.Array:
     """The mean distance to the nearest training codes.
 
-    Products find candidates; their distances are computed anew from differences, since a
-    difference of squares has few digits where codes lie close together.
+    Candidates are found by matrix products. Their distances are then computed from differences,
+    since the products lose digits where codes are close together.
     """
-    codes = (fitted.codes - fitted.mean).astype(np.float32)
+    codes = (training_codes.codes - training_codes.mean).astype(np.float32)
     count = min(NEIGHBOURS, len(codes))
     near = 2 * (z @ codes.T) - np.square(codes).sum(axis=1)
     index = jax.lax.top_k(near, min(2 * count, len(codes)))[1]

@@ -7,7 +7,7 @@ import numpy as np
 from aejax.errors import InputError
 
 OPSET = 18
-# Of files for this opset; later ones are refused by programs that are a year old.
+# The IR version for this opset; programs that are a year old refuse later ones.
 IR_VERSION = 10
 
 
@@ -29,18 +29,18 @@ class Graph:
         self._rows_name = ""
 
     def name(self) -> str:
-        """A name that nothing has in this graph or one around or inside it."""
+        """A name that is unique in this graph and those around or inside it."""
         self._whole._count += 1
         return f"v{self._whole._count}"
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node of one output, and gives the output's name."""
+        """Adds a node with one output, and returns the output's name."""
         return self.nodes_of(kind, inputs, 1, **attributes)[0]
 
     def nodes_of(
         self, kind: str, inputs: tuple[str, ...] | list[str], outputs: int, **attributes: Any
     ) -> list[str]:
-        """Adds a node of several outputs, and gives their names."""
+        """Adds a node with several outputs, and returns their names."""
         from onnx import helper
 
         names = [self.name() for _ in range(outputs)]
@@ -48,11 +48,11 @@ class Graph:
         return names
 
     def constant(self, value: Any) -> str:
-        """The name of an array, which the whole model has once."""
+        """Adds a constant array, or finds an equal one, and returns its name."""
         from onnx import numpy_helper
 
         array, whole = np.ascontiguousarray(value), self._whole
-        array = array.reshape(np.shape(value))  # what has no axis got one
+        array = array.reshape(np.shape(value))  # ascontiguousarray adds an axis to scalars
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in whole._constants:
             whole._constants[key] = self.name()
@@ -61,18 +61,18 @@ class Graph:
         return whole._constants[key]
 
     def integers(self, *values: int) -> str:
-        """The name of a list of whole numbers, as shapes and axes are given."""
+        """The name of a constant int64 list, as used for shapes and axes."""
         return self.constant(np.array(values, np.int64))
 
     def begin(self, first: str) -> None:
-        """Takes the number of rows from an input of the whole model."""
+        """Reads the number of rows from an input of the whole model."""
         self._rows_name = self.node("Shape", first, start=0, end=1)
 
     def times_rows(self, size: Any) -> int | None:
-        """k where a size is k times the number of rows; None where it is a number.
+        """k if a size is k times the number of rows; None if it is a constant.
 
         Raises:
-            InputError: it is something else.
+            InputError: it is another expression.
         """
         if isinstance(size, int):
             return None
@@ -82,7 +82,7 @@ class Graph:
         return times
 
     def reshape(self, value: str, before: tuple, after: tuple) -> str:
-        """A value in another shape, of which one axis at most depends on the number of rows."""
+        """Reshapes a value; at most one axis may depend on the number of rows."""
         if before == after:
             return value
         free = [i for i, size in enumerate(after) if self.times_rows(size) is not None]
@@ -93,12 +93,12 @@ class Graph:
         )
 
     def expand(self, value: str, before: tuple, after: tuple) -> str:
-        """A value repeated along axes of 1, with as many axes as before."""
+        """Broadcasts a value along its axes of size 1."""
         if before == after:
             return value
         parts = []
         for old, new in zip(before, after, strict=True):
-            # An axis of 1 leaves what is there as it is.
+            # ONNX's Expand with 1 leaves an axis as it is.
             times = None if old == new else self.times_rows(new)
             if times is None:
                 parts.append(self.integers(1 if old == new else new))
@@ -107,24 +107,24 @@ class Graph:
         return self.node("Expand", value, self.node("Concat", *parts, axis=0))
 
     def transpose(self, value: str, order: tuple[int, ...]) -> str:
-        """A value with its axes in another order."""
+        """Transposes a value."""
         order = tuple(int(axis) for axis in order)
         if order == tuple(range(len(order))):
             return value
         return self.node("Transpose", value, perm=list(order))
 
     def cast(self, value: str, dtype: Any) -> str:
-        """A value in another type."""
+        """Casts a value."""
         return self.node("Cast", value, to=onnx_type(dtype))
 
     def finished(self, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
-        """The graph as ONNX has it; inputs and outputs are what `described` gives."""
+        """The finished ONNX graph; inputs and outputs come from `described`."""
         from onnx import helper
 
         return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
 
     def described(self, name: str, aval: Any) -> Any:
-        """An input or output with its type and shape."""
+        """The ONNX description of an input or output: name, type and shape."""
         from onnx import helper
 
         shape = [size if isinstance(size, int) else str(size) for size in aval.shape]
@@ -132,14 +132,14 @@ class Graph:
 
 
 def onnx_type(dtype: Any) -> int:
-    """ONNX's number of a type of NumPy's."""
+    """ONNX's number for a NumPy type."""
     from onnx import helper
 
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def refuse(eqn: Any, accepted: str) -> InputError:
-    """The error for a primitive with parameters that are not written."""
+    """The error for a primitive with parameters that are not supported."""
     return InputError(f"--to=onnx: the model computes with {eqn.primitive.name}; {accepted}")
 
 
@@ -149,5 +149,5 @@ def shapes(eqn: Any) -> list[tuple]:
 
 
 def out(eqn: Any) -> Any:
-    """The type of an equation's first output."""
+    """Shape and type of an equation's first output."""
     return eqn.outvars[0].aval

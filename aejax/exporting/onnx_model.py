@@ -1,6 +1,6 @@
-"""ONNX: the functions traced by JAX, and each primitive of the trace written as nodes.
+"""ONNX: JAX traces the functions, and each primitive of the trace becomes ONNX nodes.
 
-jax2onnx does the same for whole models, but asks for an Orbax that is older than this package's.
+jax2onnx does the same, but requires an older Orbax than this package.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ code, reconstruction, score, flagged = session.run(None, {"raw": rows})
 (decoded,) = onnxruntime.InferenceSession("decoder.onnx").run(None, {"code": code})
 ```
 """
-# Primitives that call a function, and the parameter that holds it.
+# Primitives that call a function, and the name of the parameter with the function.
 _CALLS = {
     "closed_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
@@ -42,7 +42,7 @@ def build(functions: Functions) -> dict[str, bytes]:
     """Both files.
 
     Raises:
-        InputError: the model computes with a primitive that is not written.
+        InputError: the model uses a primitive that is not supported.
     """
     (rows,) = export.symbolic_shape("rows")
     outputs = ("code", "reconstruction", "score", "flagged")
@@ -62,8 +62,8 @@ def model(
     Args:
         function: array -> array or arrays.
         rows: the symbolic number of rows.
-        taken: the input's name and type, of which axes may depend on the number of rows.
-        outputs: names of what it gives.
+        taken: the input's name and type; its axes may depend on the number of rows.
+        outputs: names of the outputs.
 
     Raises:
         InputError: as `build`.
@@ -94,7 +94,7 @@ def model(
 
 
 def _unknown(jaxpr: Any) -> list[str]:
-    """Names of primitives that are not written, also inside of calls and loops."""
+    """Names of unsupported primitives, also inside calls and loops."""
     found = []
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
@@ -106,20 +106,20 @@ def _unknown(jaxpr: Any) -> list[str]:
 
 
 def _inner(eqn: Any) -> tuple[Any, list[Any]]:
-    """The function that a call or a loop runs, and its constants."""
+    """The jaxpr that a call or a loop runs, and its constants."""
     name = eqn.primitive.name
     function = eqn.params[_CALLS.get(name, "jaxpr")]
-    # What is computed again has no constants of its own.
+    # A rematerialised function has no constants.
     return (function, []) if name == "remat2" else (function.jaxpr, function.consts)
 
 
 def _written(graph: Graph, jaxpr: Any, constants: list[Any], given: list[str]) -> list[str]:
-    """Writes a function's equations; gives the names of what it gives.
+    """Adds a function's equations to a graph, and returns the names of its outputs.
 
     Args:
-        graph: to write to.
+        graph: to add to.
         jaxpr: the function.
-        constants: arrays that it knows.
+        constants: its constants.
         given: names of its inputs.
     """
     names = dict(zip(jaxpr.constvars, map(graph.constant, constants), strict=True))
@@ -144,7 +144,7 @@ def _written(graph: Graph, jaxpr: Any, constants: list[Any], given: list[str]) -
 
 
 def _scan(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    """A loop over the first axis, as ONNX's Scan; what stays the same is taken from outside."""
+    """lax.scan as ONNX's Scan; loop-invariant inputs are read from the outer graph."""
     params, (jaxpr, constants) = eqn.params, _inner(eqn)
     first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
     inner = Graph(graph.rows, graph)
@@ -152,16 +152,16 @@ def _scan(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     taken = [inner.name() for _ in types]
     infos = [inner.described(*each) for each in zip(taken, types, strict=True)]
     slices = given[end:]
-    if not slices:  # ONNX loops over something
+    if not slices:  # ONNX's Scan needs at least one scanned input
         slices = [graph.constant(np.arange(params["length"], dtype=np.int32))]
         infos.append(inner.described(inner.name(), jax.ShapeDtypeStruct((), np.int32)))
     found = _written(inner, jaxpr, constants, [*given[:first], *taken])
-    # What a body gives is made in it.
+    # ONNX requires that a body's outputs are outputs of its own nodes.
     named = [inner.node("Identity", value) for value in found]
     types = [each.aval for each in jaxpr.outvars]
     gives = [inner.described(*each) for each in zip(named, types, strict=True)]
     backwards, outputs = int(params["reverse"]), len(named) - params["num_carry"]
-    # ONNX takes no empty list.
+    # ONNX accepts no empty list.
     directions = {"scan_output_directions": [backwards] * outputs} if outputs else {}
     return graph.nodes_of(
         "Scan",

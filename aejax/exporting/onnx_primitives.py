@@ -1,6 +1,6 @@
 """JAX's primitives as nodes of ONNX: one function a primitive, by name in `PRIMITIVES`.
 
-Each takes the graph, the equation and the names of its inputs, and gives those of its outputs.
+Each takes the graph, the equation and the names of its inputs, and returns those of its outputs.
 """
 
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def _slice(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     (shape,), params = shapes(eqn), eqn.params
     steps = params["strides"] or (1,) * len(shape)
     bounds = zip(params["start_indices"], params["limit_indices"], steps, shape, strict=True)
-    # An axis that stays whole may have any length.
+    # Axes that are not sliced may have a symbolic length.
     cut = {
         axis: (start, limit, step)
         for axis, (start, limit, step, size) in enumerate(bounds)
@@ -160,7 +160,7 @@ def _pad(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
     if any(inside):
         raise refuse(eqn, "between elements; accepted: around them")
     (shape, _), kept = shapes(eqn), [max(0, each) for each in (*low, *high)]
-    if kept != [*low, *high]:  # what is negative cuts off
+    if kept != [*low, *high]:  # negative padding removes elements
         axes = [i for i in range(len(shape)) if low[i] < 0 or high[i] < 0]
         start = graph.integers(*(max(0, -low[i]) for i in axes))
         end = graph.integers(*(shape[i] - max(0, -high[i]) for i in axes))
@@ -181,7 +181,7 @@ def _iota(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 def _reduce(kind: str, as_type: Any = None) -> Emit:
     def emit(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
         value, axes = given[0], graph.integers(*eqn.params["axes"])
-        if as_type is not None:  # ONNX reduces no truth values
+        if as_type is not None:  # ONNX's reductions do not take bool
             value = graph.cast(value, as_type)
         value = graph.node(kind, value, axes, keepdims=0)
         return [value if as_type is None else graph.cast(value, np.bool_)]
@@ -217,12 +217,12 @@ def _dynamic_slice(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _window(graph: Graph, eqn: Any, value: str, starts: dict[int, tuple[str, tuple]]) -> str:
-    """A part of the sizes that the equation names, begun so that all of it is inside.
+    """A slice of the equation's sizes; starts are clamped so that it lies inside the array.
 
     Args:
-        graph: to write to.
+        graph: to add to.
         eqn: with `slice_sizes`.
-        value: to take it of.
+        value: name of the array.
         starts: {axis: the name of a whole number, and its shape, () or (1,)}.
     """
     for axis, (size, whole) in enumerate(
@@ -242,7 +242,7 @@ def _window(graph: Graph, eqn: Any, value: str, starts: dict[int, tuple[str, tup
 
 
 def _gather(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    """One window of an array, or whole entries of its first axis as `jnp.take` takes them."""
+    """A single slice of an array, or whole entries of its first axis as in `jnp.take`."""
     numbers, (shape, index), rank = eqn.params["dimension_numbers"], shapes(eqn), out(eqn).ndim
     modes = jax.lax.GatherScatterMode
     if eqn.params["mode"] not in (modes.CLIP, modes.PROMISE_IN_BOUNDS):
@@ -268,7 +268,7 @@ def _gather(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _one(graph: Graph, value: str, place: int) -> str:
-    """One number of a list, as a list of one."""
+    """Element `place` of a list, as a list of length 1."""
     return graph.node("Gather", value, graph.integers(place), axis=0)
 
 

@@ -9,7 +9,7 @@ from aejax.exporting.onnx_graph import Graph, out, refuse, shapes
 
 
 def dot_general(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
-    """A product of matrices: both sides as [shared, rows, summed] and [shared, summed, columns]."""
+    """dot_general as MatMul of [batch, rows, contracted] and [batch, contracted, columns]."""
     (summed, shared), sizes = eqn.params["dimension_numbers"], shapes(eqn)
     sides, free = [], []
     for left, value, shape, dtype, own, both in zip(
@@ -35,7 +35,7 @@ def dot_general(graph: Graph, eqn: Any, given: list[str]) -> list[str]:
 
 
 def _merged(groups: list[tuple]) -> tuple:
-    """One axis for each group of sizes; none for a first group that is empty."""
+    """Merges each group of sizes to one axis; an empty first group gives no axis."""
     return tuple(math.prod(group) for place, group in enumerate(groups) if group or place)
 
 

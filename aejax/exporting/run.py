@@ -17,7 +17,7 @@ from aejax.runs import folder
 from aejax.runs.loading import Model, load
 
 FOLDER = "export"
-_MOST_BYTES = 2**31  # of one file that Protocol Buffers or FlatBuffers hold
+_MOST_BYTES = 2**31  # the limit of Protocol Buffers and FlatBuffers for one file
 
 
 def export(
@@ -42,8 +42,8 @@ def export(
         The folder.
 
     Raises:
-        InputError: no such format or a package that it lacks, no such run or step, a model that
-            cannot be exported or is too large, or a folder that is there already.
+        InputError: an unknown format or a missing package, no such run or step, a model that cannot
+            be exported or is too large, or a folder that exists already.
     """
     check_formats(to)
     run = folder.read(workdir)
@@ -69,7 +69,7 @@ def export(
 
 
 def check_formats(to: Sequence[str]) -> None:
-    """Raises InputError for formats that are none, or whose packages are not installed."""
+    """Raises InputError for unknown formats, or whose packages are not installed."""
     if not to:
         raise InputError(f"--to is empty; accepted: {', '.join(FORMATS)}")
     for name in to:
@@ -97,7 +97,7 @@ def check_size(model: Model, to: Sequence[str]) -> None:
 
 
 def check_place(place: str, setting: str, overwrite: bool) -> None:
-    """Raises InputError where a folder cannot be written, or holds what is not an export."""
+    """Raises InputError if a folder cannot be written, or holds anything but an export."""
     if not os.path.lexists(place):
         there = os.path.dirname(place)
         while not os.path.lexists(there):

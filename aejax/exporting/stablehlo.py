@@ -1,8 +1,8 @@
-"""StableHLO: functions that JAX, and whatever else reads StableHLO, runs without aejax.
+"""StableHLO: functions that JAX, and any other reader of StableHLO, runs without aejax.
 
-`model.stablehlo` is a zip file with one entry a function, each as `jax.export` serialises it for
-any number of rows and for CPU, CUDA and TPU, and `signature.json`, which describes them. JAX keeps
-such a file readable for at least six months.
+`model.stablehlo` is a zip file with one entry for each function, serialised by `jax.export` for any
+number of rows and for CPU, CUDA and TPU, and `signature.json`, which describes them. JAX guarantees
+to read such a file for at least six months.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""safetensors: parameters by name, with what a program needs to build the model and its input."""
+"""safetensors: parameters by name, with metadata to rebuild the model and its preparation."""
 
 import dataclasses
 import json

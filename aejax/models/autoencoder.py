@@ -1,13 +1,12 @@
-"""The autoencoder: parts in a row.
-
+"""The autoencoder as a sequence of parts.
     x -> corruption -> encoder -> bottleneck -> decoder -> likelihood of x    (+ penalties)
 
 Every classical variant is a choice of parts, and all of them minimise
 
     -mean over rows of log mean over samples of exp(log p(x given z) + log weight) + penalties
 
-(one sample with log weight -beta KL is the ELBO, several are the importance-weighted bound of
-Burda et al. 2016, a plain bottleneck has one sample and weight 0).
+(One sample with log weight -beta KL gives the ELBO. Several samples give the importance-weighted
+bound of Burda et al. 2016. A plain bottleneck has one sample of log weight 0.)
 """
 
 import dataclasses
@@ -41,8 +40,8 @@ class Autoencoder(Trainable):
         bottleneck: what a code is.
         likelihood: p(x given z).
         corruption: what is done to the input in training.
-        penalty: what the code costs beside.
-        target: what the decoder is to give; none for x itself.
+        penalty: terms that are added to the loss; none for no terms.
+        target: the decoder's target; none for x itself.
     """
 
     coder: Any = part(coders.KINDS, Dense)
@@ -87,13 +86,13 @@ class Autoencoder(Trainable):
 
     @property
     def masked(self) -> bool:
-        """Whether the code is the encoder's tokens, and the task to find what was hidden."""
+        """Whether this is a masked model: its code is the tokens, and it predicts hidden ones."""
         return self.latent_dim == 0
 
     def _check_masked(self) -> None:
         for setting, fits, accepted in (
             ("coder", self.coder.code_is_tokens, "transformer"),
-            ("bottleneck", isinstance(self.bottleneck, Plain), "plain"),
+            ("bottleneck", self.bottleneck.takes_tokens, "plain"),
             ("corruption", self.corruption is not None and self.corruption.hides, "hidden"),
             ("penalty", self.penalty is None, "none"),
         ):
@@ -111,8 +110,13 @@ class Autoencoder(Trainable):
         return self.likelihood.classes
 
     @property
+    def has_posterior(self) -> bool:  # pyright: ignore - of its bottleneck
+        """Whether codes have a posterior (`Bottleneck.has_posterior`)."""
+        return self.bottleneck.has_posterior
+
+    @property
     def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder
-        """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
+        """The coder's rules for the sharding of parameters (as `config.mesh.rules`)."""
         return self.coder.sharding_rules
 
     def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
@@ -133,11 +137,11 @@ class Autoencoder(Trainable):
 
 
 class ForwardOutput(NamedTuple):
-    """What an autoencoder gives for a batch.
+    """The result of an autoencoder's forward pass.
 
     Attributes:
-        weight: of elements in the likelihood, as corruption has it; None for 1.
-        code: of the bottleneck.
+        weight: weights of elements in the likelihood, set by the corruption; None for 1.
+        code: the bottleneck's output.
         parameters: of p(x given z), [(samples,) rows, *shape, outputs].
     """
 
@@ -147,10 +151,10 @@ class ForwardOutput(NamedTuple):
 
 
 class AutoencoderModule(nnx.Module):
-    """The one autoencoder, built from its settings.
+    """The autoencoder's Flax module, built from its settings.
 
-    Keeps no random streams, no devices and no files: `encode` and `decode` are deterministic and
-    usable alone, and all that is random comes with `loss`'s context.
+    It holds no random streams, devices or files: `encode` and `decode` are deterministic, and all
+    random keys come with the context of `loss`.
     """
 
     def __init__(self, settings: Autoencoder, shape: tuple[int, ...], rngs: nnx.Rngs):
@@ -158,7 +162,7 @@ class AutoencoderModule(nnx.Module):
         features = settings.bottleneck.features(settings.latent_dim)
         self.settings = nnx.static(settings)
         self.encoder = settings.coder.encoder(shape, features, rngs)
-        # Where the settings themselves are enough there is no module of the bottleneck.
+        # None where the bottleneck has neither parameters nor state.
         self.code = settings.bottleneck.build(settings.latent_dim, rngs)
         if settings.target is not None:
             shape = settings.target.shape(shape)
@@ -167,7 +171,7 @@ class AutoencoderModule(nnx.Module):
 
     @property
     def bottleneck(self) -> Any:
-        """What makes codes of features: a module, or the bottleneck's settings."""
+        """The bottleneck's module, or its settings where it needs none."""
         return self.settings.bottleneck if self.code is None else self.code
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -187,27 +191,27 @@ class AutoencoderModule(nnx.Module):
 
         Returns:
             A scalar and {"nll": -log p(x given z), "mse": squared error an element, ...}, scalars.
-            In evaluation the decoder runs freely: it is shown nothing of x but the code.
+            In evaluation the decoder gets the code alone (no teacher forcing).
         """
         context = context or evaluation(batch.mask)
         return self.objective(batch, context, self.forward(batch, context))
 
     def forward(self, batch: Batch, context: Context) -> ForwardOutput:
-        """Encodes and decodes: what `objective` is a function of."""
+        """Encodes and decodes a batch; `objective` computes the loss from the result."""
         parts, x, mask = self.settings, batch.x, batch.mask
         noisy = self._corrupted(batch, context)
-        # Coders compute in their parameters' type, which may be bfloat16; the rest in that of x.
+        # Coders compute in their parameters' type, which may be bfloat16; all else in x's type.
         features = self.encoder(noisy.x, noisy.hidden, mask, context).astype(x.dtype)
         code = self.bottleneck(features, context)
-        # XLA on a CPU fuses less around an axis of one sample: a training step took 1.3 x the time.
+        # A leading axis of size 1 makes XLA on a CPU fuse less: a training step took 1.3 x as long.
         z = code.z[0] if len(code.z) == 1 else code.z
-        # In evaluation the decoder is shown nothing of x but the code.
+        # In evaluation there is no teacher forcing.
         teacher = parts.coder.teacher_inputs(x, context) if context.training else None
         parameters = self.decoder(z, teacher, mask, context).astype(x.dtype)
         return ForwardOutput(noisy.weight, code, parameters)
 
     def objective(self, batch: Batch, context: Context, output: ForwardOutput):
-        """`loss` of what has run."""
+        """The loss and its terms, as `loss` returns them, from the output of `forward`."""
         parts, mask, code = self.settings, batch.mask, output.code
         x = batch.x if parts.target is None else parts.target(batch)
         weight = _weight(x, mask, output.weight)
@@ -230,12 +234,12 @@ class AutoencoderModule(nnx.Module):
         return total, terms
 
     def divergence(self, batch: Batch, teacher: ForwardOutput, output: ForwardOutput) -> jax.Array:
-        """KL from what another model gives for the same rows to what this one does, nats a row.
+        """KL(teacher's p(x given z) || this model's), summed over elements, in nats a row.
 
         Args:
-            batch: what both saw, with the same draws.
-            teacher: of a model with the same likelihood and as many samples.
-            output: of this one.
+            batch: the rows of both outputs.
+            teacher: output of a model with the same likelihood, as many samples and the same keys.
+            output: output of this model.
         """
         weight = _weight(batch.x, batch.mask, output.weight)
         pair = [_flat(each.parameters, batch.x)[0] for each in (teacher, output)]
@@ -243,9 +247,10 @@ class AutoencoderModule(nnx.Module):
         return row_mean(jnp.mean(each.reshape(len(output.code.z), -1), axis=0), batch.mask)
 
     def _corrupted(self, batch: Batch, context: Context) -> Corrupted:
-        """What the encoder is given: the clean rows in evaluation, but for a masked model.
+        """The encoder's input: corrupted in training, clean in evaluation.
 
-        Of those, what is hidden in evaluation is drawn by a row's number alone, the same each time.
+        A masked model's input is corrupted in evaluation too, with keys that depend only on a row's
+        index, so that the same tokens are hidden each time.
         """
         if self.settings.corruption is None or not (context.training or self.settings.masked):
             return Corrupted(batch.x)
@@ -276,9 +281,10 @@ class AutoencoderModule(nnx.Module):
 
 
 def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both with the axes of a row as one: [..., rows, elements, outputs] and [rows, elements].
+    """Flattens a row's axes: [..., rows, elements, outputs] and [rows, elements].
 
-    XLA on a CPU does not vectorise over a last axis of one channel: elementwise work is done flat.
+    XLA on a CPU does not vectorise over a last axis of one channel, so elementwise work is done on
+    flat rows.
     """
     leading = parameters.ndim - x.ndim
     outputs = parameters.shape[-1]
@@ -287,7 +293,7 @@ def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _weight(x: jax.Array, mask: jax.Array | None, weight: jax.Array | None) -> jax.Array | None:
-    """The product of what weighs elements, [rows, elements], or None for 1 everywhere."""
+    """The product of mask and weight, [rows, elements], or None for 1 everywhere."""
     factors = [f for f in (mask, weight) if f is not None]
     if not factors:
         return None

@@ -1,4 +1,4 @@
-"""What a model is given: a batch of examples and the context of a training step."""
+"""The inputs of a model's loss: a batch of examples and the context of a training step."""
 
 import dataclasses
 import zlib
@@ -17,11 +17,11 @@ class Batch(NamedTuple):
 
     Attributes:
         x: float array [rows, *shape].
-        mask: None where everything is real, else float or bool array whose shape is a prefix of
-            x's: [rows] marks rows that only fill a batch, [rows, length] padding as well, and
-            [rows, *shape] elements that are missing.
+        mask: None where everything is real, else a float or bool array, 0 for what is not, whose
+            shape is a prefix of x's: [rows] where whole rows fill up a batch, [rows, length] with
+            padding as well, [rows, *shape] with missing elements.
         label: int array [rows], or None.
-        index: int array [rows], the rows' numbers in their source, or None.
+        index: int array [rows], the rows' indices in their source, or None.
     """
 
     x: jax.Array
@@ -31,12 +31,11 @@ class Batch(NamedTuple):
 
 
 class PerRow(nnx.Variable):
-    """Model state with one entry a row of the global batch, such as persistent Markov chains.
+    """Model state with one entry for each row of the global batch, such as persistent chains.
 
-    Its leading axis is cut and sharded like the batch: a model that sees half of the rows (one of
-    two micro-batches, one of two devices) sees the matching half of this array. All other model
-    state must be a function of parameters and of `Context.mean`, so that it is the same in every
-    part of a batch.
+    Its leading axis is split and sharded like the batch: a micro-batch, or a device, sees the
+    entries of its own rows. All other model state must be a function of parameters and of
+    `Context.mean` and `Context.pmean`, so that it is the same everywhere.
     """
 
 
@@ -48,20 +47,20 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
 
 
 def real_steps(length: jax.Array, size: int) -> jax.Array:
-    """True for what is real of each row's first axis: length [rows] -> bool [rows, size]."""
+    """The mask of padded sequences: length [rows] -> bool [rows, size], False for padding."""
     return jnp.arange(size) < length[:, None]
 
 
-def real_elements(
+def batch_mask(
     raw: jax.Array, length: jax.Array | None, shape: tuple[int, ...], missing: bool
 ) -> jax.Array | None:
-    """What is real of raw rows, as a batch's mask; None where all of it is.
+    """The mask of a batch of raw rows, False for padding and missing values; None for all True.
 
     Args:
         raw: as stored, [rows, *shape] or flat.
-        length: [rows], how much of each row's first axis is real; None for all.
+        length: [rows], each row's length along its first axis, without padding; None for full rows.
         shape: of a row.
-        missing: whether elements that are NaN are missing.
+        missing: whether NaN marks missing elements.
 
     Returns:
         bool [rows, shape[0]], or where elements may be missing [rows, *shape].
@@ -74,7 +73,7 @@ def real_elements(
 
 
 def spread(mask: jax.Array, axes: int) -> jax.Array:
-    """The mask with so many axes: [rows, ...] -> [rows, ..., 1, 1]."""
+    """Appends axes of size 1, up to `axes` in all: [rows, ...] -> [rows, ..., 1, 1]."""
     return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
 
 
@@ -88,13 +87,13 @@ def row_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def real_rows(mask: jax.Array) -> jax.Array:
-    """1.0 for the rows with anything real in them, else 0.0: mask [rows, ...] -> [rows]."""
+    """1.0 for rows with at least one real element, else 0.0: mask [rows, ...] -> [rows]."""
     return jnp.any(mask.reshape(len(mask), -1) != 0, axis=1).astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a loss may know beside its batch and its parameters.
+    """Inputs of a loss besides its batch and its parameters.
 
     Attributes:
         keys: one random key a row [rows], `fold_in(fold_in(key(seed), step), row of the global
@@ -104,11 +103,11 @@ class Context:
         mean: values [rows, ...] -> [...], the mean over the global batch, for terms that couple
             examples. Exact, with its gradient, for any number of devices and micro-batches. Each
             use costs one more forward and backward pass where there are micro-batches.
-        loss_inputs: arrays that the loss knows and that are no part of the state, such as a
-            teacher's parameters (`Trainable.loss_inputs`); None where it has none.
-        pmean: a statistic of the rows at hand -> its mean over the parts of the global batch
-            (devices and micro-batches, all of the same number of rows), as `mean` does for values
-            that are small; for sums over rows that must be reduced before they are exchanged.
+        loss_inputs: constant arrays of the loss, which are neither trained nor saved, such as a
+            teacher's parameters (`Trainable.loss_inputs`); None for none.
+        pmean: a statistic of this device's rows of this micro-batch -> its mean over all devices
+            and micro-batches (which have equally many rows). For statistics that are reduced over
+            rows first, where `mean` would have to gather an array for each row.
     """
 
     keys: jax.Array | None
@@ -122,7 +121,7 @@ class Context:
         return self.keys is not None
 
     def draw(self, part: str) -> jax.Array:
-        """Keys [rows] of one part's own stream; different names give independent draws."""
+        """One key a row [rows], derived from the name: different names give independent draws."""
         if self.keys is None:
             raise ValueError(f"{part}: nothing is drawn in deterministic evaluation")
         number = zlib.crc32(part.encode())
@@ -130,5 +129,5 @@ class Context:
 
 
 def evaluation(mask: jax.Array | None) -> Context:
-    """The context of deterministic evaluation: no draws; `mean` is over the real rows at hand."""
+    """The context of deterministic evaluation: no keys; `mean` is over this batch's real rows."""
     return Context(keys=None, step=None, mean=lambda values: row_mean(values, mask))

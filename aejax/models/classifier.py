@@ -1,10 +1,10 @@
-"""A supervised head on an encoder: what tells whether its layers were worth pre-training.
+"""A classifier: an encoder with a supervised head, to measure what pre-training is worth.
 
     x -> encoder -> activation -> linear -> softmax over classes
 
-The loss is -log p(label given x). The encoder's parameters have the names that they have in an
-autoencoder with the same coder, so that a trained one gives them (`config.init_from`), or greedy
-stages do (`config.pretrain`; Hinton et al. 2006, Bengio et al. 2007, Erhan et al. 2010).
+The loss is -log p(label given x). The encoder's parameters have the same names as in an autoencoder
+with the same coder, so that they can be taken from a trained one (`config.init_from`) or from
+greedy stages (`config.pretrain`; Hinton et al. 2006, Bengio et al. 2007, Erhan et al. 2010).
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ class Classifier(Trainable):
 
     @property
     def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder
-        """Where parameters lie on a mesh, as its coder would have it (`config.mesh.rules`)."""
+        """The coder's rules for the sharding of parameters (as `config.mesh.rules`)."""
         return self.coder.sharding_rules
 
     def is_transferable(self, name: str, other: Any) -> bool:
@@ -87,8 +87,8 @@ class ClassifierModule(nnx.Module):
     """The classifier, built from its settings.
 
     Attributes:
-        encoder: of the coder.
-        head: from the code to a logit a class.
+        encoder: the coder's encoder.
+        head: a linear layer from the code to one logit for each class.
     """
 
     def __init__(self, settings: Classifier, shape: tuple[int, ...], rngs: nnx.Rngs):
@@ -122,8 +122,8 @@ class ClassifierModule(nnx.Module):
 
         Returns:
             A scalar and {"error": share of rows whose likeliest class is not their label}. In
-            training it is counted with the parameters before the update: on rows that come once,
-            the online error.
+            training the error is measured before the update: for rows that are seen only once,
+            this is the online error.
         """
         label = batch.label
         assert label is not None

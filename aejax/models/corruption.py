@@ -1,8 +1,8 @@
-"""What is done to x before the encoder sees it, in training only; the target stays clean.
+"""Corruption of the encoder's input in training; the target stays clean.
 
 A denoising autoencoder (Vincent et al. 2008, 2010, "Stacked Denoising Autoencoders") learns to undo
-it: its loss is -log p(x given the code of the corrupted x). Emphasis (section 4.2 there) weighs the
-elements that were corrupted by one number, alpha, and the others by another, beta.
+it: its loss is -log p(x given the code of the corrupted x). With emphasis (section 4.2 there)
+corrupted elements have the weight alpha in the loss, and all others the weight beta.
 """
 
 import dataclasses
@@ -89,8 +89,8 @@ class Noise(Corruption):
 class Hidden(Corruption):
     """Whole tokens are hidden with probability `rate`, and the loss looks at them alone.
 
-    What the encoder sees in their place is its own affair (0, or a learned vector); the masked
-    language model of Devlin et al. 2019, the masked autoencoder of He et al. 2022.
+    The encoder decides what stands in their place (0, or a learned vector). Examples are the masked
+    language model of Devlin et al. 2019 and the masked autoencoder of He et al. 2022.
 
     Attributes:
         rate: share of the tokens that are hidden.
@@ -133,7 +133,7 @@ class Hidden(Corruption):
 
 @dataclasses.dataclass
 class Half(Corruption):
-    """The first half of a sequence is hidden, or the second, and the loss looks at it alone.
+    """Hides the first or the second half of a sequence; only hidden steps count in the loss.
 
     Attributes:
         rest: weight in the loss of what is not hidden.
@@ -155,12 +155,12 @@ class Half(Corruption):
         return Corrupted(jnp.where(gone, 0.0, x), hidden, jnp.where(hidden, 1.0, self.rest))
 
 
-# Two of these come from one 32-bit word, so that they cost half of what uniform floats do.
+# Draws have 16 bits: two from one 32-bit random word, which takes half the time of uniform floats.
 _LEVELS = 2**16
 
 
 def _levels(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Whole numbers, even over 0 .. 65535: keys [rows] -> int32 [rows, *shape]."""
+    """Uniform integers from 0 to 65535: keys [rows] -> int32 [rows, *shape]."""
     draw = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint16))
     return draw(keys).astype(jnp.int32)
 

@@ -1,17 +1,17 @@
-"""The deep belief network: a restricted Boltzmann machine on top of layers that go down from it.
+"""The deep belief network: directed layers below a restricted Boltzmann machine (RBM).
 
-    p(x, h1, ..., hn) = p(x given h1) p(h1 given h2) ... p(h_n-1, h_n of the machine on top)
+    p(x, h1, ..., hn) = p(x given h1) p(h1 given h2) ... p(h_n-1, h_n),   the last one of the RBM
 
-Stages of `config.pretrain` train it greedily, a machine a layer (Hinton, Osindero and Teh 2006, "A
-Fast Learning Algorithm for Deep Belief Nets"). The run itself is their contrastive wake-sleep
-("up-down", section 5 and appendix B there), in which weights that go up and weights that go down
-part:
+Stages of `config.pretrain` train it greedily, with an RBM for each layer (Hinton, Osindero and Teh
+2006, "A Fast Learning Algorithm for Deep Belief Nets"). The run itself trains it by contrastive
+wake-sleep ("up-down", section 5 and appendix B there), with separate recognition weights (up) and
+generative weights (down):
 
-    wake   states of the layers are drawn upwards from x; each layer down learns to give the states
-           below from those above
-    top    the machine on top learns the states of the layer below it, as any machine does
-    sleep  from where its chain ended states are drawn downwards; each layer up learns to give the
-           states above from those below
+    wake   the layers' states are sampled upwards from x; the generative layers learn to predict
+           each layer's states from the layer above
+    top    the RBM learns the states of the layer below it, by contrastive divergence
+    sleep  from the end of the RBM's chain states are sampled downwards; the recognition layers
+           learn to predict each layer's states from the layer below
 """
 
 import dataclasses
@@ -38,10 +38,10 @@ class DeepBelief(Trainable):
 
     Attributes:
         hidden: units of the layers from the data up, without the last.
-        latent_dim: units of the last layer, the hidden ones of the machine on top.
-        k: steps of Gibbs sampling of that machine in each update.
-        persistent: whether its chains go on from update to update; else they begin at the states of
-            the layer below.
+        latent_dim: units of the last layer, the hidden ones of the RBM.
+        k: steps of Gibbs sampling in the RBM in each update.
+        persistent: whether its chains continue from update to update; else they begin at the states
+            of the layer below.
     """
 
     hidden: tuple[int, ...] = (500, 500)
@@ -60,7 +60,7 @@ class DeepBelief(Trainable):
 
     @property
     def top(self) -> RBM:
-        """Settings of the machine on top."""
+        """Settings of the RBM."""
         return RBM(self.latent_dim, k=self.k, persistent=self.persistent)
 
     def check(self, interval: bool) -> None:
@@ -68,7 +68,7 @@ class DeepBelief(Trainable):
         self.top.check(interval)
 
     def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Units of the last layer after Gibbs sampling in the machine on top, as `RBM.prior`."""
+        """Units of the last layer after Gibbs sampling in the RBM, as `RBM.prior`."""
         return module.top.sample_hidden(key, shape[0])
 
     def init(self, rngs: nnx.Rngs, batch: Batch) -> "DeepBeliefModule":
@@ -86,9 +86,9 @@ class DeepBeliefModule(nnx.Module):
     """The network, built from its settings.
 
     Attributes:
-        up: layers that give the logits of each layer from the one below.
-        down: layers that give those of each layer from the one above, the data first.
-        top: the machine on top.
+        up: recognition layers: logits of each layer from the layer below.
+        down: generative layers: logits of each layer from the layer above; the data's first.
+        top: the RBM.
     """
 
     def __init__(self, settings: DeepBelief, shape: tuple[int, ...], rngs: nnx.Rngs):
@@ -99,18 +99,18 @@ class DeepBeliefModule(nnx.Module):
         self.top = RBMModule(settings.top, (shape[0], settings.hidden[-1]), rngs)
 
     def encode(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [rows, *shape] -> means of the last layer [rows, latent_dim], upwards by means."""
+        """x [rows, *shape] -> means of the last layer [rows, latent_dim], without sampling."""
         h = x.reshape(len(x), -1)
         for layer in self.up:
             h = jax.nn.sigmoid(layer(h))
         return self.top.encode(h)
 
     def decode(self, z: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Units of the last layer z [..., latent_dim] -> means of x [..., *shape], by means."""
+        """Units of the last layer z [..., latent_dim] -> means of x [..., *shape], no sampling."""
         return jax.nn.sigmoid(self._logits(z)).reshape(*z.shape[:-1], *self.shape)
 
     def _logits(self, z: jax.Array) -> jax.Array:
-        """Of what `decode` gives, [..., elements]."""
+        """The logits of `decode`'s result, [..., elements]."""
         first, *others = self.down
         h = self.top.decode(z)
         for layer in reversed(others):
@@ -118,12 +118,12 @@ class DeepBeliefModule(nnx.Module):
         return first(h)
 
     def loss(self, batch: Batch, context: Context | None = None):
-        """The sum of the losses of this module's docstring, in nats a row.
+        """The sum of the wake, top and sleep losses of this module's docstring, in nats a row.
 
-        Without a context: the cross-entropy of a row and what decoding its code gives.
+        Without a context: the cross-entropy between a row and its reconstruction.
 
         Args:
-            batch: prepared rows, whole ones.
+            batch: prepared rows, without padding or missing values.
             context: of the training step; None for deterministic evaluation.
 
         Returns:
@@ -148,7 +148,7 @@ class DeepBeliefModule(nnx.Module):
         for number, layer in enumerate(reversed(self.down)):
             logits = still(layer(dreams[0]))
             last = number == len(self.down) - 1
-            # As the data are: grey values, where they stand for probabilities.
+            # The data are not sampled: grey values stay probabilities.
             drawn = (
                 jax.nn.sigmoid(logits) if last else coins(logits, context.draw(f"dream {number}"))
             )

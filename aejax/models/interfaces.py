@@ -1,8 +1,8 @@
-"""What the parts of an autoencoder are, and what each may say; own parts derive from these.
+"""Base classes of an autoencoder's parts; parts of your own derive from them.
 
-A part is a dataclass of its settings. Only what a docstring calls required must be written: all
-else has a default here. Checks raise ValueError, which begins with the setting that is wrong, as
-"hidden=(0,): must be at least 1".
+A part is a dataclass of its settings. Only the methods that a docstring calls required must be
+written; all others have a default. Checks raise ValueError with a message that begins with the
+setting, as "hidden=(0,): must be at least 1".
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ Tree = Any
 
 
 class Code(NamedTuple):
-    """A code of a batch.
+    """The code of a batch.
 
     Attributes:
-        z: [samples, rows, *code], what the decoder is given; a deterministic code is one sample.
+        z: [samples, rows, *code], the decoder's input; a deterministic code is one sample.
         log_weight: [samples, rows] in nats, added to log p(x given z) inside the mean over samples
             (-beta KL for a variational code), or None for 0.
         penalties: named terms added to the loss, each [rows] or [].
@@ -33,12 +33,30 @@ class Code(NamedTuple):
     penalties: dict[str, jax.Array] = {}  # noqa: RUF012 - never changed
 
 
+class Posterior(NamedTuple):
+    """q(z given x): a normal with independent numbers, where the prior is a standard normal.
+
+    Attributes:
+        mean: [rows, *code].
+        log_variance: [rows, *code].
+    """
+
+    mean: jax.Array
+    log_variance: jax.Array
+
+    def divergence(self) -> jax.Array:
+        """KL(q(z given x) || N(0, 1)) of each number, in nats, [rows, *code]."""
+        variance = jnp.exp(self.log_variance)
+        return 0.5 * (self.mean**2 + variance - self.log_variance - 1)
+
+
 class Corrupted(NamedTuple):
-    """What a corruption gives.
+    """The output of a corruption.
 
     Attributes:
         x: the noisy input [rows, *shape].
-        hidden: bool array, a prefix of x's shape: positions that the encoder must not see; or None.
+        hidden: bool array whose shape is a prefix of x's, True for positions that the encoder must
+            not see; or None.
         weight: float array that broadcasts against x from the left: the weight of each element in
             the loss; or None for 1 everywhere.
     """
@@ -50,10 +68,10 @@ class Corrupted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PenaltyInputs:
-    """What a penalty is a function of.
+    """The inputs of a penalty.
 
     Attributes:
-        module: the autoencoder; for penalties that know a shorter way for some encoders.
+        module: the autoencoder, for penalties with a closed form for some encoders.
         x: clean rows [rows, *shape].
         mask: of the batch, as in `Batch`.
         z: their code [rows, *code], the mean over samples.
@@ -72,14 +90,14 @@ class PenaltyInputs:
 
 
 class Update(NamedTuple):
-    """What a step has changed, for the hook after it.
+    """The state after an optimizer update, the argument of `Hooked.after_update`.
 
     Attributes:
         params: the new parameters, nested dictionaries.
         opt_state: optax's new state.
         model_state: {"rows": entries of `PerRow`, "other": other variables}, nested dictionaries.
         key: of this step, the same on all devices.
-        step: updates made, int32 [].
+        step: number of updates made, int32 [].
     """
 
     params: Tree
@@ -89,7 +107,10 @@ class Update(NamedTuple):
     step: jax.Array
 
     def map_moments(self, function: Callable[[Tree], Tree]) -> "Update":
-        """Applies a function to each tree in the optimizer's state that is shaped as `params`."""
+        """Applies a function to each tree in the optimizer's state with the structure of `params`.
+
+        Such trees are the moments of Adam, and momenta.
+        """
         structure = jax.tree.structure(self.params)
 
         def is_moments(tree: Tree) -> bool:
@@ -107,9 +128,9 @@ class Hooked:
     """A part that may change parameters after each update, inside the compiled step."""
 
     def after_update(self, update: Update) -> Update:
-        """Gives the parameters, moments and state that the next step begins with.
+        """Returns the parameters, optimizer state and model state for the next step.
 
-        Constraints such as columns of norm 1, or units that are started anew with their moments.
+        For constraints such as columns of norm 1, or to re-initialise unused units.
         """
         return update
 
@@ -119,8 +140,8 @@ class Coder(Hooked):
     """Encoder and decoder. Required: `encoder` and `decoder`.
 
     Attributes:
-        sharding_rules: where parameters lie on a mesh, as in `config.mesh.rules`.
-        code_is_tokens: whether it takes latent_dim=0: the code is the encoder's tokens.
+        sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        code_is_tokens: whether latent_dim=0 is accepted; the code is then the encoder's tokens.
     """
 
     sharding_rules: ClassVar[tuple[str, ...]] = ()
@@ -129,53 +150,62 @@ class Coder(Hooked):
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> Any:
         """A module (x [rows, *shape], hidden, mask, context) -> [rows, ..., features].
 
-        `hidden` are positions that it must not see, `mask` what is real, both None or as in
-        `Corrupted` and `Batch`; `context` is that of the step, for dropout, or None.
+        `hidden` marks positions that it must not see (as in `Corrupted`, or None), `mask` is the
+        batch's (as in `Batch`, or None), `context` is that of the step, for dropout, or None.
         """
         raise NotImplementedError
 
     def decoder(self, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs) -> Any:
         """A module (z [..., *code], target, mask, context) -> [..., *shape, outputs].
 
-        z has a leading axis of samples where there are several; `target` is what `teacher_inputs`
-        gave, or None.
+        z has a leading axis of samples where there are several; `target` is the result of
+        `teacher_inputs`, or None.
         """
         raise NotImplementedError
 
     def connect(self, encoder: Any, decoder: Any, likelihood: "Likelihood") -> None:
-        """Ties the two modules once both are built, such as by weights that they share."""
+        """Called once both modules are built, for example to share weights between them."""
 
     def teacher_inputs(self, x: jax.Array, context: Context) -> jax.Array | None:
-        """What the decoder is shown of x [rows, *shape] in training (teacher forcing)."""
+        """The decoder's inputs for teacher forcing in training, from x [rows, *shape]; or None."""
         return None
 
     def check(self, model: Any) -> None:
-        """Raises ValueError where the model's other parts do not suit it."""
+        """Raises ValueError if it does not fit the model's other parts."""
 
     def check_platform(self, platform: str, compute: str, tensor: int) -> None:
-        """Raises ValueError where it cannot run.
+        """Raises ValueError if it cannot run on such devices.
 
         Args:
-            platform: of the devices, cpu, gpu or tpu.
+            platform: of the devices: cpu, gpu or tpu.
             compute: the type of matrix products, `config.compute`.
-            tensor: devices along the mesh's axis of that name.
+            tensor: number of devices along the mesh's axis `tensor`.
         """
 
     def as_hidden(self, features: jax.Array) -> jax.Array:
-        """The encoder's features as one more hidden layer: through its activation, if it has one.
+        """Applies the hidden layers' activation, if there is one, to the encoder's features.
 
-        A code that a further layer reads, such as a classifier's.
+        For models that put a further layer on top, such as a classifier.
         """
         return features
 
     def is_transferable(self, name: str, other: Any) -> bool:
-        """Whether a parameter of this name means the same in a coder of the settings `other`."""
+        """Whether a parameter of this name means the same in a coder with settings `other`."""
         return True
 
 
 @dataclasses.dataclass
 class Bottleneck(Hooked):
-    """Between encoder and decoder. Required: `encode`, or a module from `build` that has it."""
+    """Between encoder and decoder. Required: `encode`, or a module from `build` that has it.
+
+    Attributes:
+        takes_tokens: whether it encodes tokens [rows, tokens, n] as well, for latent_dim=0.
+        has_posterior: whether codes are drawn from a normal, which `posterior` gives, with a
+            standard normal as prior. Evaluations then have likelihoods, bounds and divergences.
+    """
+
+    takes_tokens: ClassVar[bool] = False
+    has_posterior: ClassVar[bool] = False
 
     def features(self, latent_dim: int) -> int:
         """How many features it needs for a code of this size."""
@@ -183,10 +213,11 @@ class Bottleneck(Hooked):
 
     def build(self, latent_dim: int, rngs: nnx.Rngs) -> Any:
         """A module with `encode(features)` and `__call__(features, context)`, where it has
-        parameters or state; None where the settings themselves are enough.
+        parameters or state (with `has_posterior` also `posterior(features)`); None where the
+        settings themselves are enough.
 
-        State that comes from a batch is kept in an `nnx.Variable` of its own kind, and is a
-        function of `context.mean` and `context.pmean` alone: it is then the same on all devices.
+        State that is updated in training must be an `nnx.Variable` (no `nnx.Param`), and its update
+        a function of `context.mean` and `context.pmean` alone, so that all devices have the same.
         """
         return None
 
@@ -195,8 +226,12 @@ class Bottleneck(Hooked):
         raise NotImplementedError
 
     def __call__(self, features: jax.Array, context: Context) -> Code:
-        """The code of a training step, or with an evaluation's context the deterministic one."""
+        """The code in training; with an evaluation's context, the deterministic code."""
         return Code(self.encode(features)[None])
+
+    def posterior(self, features: jax.Array) -> Posterior:
+        """q(z given x) of features [rows, ..., n]. Required with `has_posterior`."""
+        raise NotImplementedError
 
     def prior(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
         """Codes of this shape drawn from the prior, or None where there is none."""
@@ -237,27 +272,27 @@ class Likelihood:
         raise NotImplementedError
 
     def error(self, mean: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-        """What evaluation reports of `mean` beside the likelihood, by name, elementwise."""
+        """Further errors of `mean` that evaluation reports, by name, elementwise."""
         return {"mse": jnp.square(mean - x)}
 
     def check(self, interval: bool) -> None:
-        """Raises ValueError for data that do not suit it; `interval`: x lies in [0, 1]."""
+        """Raises ValueError for data that do not fit; `interval`: whether x lies in [0, 1]."""
 
 
 @dataclasses.dataclass
 class Corruption:
-    """What is done to x before the encoder sees it. Required: `__call__`.
+    """Corrupts the encoder's input in training. Required: `__call__`.
 
     Attributes:
-        hides: whether it hides positions, so that a masked model can look for them.
-        for_symbols: whether it may be done to symbols.
+        hides: whether it hides positions, as a masked model needs.
+        for_symbols: whether it can be applied to symbols.
     """
 
     hides: ClassVar[bool] = False
     for_symbols: ClassVar[bool] = True
 
     def __call__(self, x: jax.Array, context: Context) -> Corrupted:
-        """x [rows, *shape] -> what the encoder is given, drawn by `context.draw`."""
+        """x [rows, *shape] -> the corrupted input; random keys come from `context.draw`."""
         raise NotImplementedError
 
 
@@ -273,15 +308,15 @@ class Penalty(Hooked):
         """Raises ValueError where the model's other parts do not suit it."""
 
     def check_platform(self, platform: str, compute: str, coder: Coder) -> None:
-        """Raises ValueError where it cannot run; the arguments as those of `Coder`'s."""
+        """Raises ValueError if it cannot run; arguments as in `Coder.check_platform`."""
 
 
 @dataclasses.dataclass
 class Target:
-    """What the decoder is to give, where it is not the input. Required: `__call__`."""
+    """The decoder's target, where it is not the input. Required: `__call__`."""
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a target, of rows of this shape."""
+        """The shape of a target, for rows of this shape."""
         return shape
 
     def __call__(self, batch: Batch) -> jax.Array:
@@ -290,21 +325,22 @@ class Target:
 
 
 class Trainable(Hooked):
-    """Settings of anything that trains. Required: `init`.
+    """Settings of any model that can be trained. Required: `init`.
 
-    The module has `loss(batch, context) -> (scalar, named terms)`; without a context it is the
-    deterministic evaluation. One with `encode(x, mask)` and `decode(z, mask)` can be evaluated as
-    an autoencoder.
+    The module has `loss(batch, context) -> (scalar, named terms)`; without a context this is the
+    deterministic evaluation. A module with `encode(x, mask)` and `decode(z, mask)` can be evaluated
+    as an autoencoder.
 
     Attributes:
-        sharding_rules: where parameters lie on a mesh, as in `config.mesh.rules`.
-        symbols: how many kinds of symbols its rows hold; 0 for numbers.
-        classes: how many labels its loss tells apart; 0 where it learns from rows alone.
-        loss_inputs: arrays that the loss finds in `Context.loss_inputs`, and that are neither
-            trained nor saved; None for none.
+        sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        symbols: number of kinds of symbols in its rows; 0 for numbers.
+        classes: number of labels that its loss distinguishes; 0 if it needs no labels.
+        loss_inputs: constant arrays that the loss reads from `Context.loss_inputs`; they are
+            neither trained nor saved. None for none.
         decodes: whether its module has `encode` and `decode`.
-        bottleneck: what its code is, or None.
-        likelihood: of what its decoder gives, or None.
+        has_posterior: whether its codes have a posterior, as `Bottleneck.has_posterior`.
+        bottleneck: settings of the bottleneck, or None.
+        likelihood: settings of the likelihood, or None.
     """
 
     sharding_rules: tuple[str, ...] = ()
@@ -312,6 +348,7 @@ class Trainable(Hooked):
     classes: int = 0
     loss_inputs: Any = None
     decodes: bool = False
+    has_posterior: bool = False
     bottleneck: Any = None
     likelihood: Any = None
 
@@ -320,15 +357,15 @@ class Trainable(Hooked):
         raise NotImplementedError
 
     def check(self, interval: bool) -> None:
-        """Raises ValueError for settings that do not fit; `interval`: x lies in [0, 1]."""
+        """Raises ValueError for settings that do not fit; `interval`: whether x lies in [0, 1]."""
 
     def check_platform(self, platform: str, compute: str, tensor: int) -> None:
-        """Raises ValueError where it cannot run; the arguments as those of `Coder`'s."""
+        """Raises ValueError if it cannot run; arguments as in `Coder.check_platform`."""
 
     def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
-        """Codes of this shape, [rows, *code], of the module's prior; None where it has none."""
+        """Codes of this shape [rows, *code] drawn from the module's prior; None without a prior."""
         return None
 
     def is_transferable(self, name: str, other: Any) -> bool:
-        """Whether a parameter of this name means the same in a model of the settings `other`."""
+        """Whether a parameter of this name means the same in a model with settings `other`."""
         return True

@@ -1,4 +1,4 @@
-"""How the decoder's numbers are read as a distribution of the data, p(x given z)."""
+"""Likelihoods p(x given z): how the decoder's outputs parametrise a distribution of the data."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ class Bernoulli(Likelihood):
     """Binary pixels, or grey ones in [0, 1] read as probabilities; the decoder gives logits.
 
     -log p is the binary cross-entropy. It has a floor on grey data, the entropy of the pixels
-    themselves (MNIST: 0.0581 nats a pixel), so squared error is reported beside it.
+    themselves (MNIST: 0.0581 nats a pixel), so squared error is reported as well.
     """
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
@@ -56,8 +56,8 @@ class Gaussian(Likelihood):
 
         deviation = least + exp(number),   log deviation = log least + softplus(number - log least),
 
-    the soft floor of Rybkin, Daniilidis and Levine (2021). Without one an element that never varies
-    has no largest likelihood, and training blows up.
+    with the soft floor of Rybkin, Daniilidis and Levine (2021). Without a floor the likelihood of
+    an element that never varies is unbounded, and training diverges.
 
     Attributes:
         deviation: standard deviation of each element, in units of x, where it is fixed.
@@ -101,7 +101,7 @@ class Gaussian(Likelihood):
             constant = 0.5 * math.log(2 * math.pi * self.deviation**2)
             return -square / (2 * self.deviation**2) - constant
         log_deviation = self.log_deviation(parameters)
-        # Times the precision, which the floor bounds; the variance itself could overflow.
+        # Multiplies by the precision, which the floor bounds; the variance itself could overflow.
         precision = jnp.exp(-2 * log_deviation)
         return -0.5 * square * precision - log_deviation - 0.5 * math.log(2 * math.pi)
 
@@ -137,7 +137,7 @@ class Categorical(Likelihood):
 
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """parameters [..., *shape, classes], x [rows, *shape] -> log p of each element, nats."""
-        # A sum in place of a lookup: its gradient is no scatter, and fuses with the rest.
+        # A masked sum instead of indexing: its gradient is no scatter, and XLA can fuse it.
         own = jnp.arange(self.classes) == x[..., None].astype(jnp.int32)
         chosen = jnp.sum(jnp.where(own, parameters, 0.0), axis=-1)
         return chosen - jax.nn.logsumexp(parameters, axis=-1)

@@ -12,7 +12,7 @@ p(v) = exp(-F(v)) / Z with the free energy F(v) = -log sum over h of exp(-E(v, h
 
 small, whose gradient is that of contrastive divergence: <v h'> of the chain less <v h'> of the data
 (with p(h = 1 given v) for h). The chain is k steps of Gibbs sampling from the data (CD-k; Hinton
-2002), or goes on from where the last update left it (persistent; Tieleman 2008).
+2002), or continues from its last state in the update before (persistent; Tieleman 2008).
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ from aejax.nn.product import product
 UNITS = ("binary", "gaussian")
 # Standard deviation of the first weights (Hinton 2012, section 8).
 _WEIGHT = 0.01
-# Steps of Gibbs sampling before units are taken as drawn.
+# Steps of Gibbs sampling before units count as samples.
 _BURN_IN = 1000
-# Pseudo-likelihood in evaluation: a row's hidden inputs with one element changed, 2^13 numbers, so
-# that machines of up to so many weights have all elements changed and others evenly taken ones.
+# Evaluation's pseudo-likelihood flips one element at a time and computes the hidden inputs of each
+# flip. A row may take so many numbers: machines with more weights flip only some of the elements.
 _NUMBERS_A_ROW = 2**13
 
 
@@ -43,7 +43,7 @@ _NUMBERS_A_ROW = 2**13
 class RBM(Trainable):
     """Settings of a restricted Boltzmann machine.
 
-    A code is the mean of h given v, and decoding gives the mean of v given h, so that it is
+    The code is the mean of h given v, and decoding gives the mean of v given h, so that it can be
     evaluated as an autoencoder.
 
     Attributes:
@@ -83,7 +83,7 @@ class RBM(Trainable):
 
     @property
     def scale(self) -> float:
-        """What weights of gaussian units are divided by; 1 of binary ones."""
+        """The deviation of gaussian units, which divides their weights; 1 for binary ones."""
         return 1.0 if self.binary else self.deviation
 
     def check(self, interval: bool) -> None:
@@ -107,7 +107,8 @@ class RBM(Trainable):
     def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Hidden units of this shape, [rows, hidden], after 1000 steps of Gibbs sampling.
 
-        Chains go on from those of the training, or begin at visible units of their biases alone.
+        Chains start at the persistent chains of the training, where there are any, else at visible
+        units drawn from their biases alone.
         """
         return module.sample_hidden(key, shape[0])
 
@@ -139,16 +140,16 @@ class Machine:
         return self.visible_energy(v, self.visible_bias) - hidden
 
     def hidden_energy(self, hidden_input: jax.Array) -> jax.Array:
-        """What each hidden unit adds to -F(v), of what `hidden_input` gave; elementwise.
+        """Each hidden unit's term of -F(v), from `hidden_input`; elementwise.
 
-        Of a gaussian unit less (c^2 + log 2 pi) / 2, which no v changes.
+        For a gaussian unit without the constant log(2 pi) / 2.
         """
         if self.binary_hidden:
             return softplus(hidden_input)
         return (jnp.square(hidden_input) - jnp.square(self.hidden_bias)) / 2
 
     def visible_energy(self, v: jax.Array, bias: jax.Array) -> jax.Array:
-        """What v alone has in E, with these biases in place of b: v [..., visible] -> [...]."""
+        """The terms of E in v alone, with `bias` in place of b: v [..., visible] -> [...]."""
         if self.binary:
             return -v @ bias.astype(v.dtype)
         return jnp.sum(jnp.square(v - bias), axis=-1) / (2 * self.scale**2)
@@ -164,29 +165,29 @@ class Machine:
         return self.visible_bias + self.scale * sums.astype(h.dtype)
 
     def visible_mean(self, visible_input: jax.Array) -> jax.Array:
-        """The mean of v of what `visible_input` gave."""
+        """The mean of v given h, from `visible_input`."""
         return jax.nn.sigmoid(visible_input) if self.binary else visible_input
 
     def visible_sample(self, visible_input: jax.Array, keys: jax.Array) -> jax.Array:
-        """v of what `visible_input` gave [rows, visible], by a key a row."""
+        """Samples v given h from `visible_input` [rows, visible], with one key a row."""
         if self.binary:
             return coins(visible_input, keys)
         return visible_input + self.scale * _normal(keys, visible_input)
 
     def hidden_mean(self, hidden_input: jax.Array) -> jax.Array:
-        """The mean of h of what `hidden_input` gave."""
+        """The mean of h given v, from `hidden_input`."""
         return jax.nn.sigmoid(hidden_input) if self.binary_hidden else hidden_input
 
     def hidden_sample(self, hidden_input: jax.Array, keys: jax.Array) -> jax.Array:
-        """h of what `hidden_input` gave [rows, hidden], by a key a row."""
+        """Samples h given v from `hidden_input` [rows, hidden], with one key a row."""
         if self.binary_hidden:
             return coins(hidden_input, keys)
         return hidden_input + _normal(keys, hidden_input)
 
     def gibbs(self, v: jax.Array, keys: jax.Array, steps: int | jax.Array) -> jax.Array:
-        """v [rows, visible] after so many steps of sampling h given v, then v given h.
+        """Runs Gibbs sampling: each step samples h given v, then v given h; v [rows, visible].
 
-        Step i draws h with `fold_in(key, 2 i)` and v with `fold_in(key, 2 i + 1)` of a row's key.
+        Step i uses `fold_in(key, 2 i)` for h and `fold_in(key, 2 i + 1)` for v, with a row's key.
         """
 
         def step(i: jax.Array, v: jax.Array) -> jax.Array:
@@ -222,7 +223,7 @@ class RBMModule(nnx.Module):
 
     @property
     def machine(self) -> Machine:
-        """Its distribution with the parameters of now."""
+        """The distribution with the current parameters."""
         biases, settings = (self.visible_bias[...], self.hidden_bias[...]), self.settings
         hidden = settings.hidden == "binary"
         return Machine(self.weight[...], *biases, settings.binary, settings.scale, hidden)
@@ -238,7 +239,7 @@ class RBMModule(nnx.Module):
         return mean.reshape(*z.shape[:-1], *self.shape)
 
     def sample_hidden(self, key: jax.Array, rows: int) -> jax.Array:
-        """Hidden units [rows, hidden] of this distribution, as `RBM.prior` has them."""
+        """Samples hidden units [rows, hidden], as `RBM.prior`."""
         machine, keys = self.machine, jax.random.split(key, (3, rows))
         if self.chains is None:
             inputs = jnp.broadcast_to(machine.visible_bias, (rows, len(machine.visible_bias)))
@@ -251,11 +252,11 @@ class RBMModule(nnx.Module):
     def loss(self, batch: Batch, context: Context | None = None):
         """The difference of free energies of this module's docstring, in nats a row.
 
-        Without a context the loss tells how good the machine is: the negative pseudo-likelihood of
-        binary rows, and the squared error of a row's reconstruction for gaussian units.
+        Without a context the loss measures the machine's quality: the negative pseudo-likelihood
+        for binary visible units, the squared error of a row's reconstruction for gaussian ones.
 
         Args:
-            batch: prepared rows, whole ones.
+            batch: prepared rows, without padding or missing values.
             context: of the training step; None for deterministic evaluation.
 
         Returns:
@@ -271,10 +272,10 @@ class RBMModule(nnx.Module):
         return energy - jnp.mean(machine.free_energy(end)), {"free_energy": energy}
 
     def chain(self, v: jax.Array, context: Context) -> jax.Array:
-        """Where this step's chains end, [rows, visible]; persistent ones go on from there.
+        """The last states of this step's chains [rows, visible]; persistent chains keep them.
 
         Args:
-            v: the rows [rows, visible], where chains begin that are not persistent.
+            v: the rows [rows, visible], at which chains begin that are not persistent.
             context: of the training step.
         """
         start = v if self.chains is None else self.chains[...]
@@ -303,8 +304,8 @@ def pseudo_likelihood(machine: Machine, v: jax.Array, index: jax.Array) -> jax.A
     """sum_i log p(v_i given all others) (Besag 1975) in nats: v [rows, visible] -> [rows].
 
     p(v_i given all others) is sigmoid(F(v with 1 - v_i) - F(v)). In a machine of more than 2^13
-    weights the sum is estimated from some elements, evenly taken from one that the row's number
-    draws, so that evaluation gives the same number each time.
+    weights the sum is estimated from evenly spaced elements. Their offset is drawn by the row's
+    index, so that evaluation gives the same result each time.
 
     Args:
         machine: with binary units.
@@ -331,12 +332,12 @@ def softplus(x: jax.Array) -> jax.Array:
 
 
 def _normal(keys: jax.Array, like: jax.Array) -> jax.Array:
-    """Standard normal numbers [rows, n] as `like`, by a key a row."""
+    """Standard normal numbers in the shape and type of `like` [rows, n], with one key a row."""
     return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)
 
 
 def coins(logits: jax.Array, keys: jax.Array) -> jax.Array:
-    """1.0 with probability sigmoid(logits), else 0.0: [rows, n], by a key a row."""
+    """Bernoulli samples, 1.0 with probability sigmoid(logits): [rows, n], with one key a row."""
     size = logits.shape[-1]
     draws = jax.vmap(lambda key: jax.random.uniform(key, (size,), logits.dtype))(keys)
     return (draws < jax.nn.sigmoid(logits)).astype(logits.dtype)

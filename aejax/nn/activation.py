@@ -27,10 +27,10 @@ def check(setting: str, name: str) -> None:
 
 
 def initializer(name: str) -> nnx.Initializer:
-    """How a kernel starts whose outputs go through this activation, so that variances stay.
+    """Initializer of a kernel whose outputs go through this activation; it keeps the variance.
 
-    Those that cut off one half of the line get twice the variance for it (He et al. 2015,
-    equation 10); the others start as in Glorot and Bengio 2010, equation 16.
+    Activations that are 0 on one side get twice the variance (He et al. 2015, equation 10); the
+    others start as in Glorot and Bengio 2010, equation 16.
     """
     if name in ("relu", "gelu", "silu"):
         return nnx.initializers.he_normal()

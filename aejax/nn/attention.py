@@ -1,16 +1,18 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, equation 1), in the form fast on the backend.
+"""Scaled dot-product attention (Vaswani et al. 2017, equation 1), as is fastest on the backend.
 
     attention(q, k, v) = softmax(q k^T / sqrt(size) + bias) v
 
-On a GPU that is `jax.nn.dot_product_attention`: in bfloat16 or float16 cuDNN's fused kernel (Dao et
-al. 2022), which never writes the scores to memory, in float32 a few operations of XLA's. The kernel
-has no derivative in forward mode; float32 has. On a CPU all of a batch's scores at once leave the
-cache, and softmax by itself passes over them several times: there a few sequences of one head are
-done at a time, with heads in front (each product is then one of matrices), the sum of softmax
-divides last, where it divides `size` numbers a query, not `length`, and the gradient computes the
-scores again from what stays: q, k, v, the largest score and the sum of each query, and the output.
-Keys and values lie [size, keys]: their gradients are sums over queries, which as [size, keys] take
-half the time that they take as [keys, size]. Of several sequences XLA does one on each core.
+On a GPU this is `jax.nn.dot_product_attention`: in bfloat16 or float16 cuDNN's fused kernel (Dao et
+al. 2022), which never writes the scores to memory; in float32 a few XLA operations. The kernel has
+no forward-mode derivative; the float32 form has.
+
+On a CPU the scores of a whole batch do not fit into the cache, and softmax reads them several
+times. There a few sequences of one head are computed at a time. Heads are the leading axis, so that
+each product is one of matrices. The normalisation by the sum of exponentials comes last: it then
+divides `size` numbers per query, not `length`. The backward pass recomputes the scores from what is
+kept: q, k, v, each query's largest score and sum, and the output. Keys and values are stored as
+[size, keys]: their gradients are sums over queries, which take half the time of [keys, size]. XLA
+computes several sequences in parallel, one on each core.
 """
 
 from typing import Any
@@ -22,13 +24,13 @@ from jax.ad_checkpoint import checkpoint_name
 
 from aejax.nn.convolution import Form, chosen
 
-# Scores that are computed at a time on a CPU, 8 MiB of them, and those that are kept.
+# On a CPU: scores computed at a time (8 MiB), and most scores that are kept for the backward pass.
 _SCORES, _KEPT = 2**21, 2**20
-# Least length for which cuDNN's kernel is taken where something is added to scores. With a bias its
-# gradients were the slower ones of two at 64 positions, level at 128 and the faster at 256 (a trial
-# on an H200 that no benchmark repeats); masks were not timed.
+# With something added to the scores, cuDNN's kernel is used from this length on. With a bias its
+# gradients were slower than XLA's at 64 positions, equal at 128 and faster at 256 (a trial on an
+# H200 that no benchmark repeats); masks were not timed.
 _LONG = 256
-# What a masked score is: exp of it is exactly 0, and a row of them alone is not NaN.
+# The value of a masked score: its exp is exactly 0, and a row of only such scores is not NaN.
 _MASKED = -1e30
 _SIDES = ("all", "left", "right", "self")
 
@@ -46,21 +48,21 @@ def attend(
 ) -> jax.Array:
     """softmax(q k^T / sqrt(size) + bias) v over the keys that a query may see.
 
-    Products take the arrays' type, softmax is float32. What may not be seen has no influence at
-    all, not even on the last bit. A query that sees nothing gets some mean of the values.
+    Products use the arrays' type, softmax float32. Keys that a query may not see change no bit of
+    its result. A query that sees no key gets some mean of the values.
 
     Args:
         q: queries [rows, length, heads, size].
         k: keys, like q.
         v: values, like q.
-        real: bool [rows, length], the keys that exist; None for all.
-        bias: of an offset, [heads, 2 length - 1]: element length - 1 + j - i is added to the score
+        real: bool [rows, length], False for padding; None for no padding.
+        bias: per offset, [heads, 2 length - 1]: element length - 1 + j - i is added to the score
             of query i and key j (Shaw et al. 2018 as simplified by Raffel et al. 2020); or None.
         window: query i sees keys i - window to i + window (Beltagy et al. 2020); 0 for all. On a
-            CPU it costs three windows of keys a query, not `length`.
+            CPU each query then costs three windows of keys, not `length`.
         sees: all; left or right: a query sees its own key and those before, or after; self: its
             own alone.
-        form: None for the backend's own.
+        form: which implementation; None for the backend's own.
 
     Returns:
         [rows, length, heads, size].
@@ -93,7 +95,7 @@ def attend(
 
 
 def _library(q, k, v, real, bias, seen):
-    """JAX's own form."""
+    """Attention by `jax.nn.dot_product_attention`."""
     length = q.shape[1]
     added = None if bias is None else _by_offset(bias, length, length)[None].astype(q.dtype)
     mask = None if real is None else real[:, None, None, :]
@@ -107,15 +109,15 @@ def _library(q, k, v, real, bias, seen):
 
 
 def has_kernel(dtype: Any, shape: tuple[int, ...], bias: bool, masked: bool, padded: bool) -> bool:
-    """Whether cuDNN's kernel takes such arrays, on this process's backend, and is not the slower.
+    """Whether cuDNN's kernel supports such arrays on this process's backend, and is no slower.
 
     Args:
         dtype: of queries, keys and values.
         shape: of them, [rows, length, heads, size].
-        bias: whether scores get a bias that learns. Its gradient is a sum over rows in the kernel,
-            which it makes only where no row has a mask of its own.
-        masked: whether there is a mask, which the kernel adds to scores as it does a bias.
-        padded: whether rows have a mask each.
+        bias: whether scores get a trained bias. The kernel sums its gradient over rows, which it
+            supports only where all rows have the same mask.
+        masked: whether there is a mask, which the kernel adds to scores like a bias.
+        padded: whether each row has a mask of its own.
     """
     _, length, _, size = shape
     return (
@@ -130,7 +132,7 @@ def has_kernel(dtype: Any, shape: tuple[int, ...], bias: bool, masked: bool, pad
 
 
 def _on_cuda() -> bool:
-    """Whether this process's devices are NVIDIA's, of the generation of 2020 (Ampere) or later."""
+    """Whether this process's devices are NVIDIA GPUs of the Ampere generation (2020) or later."""
     if jax.default_backend() != "gpu":
         return False
     device = jax.devices()[0]
@@ -140,12 +142,12 @@ def _on_cuda() -> bool:
 def _by_offset(bias: jax.Array, queries: int, keys: int) -> jax.Array:
     """[heads, queries + keys - 1] -> [heads, queries, keys]: element queries - 1 + j - i at i, j.
 
-    By repeating and cutting, so that its gradient is a sum and no scatter.
+    Implemented with tile and reshape, so that its gradient is a sum and not a scatter.
     """
     heads, size = bias.shape
     if queries == 1:
         return bias[:, None]
-    # Rows one element shorter than what is repeated: each begins one element earlier.
+    # The new rows are one element shorter than the repeated one: each begins one element earlier.
     repeated = jnp.tile(jnp.roll(bias, 1 - queries, axis=1), (1, queries))
     rows = repeated[:, : queries * (size - 1)].reshape(heads, queries, size - 1)
     return rows[:, :, :keys]
@@ -169,14 +171,14 @@ def _near(window: int, queries: int, keys: int, first: int) -> jax.Array:
 
 
 def _added(bias: jax.Array | None, near: jax.Array | None) -> jax.Array | None:
-    """What scores are added, float32 [heads or 1, queries, keys], or None."""
+    """The sum of bias and mask, to be added to scores: float32 [heads or 1, queries, keys]."""
     if near is None:
         return bias
     return jnp.where(near, jnp.zeros((1, 1, 1)) if bias is None else bias, _MASKED)
 
 
 def _windows(q, k, v, real, bias, window: int) -> jax.Array:
-    """Blocks of `window` queries, each with the keys of its own block and of its neighbours'."""
+    """Attention of blocks of `window` queries to the keys of the same and both adjacent blocks."""
     heads, rows, length, size = q.shape
     blocks = -(-length // window)
     end = blocks * window - length
@@ -208,7 +210,7 @@ def _windows(q, k, v, real, bias, window: int) -> jax.Array:
 
 
 def _in_parts(q, k, v, real, added) -> jax.Array:
-    """Attention with heads in front, so many rows of a head at a time that scores stay in cache.
+    """Attention with heads as the leading axis, for as many rows at a time as fit into the cache.
 
     Args:
         q: [heads, rows, queries, size], scaled.
@@ -254,10 +256,10 @@ def _in_parts(q, k, v, real, added) -> jax.Array:
 
 
 def _for_each(added: jax.Array, rows: int) -> jax.Array:
-    """The same for each row: [queries, keys] -> [rows, queries, keys].
+    """Repeats an array for each row: [queries, keys] -> [rows, queries, keys].
 
-    As a product, so that its gradient is one: XLA's sum over rows would compute what it sums anew
-    for each number, and a whole gradient took 1.5 times as long.
+    Written as a product, so that its gradient is a product as well. With broadcasting, XLA fuses
+    the gradient's sum over rows with the recomputation of its terms: 1.5 times the time in all.
     """
     return jnp.einsum("r,qk->rqk", jnp.ones(rows, added.dtype), added)
 
@@ -277,6 +279,6 @@ def _softmax(q, k, v, real, added) -> jax.Array:
 
 
 def _product(axes: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """A product that is summed in float32 at least."""
+    """einsum that accumulates in float32 or more."""
     kind = jnp.promote_types(a.dtype, jnp.float32)
     return jnp.einsum(axes, a, b, preferred_element_type=kind)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 def log_prob(logits: jax.Array, x: jax.Array) -> jax.Array:
     """log p(x | logits) = x * logit - softplus(logit), elementwise, in nats.
 
-    The derivative is written out, x - sigmoid(logit), because differentiating the stable form
-    costs XLA on a CPU half as much again as the whole likelihood. Grey values in [0, 1] are taken
-    as they are (the cross-entropy), as the field does.
+    The derivative is given explicitly, x - sigmoid(logit): differentiating the stable form costs
+    XLA on a CPU half of the time of the whole likelihood. Grey values in [0, 1] may be used for x;
+    the result is then the cross-entropy.
 
     Args:
         logits: float array, any shape.

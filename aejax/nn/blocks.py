@@ -1,7 +1,7 @@
-"""The blocks of a transformer: each adds to its input what it makes of it, normalised before.
+"""The blocks of a transformer: x + dropout(block(norm(x))).
 
-x + dropout(block(norm(x))), the pre-norm residual block (Xiong et al. 2020, "On Layer Normalization
-in the Transformer Architecture"). One layer of a transformer is two of them (`nn/layout.py`).
+This is the pre-norm residual block (Xiong et al. 2020, "On Layer Normalization in the Transformer
+Architecture"). One layer of a transformer is two of them (`nn/layout.py`).
 """
 
 import dataclasses
@@ -18,28 +18,28 @@ from aejax.nn.product import product
 
 # Glorot and Bengio 2010, as in the other coders.
 _INITIAL = nnx.initializers.glorot_uniform()
-# Added at the start to the score of a head's own offset; see Positions.
+# The initial bias of each head's own offset; see `Attention`.
 _OWN_OFFSET = 4.0
 _SEES = {"l": "left", "r": "right", "s": "self"}
-# Two of these come from one 32-bit word.
+# Dropout draws 16-bit levels: two of them from one 32-bit random word.
 _LEVELS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """What all blocks of a network have in common.
+    """Settings that all blocks of a network share.
 
     Attributes:
-        width: numbers of a token.
-        heads: of attention; divide the width.
+        width: size of a token's vector.
+        heads: of attention; must divide the width.
         feed_forward: hidden units of a feed-forward block.
-        window: how far a block of windowed attention sees, to either side.
+        window: how many tokens to either side windowed attention sees.
         norm: layer (Ba et al. 2016) or rms (Zhang and Sennrich 2019).
         activation: of feed-forward blocks.
-        dropout: share of what a block adds that is left out in training.
+        dropout: rate of dropout of a block's output in training.
         relative: whether scores have a learned bias for each offset.
-        rotary: [tokens, size / 2] angles by which queries and keys turn, or None.
-        tokens: of a row.
+        rotary: [tokens, size / 2], rotary angles of queries and keys, or None.
+        tokens: tokens of a row.
     """
 
     width: int
@@ -57,11 +57,11 @@ class Blocks:
 def angles(grid: tuple[int, ...], size: int) -> np.ndarray:
     """Rotary angles of tokens on a grid: float32 [tokens, size / 2].
 
-    Each axis has an equal share of the pairs (with two, as in Heo et al. 2024); pair m of n turns
-    by 10000^(-m / n) a step (Su et al. 2021, equation 15).
+    Each axis of the grid gets an equal share of the pairs (for two axes as in Heo et al. 2024).
+    Pair m of n turns by 10000^(-m / n) for each step along the axis (Su et al. 2021, equation 15).
 
     Raises:
-        ValueError: the size does not divide.
+        ValueError: the size is not divisible by twice the number of axes.
     """
     pairs, rest = divmod(size, 2 * len(grid))
     if rest:
@@ -75,10 +75,10 @@ def angles(grid: tuple[int, ...], size: int) -> np.ndarray:
 
 
 def turn(x: jax.Array, angle: np.ndarray) -> jax.Array:
-    """Turns pair m of each token by its angle (Su et al. 2021, equation 34).
+    """Rotates pair m of each token's vector by its angle (Su et al. 2021, equation 34).
 
     Args:
-        x: [..., tokens, heads, size]; number m is in a pair with number m + size / 2.
+        x: [..., tokens, heads, size]; elements m and m + size / 2 are a pair.
         angle: [tokens, size / 2].
     """
     cos, sin = (jnp.asarray(f(angle)[:, None], x.dtype) for f in (np.cos, np.sin))
@@ -87,9 +87,9 @@ def turn(x: jax.Array, angle: np.ndarray) -> jax.Array:
 
 
 class Norm(nnx.Module):
-    """Each token to mean 0 and variance 1 ("layer"), or to a mean square of 1 ("rms"), then scaled.
+    """Scales each token to mean 0 and variance 1 ("layer") or to mean square 1 ("rms").
 
-    Statistics are float32, whatever the type of the parameters.
+    Statistics are computed in float32, whatever the type of the parameters.
     """
 
     def __init__(self, kind: str, width: int):
@@ -109,13 +109,13 @@ class Norm(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention of all heads and a linear layer: x [rows, tokens, width] -> the same shape.
 
-    Learned biases of offsets start with a head h that looks at one neighbour, at offset -1, 1, -2,
-    2, ... in turn. At zero, every head sees the mean of the row, and a masked model of text stays
-    for long where it predicts each symbol's frequency and no more.
+    With learned offset biases each head starts by attending to one neighbour, at offset -1, 1, -2,
+    2, ... in turn. Biases that start at 0 give every head the mean of the row, and training of a
+    masked model of text then stays on a plateau, where it predicts the symbols' frequencies.
 
     Attributes:
-        into: [width, heads * 3 * size], queries, keys and values of a head side by side, so that
-            whole heads lie on a device where the last axis is dealt out.
+        into: [width, heads * 3 * size]; queries, keys and values of a head are adjacent, so that a
+            sharded last axis leaves whole heads on each device.
         out: [width, width].
         offsets: [heads, 2 tokens - 1], or None.
     """
@@ -146,7 +146,7 @@ class Attention(nnx.Module):
 
 
 def _own_offsets(heads: int, tokens: int) -> np.ndarray:
-    """[heads, 2 tokens - 1]: 0 but for each head's own offset, which is -1, 1, -2, 2, ..."""
+    """Initial biases [heads, 2 tokens - 1]: 0 except at each head's own offset (-1, 1, -2, ...)."""
     start = np.zeros((heads, 2 * tokens - 1), np.float32)
     for head in range(heads if tokens > 1 else 0):
         offset = (-1) ** (head + 1) * (1 + head // 2 % (tokens - 1))
@@ -169,7 +169,7 @@ class FeedForward(nnx.Module):
 
 
 class Slot(nnx.Module):
-    """One slot of a layout with its block; the identity, `i`, has none.
+    """One slot of a layout with its block; the identity, `i`, has no block.
 
     Attributes:
         norm: Norm, or None.
@@ -188,7 +188,7 @@ class Slot(nnx.Module):
 
         Args:
             x: tokens.
-            real: bool [rows, tokens], tokens that exist, or None for all.
+            real: bool [rows, tokens], False for padding; None for no padding.
             keys: one a row [rows], for dropout; None for none.
         """
         y = self.adds(x, real, keys)
@@ -211,21 +211,21 @@ def _block(letter: str, blocks: Blocks, rngs: nnx.Rngs) -> Attention | FeedForwa
 
 
 class Mixture(nnx.Variable):
-    """The weight of each candidate of a `Choice`; set by what searches, not trained itself."""
+    """The weight of each candidate of a `Choice`; set by a search, not by the optimizer."""
 
 
 class Choice(nnx.Module):
-    """A slot that holds several blocks: x + the sum of weight times what each adds.
+    """A slot with several candidate blocks: x + sum over candidates of weight * block output.
 
-    Mandava et al. 2021, section 3, with weights that a search sets (`aejax/search`).
+    Mandava et al. 2021, section 3; a search sets the weights (`aejax/search`).
 
     Attributes:
-        candidates: a slot for each letter.
-        mix: float32 [candidates], whose sum is 1; equal at the start.
-        imitating: None; or the candidate whose output is given on, without a gradient, and which
-            all others learn to imitate: `error` then holds how far off each one is.
-        error: float32 [candidates]: squared error of what a candidate adds, as a share of the mean
-            square of what the imitated one adds.
+        candidates: a `Slot` for each letter.
+        mix: float32 [candidates], the weights, with sum 1; equal at the start.
+        imitating: None, or the index of the candidate whose output alone is passed on, without a
+            gradient; the others learn to imitate it, and `error` holds their errors.
+        error: float32 [candidates], squared error of a candidate's output, over the mean square of
+            the imitated candidate's output.
         similarity: float32 [], mean cosine between a token before and after the imitated candidate.
     """
 
@@ -273,14 +273,14 @@ def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
-    """0 with probability `rate` (to 1 / 65536), else enlarged so that the mean stays."""
+    """Dropout by a key a row: 0 with probability `rate` (to 1 / 65536), else scaled up."""
     draw = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint16))
     left_out = draw(keys).astype(jnp.int32) < round(rate * _LEVELS)
     return jnp.where(left_out, 0.0, x / (1 - rate)).astype(x.dtype)
 
 
 class Stack(nnx.Module):
-    """The slots of a layout one after the other, and a norm: [rows, tokens, width] -> the same.
+    """The slots of a layout in sequence, then a norm: [rows, tokens, width] -> the same shape.
 
     Attributes:
         slots: of the layout's letters.
@@ -297,7 +297,7 @@ class Stack(nnx.Module):
     def __call__(
         self, x: jax.Array, real: jax.Array | None = None, keys: jax.Array | None = None
     ) -> jax.Array:
-        """As a slot's; each slot draws from keys of its own."""
+        """As `Slot`; each slot draws from keys of its own."""
 
         def run(slot: Slot | Choice, x, real, keys):
             return slot(x, real, keys)

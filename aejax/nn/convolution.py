@@ -1,11 +1,11 @@
-"""Convolutions of images (height, width, channels), in the form that is fast on the backend.
+"""Convolutions of images (height, width, channels), as is fastest on the backend.
 
-On a GPU or TPU that is XLA's own convolution. On a CPU, XLA has fast code for one layout only
-(images [batch, height, width, channels], kernels [height, width, in, out]) and brings only what
-stands outside loops into it (jax-ml/jax#12868). The gradient of a convolution is in another layout,
-so that a training loop inside `lax.fori_loop` or `lax.scan` runs it 20 to 60 times slower. On a CPU
-a convolution is therefore shifted slices and one product of matrices, of which all derivatives, in
-both modes and of any order, are again slices and products.
+On a GPU or TPU this is XLA's own convolution. On a CPU, XLA has fast code for one layout only
+(images [batch, height, width, channels], kernels [height, width, in, out]), and converts to it only
+outside of loops (jax-ml/jax#12868). The gradient of a convolution has another layout, so that it is
+20 to 60 times slower inside `lax.fori_loop` or `lax.scan`. On a CPU a convolution is therefore
+written as shifted slices and one matrix product. All its derivatives, in forward and reverse mode
+and of any order, are slices and products as well.
 """
 
 import functools
@@ -27,7 +27,7 @@ _Pads = Sequence[tuple[int, int]]
 
 
 def chosen(form: Form | None = None) -> Form:
-    """The form for this process's backend, or the one that is named."""
+    """The given form, or by default the one for this process's backend."""
     if form is None:
         return "cpu" if jax.default_backend() == "cpu" else "accelerator"
     if form not in ("cpu", "accelerator"):
@@ -48,9 +48,9 @@ def convolve(
         x: [..., height, width, channels in].
         kernel: [rows, columns, channels in, channels out].
         stride: of both axes.
-        padding: "SAME" pads with zeros to ceil(height / stride) rows (the odd one below, as
-            everywhere in XLA), "VALID" not at all.
-        form: None for the backend's own.
+        padding: "SAME" pads with zeros, so that ceil(height / stride) rows result (an odd row of
+            zeros goes below, as in XLA); "VALID" does not pad.
+        form: which implementation; None for the backend's own.
 
     Returns:
         [..., height out, width out, channels out].
@@ -76,24 +76,24 @@ def convolve(
 def convolve_up(
     x: jax.Array, kernel: jax.Array, factor: int = 2, form: Form | None = None
 ) -> jax.Array:
-    """Enlarges an image: a convolution to factor² channels for each one, then depth to space.
+    """Enlarges an image: a convolution to factor² times the channels, then depth to space.
 
-    Each pixel becomes factor x factor pixels, and each of those has a kernel of its own (the
-    sub-pixel convolution, Shi et al. 2016): kernel[u, v, c, (a factor + b) channels + o] is what
-    goes from channel c of x[i + u - top, j + v - left] to channel o of pixel (a, b) of the block.
-    Odd sizes have blocks that lie on the pixels; even ones, blocks that lie between the pixels.
+    Each pixel becomes a block of factor x factor pixels, each with a kernel of its own (the
+    sub-pixel convolution, Shi et al. 2016): kernel[u, v, c, (a factor + b) channels + o] is the
+    weight from channel c of x[i + u - top, j + v - left] to channel o of pixel (a, b) of the block.
+    With an odd kernel size blocks are centred on the input's pixels, with an even one between them.
 
-    It is the transposed convolution of the same freedom: with size k, `lax.conv_transpose(x, t,
-    (factor, factor), "SAME")` for the t [factor k, factor k, channels in, channels out] with
+    It equals a transposed convolution: with size k, `lax.conv_transpose(x, t, (factor, factor),
+    "SAME")` for the t [factor k, factor k, channels in, channels out] with
     t[factor (u + 1) - 1 - a, factor (v + 1) - 1 - b, c, o] = the element above. So size 2 is the
-    usual 4x4 kernel of stride 2, and no pixel sees more of them than another (no checkerboard).
-    On a CPU size 2 costs about 0.6 of size 3.
+    usual 4x4 kernel of stride 2, where each pixel gets equally many contributions (no
+    checkerboard). On a CPU size 2 takes about 0.6 of the time of size 3.
 
     Args:
         x: [..., height, width, channels in].
         kernel: [k, k, channels in, factor² · channels out].
-        factor: how much larger each side becomes; even, where k is even.
-        form: None for the backend's own.
+        factor: how much larger each side becomes; must be even where k is even.
+        form: which implementation; None for the backend's own.
 
     Returns:
         [..., factor · height, factor · width, channels out].
@@ -175,7 +175,7 @@ def _biased(x: jax.Array, bias: nnx.Param | None) -> jax.Array:
 
 
 def _checked(x: jax.Array, kernel: jax.Array, outputs: int) -> tuple[jax.Array, jax.Array]:
-    """Both in their common type."""
+    """Both arrays in their common type, with their shapes checked."""
     if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2] or not outputs:
         raise ValueError(
             f"image {x.shape} and kernel {kernel.shape}: must be [..., height, width, n] and "
@@ -186,7 +186,7 @@ def _checked(x: jax.Array, kernel: jax.Array, outputs: int) -> tuple[jax.Array, 
 
 
 def _images(form: Form, x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """Runs the form, which takes one batch axis, over any number of leading axes."""
+    """Applies the form, which takes one batch axis, to images with any number of leading axes."""
     run = _xla if form == "accelerator" else _products
     y = run(x.reshape(-1, *x.shape[-3:]), kernel, stride, pads)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
@@ -198,9 +198,9 @@ def _xla(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array
 
 
 def _products(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    # One moves k² inputs a pixel, the other k² outputs at every place, also those a stride skips.
-    # With half as many outputs as inputs the second costs 0.5 to 0.9 of the first, with a tenth as
-    # many a quarter; with as many, 1.2 to 3.5 times the first.
+    # Slices first moves k² inputs a pixel. Product first moves k² outputs at every pixel, also at
+    # those that a stride skips. With half as many outputs as inputs product first takes 0.5 to 0.9
+    # of the time of slices first, with a tenth as many a quarter, with as many 1.2 to 3.5 times.
     inputs, outputs = kernel.shape[2:]
     first = stride == 1 and 2 * outputs <= inputs
     return (_product_first if first else _slices_first)(x, kernel, stride, pads)
@@ -208,11 +208,11 @@ def _products(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.
 
 def _slices_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
     """Shifted slices side by side, [batch, height, width, k² inputs], times the kernel."""
-    # Not a sum of k² products of slices (1.0 to 1.2 times the cost, forward 2), not slices along a
-    # new axis in front (1.4 to 2.3), not rows and columns one after the other (1.2), not blocks of
-    # stride x stride pixels as channels (2.6, for the kernel's zeros). For stride 1 and as many
-    # outputs as inputs, XLA's convolution with its gradients brought into its layout by hand costs
-    # 0.6 to 1.0 of it, but is then not to be differentiated in forward mode.
+    # Tried, with their times relative to this form: a sum of k² products of slices (1.0 to 1.2,
+    # forward 2), slices along a new leading axis (1.4 to 2.3), rows and columns one after the other
+    # (1.2), blocks of stride x stride pixels as channels (2.6, because of zeros in the kernel). For
+    # stride 1 and as many outputs as inputs, XLA's convolution with gradients converted to its
+    # layout by hand takes 0.6 to 1.0, but has no forward-mode derivative.
     rows, columns, inputs, outputs = kernel.shape
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     batch, height, width, _ = x.shape
@@ -226,13 +226,13 @@ def _slices_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> 
 
 
 def _product_first(x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads) -> jax.Array:
-    """The product with all of the kernel, [batch, height, width, k² outputs], added up shifted."""
+    """One product with the whole kernel, [batch, height, width, k² outputs], then shifted sums."""
     assert stride == 1
     rows, columns, inputs, outputs = kernel.shape
     (top, bottom), (left, right) = pads
     down, across = top + bottom + 1 - rows, left + right + 1 - columns
     products = product(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-    # Split, not sliced: what it becomes backwards is one concatenation.
+    # lax.split, not slices: its gradient is one concatenation.
     parts = lax.split(products, [outputs] * (rows * columns), axis=3)
     zero = jnp.zeros((), x.dtype)
 

@@ -11,9 +11,9 @@ def check(setting: str, rate: float) -> None:
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
-    """Each element of x [rows, ...] is 0 with probability `rate`, else over 1 - rate.
+    """Sets elements of x [rows, ...] to 0 with probability `rate`, and divides others by 1 - rate.
 
-    Its mean is x, so that nothing is scaled in evaluation.
+    The expectation is x, so that evaluation needs no scaling.
 
     Args:
         x: values.

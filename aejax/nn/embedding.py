@@ -8,8 +8,8 @@ import jax.numpy as jnp
 def embedded(table: jax.Array, symbol: jax.Array) -> jax.Array:
     """Rows of a table [symbols, width] by number [...] -> [..., width]; zeros for numbers below 0.
 
-    Its gradient is a product with one-hot vectors, as if it were one itself: left to XLA it is a
-    scatter, which adds row after row on a CPU, and in no certain order on a GPU.
+    The gradient is computed as a product with one-hot vectors. XLA's own would be a scatter, which
+    adds one row after the other on a CPU, and in no fixed order on a GPU.
     """
     rows = jnp.take(table, symbol, axis=0, mode="clip")
     return jnp.where(symbol[..., None] >= 0, rows, 0)

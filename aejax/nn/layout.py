@@ -1,10 +1,10 @@
 """The layout of a transformer: a string with one letter for the block of each slot.
 
-`a` is self-attention, `w` self-attention within a window, `f` feed-forward and `i` nothing at all
-(the identity), so that `afaf` is two of the usual layers. Attention may see but a side: `l` the
-token itself and what is before (causal attention), `r` itself and what comes after, `s` itself
-alone. Rules of the literature have names. Letters in brackets, `[afi]`, are a slot that holds all
-of these blocks, mixed: what a search makes a layout of.
+`a` is self-attention, `w` self-attention within a window, `f` feed-forward and `i` the identity (no
+block), so that `afaf` is two of the usual layers. Attention may be restricted: `l` sees a token
+itself and those before it (causal attention), `r` itself and those after it, `s` itself alone.
+Rules of the literature have names. Letters in brackets, `[afi]`, are one slot with all of these
+blocks as candidates; a search uses them.
 """
 
 import re
@@ -27,7 +27,7 @@ def slots(layout: str) -> tuple[str, ...]:
     """The candidates of each slot, a single letter where nothing is to be chosen.
 
     Raises:
-        ValueError: as `expand`, or brackets that hold no two different letters.
+        ValueError: as `expand`, or brackets without two different letters.
     """
     if "[" not in layout:
         return tuple(expand(layout))
@@ -45,10 +45,11 @@ def slots(layout: str) -> tuple[str, ...]:
 def expand(layout: str) -> str:
     """The letters of a layout that may be a rule by name.
 
-    interleaved:N is the usual transformer of N layers. sandwich:K:N has as many blocks of each,
-    with K of attention first and K of feed-forward last (Press et al. 2020, "Improving Transformer
-    Models by Reordering their Sublayers"). par:P:N has one attention for P of its 2 N blocks,
-    evenly over the first two thirds (Mandava et al. 2021, "Pay Attention when Required").
+    interleaved:N is the usual transformer of N layers. sandwich:K:N has N blocks of each kind, and
+    begins with K of attention and ends with K of feed-forward (Press et al. 2020, "Improving
+    Transformer Models by Reordering their Sublayers"). par:P:N makes one of P of its 2 N blocks
+    attention, evenly over the first two thirds (Mandava et al. 2021, "Pay Attention when
+    Required").
 
     Raises:
         ValueError: neither letters nor a rule, or numbers that the rule does not take.

@@ -1,4 +1,4 @@
-"""A linear layer whose matrix lies as the one of the layer that mirrors it."""
+"""A linear layer whose weight has the shape of its mirror layer's kernel, for tied layers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ from flax import nnx
 class Mirrored(nnx.Module):
     """y = weight x + bias, with the weight as papers write it: [outputs, inputs].
 
-    A decoder's layer of `outputs` to `inputs` has a kernel of this very shape, so that two tied
-    layers share one array. In an encoder, whose layers narrow, it is the faster layout on a CPU
-    too: a training step of 784-32-784 takes 0.93 of the time that kernels [inputs, outputs] take.
+    A decoder's layer from `outputs` to `inputs` has a kernel of the same shape, so that two tied
+    layers share one array. In an encoder, whose layers become narrower, this layout is also faster
+    on a CPU: a training step of 784-32-784 takes 0.93 of the time with kernels [inputs, outputs].
 
     Attributes:
         weight: [outputs, inputs].

@@ -1,7 +1,7 @@
-"""Pooling over windows that do not overlap, and its reverse, as reshapes.
+"""Pooling over windows that do not overlap, and upsampling, as reshapes.
 
-`lax.reduce_window` is meant for windows that overlap, and its gradient searches each window again:
-five to eight times the cost of these on a CPU.
+`lax.reduce_window` is made for overlapping windows, and its gradient searches each window again:
+five to eight times the time of these on a CPU.
 """
 
 import functools
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
     """The largest of each window x window pixels.
 
-    The gradient goes to the largest pixel. Pixels that tie share it, half and half at each
-    comparison (first down the columns, then along the rows), so that it sums to the whole.
+    The gradient goes to the largest pixel. Equal pixels share it: each comparison (first down the
+    columns, then along the rows) halves it, so that the shares sum to the whole gradient.
 
     Args:
         x: [..., height, width, channels].
@@ -24,7 +24,7 @@ def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
         [..., height / window, width / window, channels].
 
     Raises:
-        ValueError: where the window does not divide the image.
+        ValueError: the window does not divide the image.
     """
     return _reduce(jnp.maximum, x, window)
 
@@ -56,8 +56,8 @@ def _reduce(combine, x: jax.Array, window: int) -> jax.Array:
         raise ValueError(
             f"window={window}: must divide the image's height {height} and width {width}"
         )
-    # Rows first, each as one flat axis, then pixels with their channels: the loops stay long,
-    # however few the channels are. Both at once costs 2 to 3 times as much.
+    # First over rows, as one flat axis, then over the pixels of a row: the inner loops stay long
+    # however few the channels are. Both at once takes 2 to 3 times as long.
     rows = x.reshape(*leading, height // window, window, width * channels)
     x = functools.reduce(combine, (rows[..., i, :] for i in range(window)))
     pixels = x.reshape(*leading, height // window, width // window, window * channels)

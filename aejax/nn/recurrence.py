@@ -1,21 +1,22 @@
-"""Recurrent layers: a scan over time, and padding that leaves the state as it is, bit for bit.
+"""Recurrent layers: a scan over time. A padded step leaves the state unchanged, bit for bit.
 
-LSTM (Hochreiter and Schmidhuber 1997; with the forget gate of Gers et al. 2000), s the sigmoid,
+LSTM (Hochreiter and Schmidhuber 1997; with the forget gate of Gers et al. 2000), s the sigmoid;
+each gate has rows of W, U and b of its own,
 
-    i, f, o = s(W x + U h + b) of their rows,   g = tanh(W x + U h + b) of its own,
+    i, f, o = s(W x + U h + b),   g = tanh(W x + U h + b),
     c' = f c + i g,   h' = o tanh(c')
 
-GRU (Cho et al. 2014), whose reset gate comes after the product, so that one matrix serves all,
+GRU (Cho et al. 2014), with the reset gate after the product, so that all gates share one product,
 
-    r, u = s(W x + U h + b) of their rows,   n = tanh(W x + b + r U h) of its own,
+    r, u = s(W x + U h + b),   n = tanh(W x + b + r U h),
     h' = u h + (1 - u) n
 
 LRU, the linear recurrent unit (Orvieto et al. 2023, "Resurrecting Recurrent Neural Networks for
-Long Sequences"), whose units are complex and turn by an angle of their own at each step,
+Long Sequences"), whose units are complex and rotate by a learned angle at each step,
 
     h' = exp(-exp(decay) + i angle) h + W x + b,   y = gelu(V [Re h, Im h] + a)
 
-W x, and V h, do not wait for a step: each is one product for all of them, outside the scan.
+W x and V h do not depend on the recurrence: each is one product for all steps, outside the scan.
 """
 
 import abc
@@ -27,23 +28,23 @@ from flax import nnx
 
 from aejax.nn.product import product
 
-# What is carried from step to step, each [rows, hidden].
+# The carry of the scan: arrays [rows, hidden].
 State = tuple[jax.Array, ...]
 
 _GLOROT = nnx.initializers.glorot_uniform()
-# Up to so many steps are written out. A training step of the preset `sequence`, which has 8, takes
-# 0.7 of the time that a loop takes; with 28 it takes longer, and half a minute to compile.
+# Scans of up to so many steps are unrolled. A training step of the preset `sequence`, which has 8,
+# then takes 0.7 of the time; with 28 it takes longer, and half a minute to compile.
 _WRITTEN_OUT = 8
 
 
 class Recurrence(nnx.Module):
-    """A layer for sequences of one length; what all kinds have in common.
+    """Base of the recurrent layers; all sequences have the same length, padding included.
 
     Attributes:
         kernel: W, [inputs, matrices * hidden].
         bias: b, [matrices * hidden], or with `positions` one for each step, [length, ...].
-        arrays: in the state.
-        size: how many numbers the layer gives at each step.
+        arrays: number of arrays in the state.
+        size: size of the output of each step.
     """
 
     kernel: nnx.Param
@@ -66,12 +67,12 @@ class Recurrence(nnx.Module):
         """The state after one step, from W x + b [rows, matrices * hidden]."""
 
     @abc.abstractmethod
-    def shown(self, state: State) -> State:
-        """The part of a state that `output` is a function of."""
+    def output_state(self, state: State) -> State:
+        """The part of a state that `output` needs."""
 
     @abc.abstractmethod
-    def output(self, shown: State) -> jax.Array:
-        """What the layer gives, [..., size]: of one step or of all."""
+    def output(self, state: State) -> jax.Array:
+        """The layer's output [..., size] from `output_state`, of one step or of all."""
 
     def __call__(
         self, inputs: jax.Array, state: State, real: jax.Array | None = None, reverse: bool = False
@@ -81,11 +82,11 @@ class Recurrence(nnx.Module):
         Args:
             inputs: W x + b, [length, rows, matrices * hidden].
             state: before the first step.
-            real: bool [length, rows, 1]: what is False is padding, and leaves the state as it is.
-            reverse: from the last step to the first.
+            real: bool [length, rows, 1]; False is padding, which leaves the state unchanged.
+            reverse: run from the last step to the first.
 
         Returns:
-            The state after all steps, and what is shown after each, [length, rows, hidden].
+            The state after all steps, and `output_state` after each, [length, rows, hidden].
         """
 
         def each(state: State, now):
@@ -93,14 +94,14 @@ class Recurrence(nnx.Module):
             new = self.step(state, inputs)
             if real is not None:
                 new = keep(real, new, state)
-            return new, self.shown(new)
+            return new, self.output_state(new)
 
         unroll = len(inputs) if len(inputs) <= _WRITTEN_OUT else 1
         return jax.lax.scan(each, state, (inputs, real), reverse=reverse, unroll=unroll)
 
 
 class Gated(Recurrence):
-    """LSTM or GRU, as above; h is shown. A state is (c, h), or (h,).
+    """LSTM or GRU, as above. A state is (c, h), or (h,); the output is h.
 
     Attributes:
         recurrent: U, [hidden, matrices * hidden].
@@ -128,17 +129,17 @@ class Gated(Recurrence):
         before = state[-1] @ self.recurrent[...]
         return (_lstm if self.cell == "lstm" else _gru)(state, inputs, before)
 
-    def shown(self, state: State) -> State:
+    def output_state(self, state: State) -> State:
         return state[-1:]
 
-    def output(self, shown: State) -> jax.Array:
-        return shown[0]
+    def output(self, state: State) -> jax.Array:
+        return state[0]
 
 
 def _side_by_side(
     initial: nnx.Initializer, count: int, shape: tuple[int, int], rngs: nnx.Rngs
 ) -> jax.Array:
-    """`count` matrices, each initialised as one of its own: [n, count * m]."""
+    """`count` separately initialised matrices side by side: [n, count * m]."""
     keys = jax.random.split(rngs.params(), count)
     each = jax.vmap(lambda key: initial(key, shape))(keys)
     return jnp.moveaxis(each, 0, 1).reshape(shape[0], -1)
@@ -161,18 +162,18 @@ def _gru(state: State, inputs: jax.Array, before: jax.Array) -> State:
 def _memory(cell: str, hidden: int, length: int, rngs: nnx.Rngs) -> jax.Array:
     """Biases with which units remember for 1 to `length` steps (Tallec and Ollivier 2018).
 
-    A gate of sigmoid(log n) keeps what it holds for about n steps; n is even over 1 .. length - 1.
+    A gate of sigmoid(log n) remembers for about n steps; n is uniform over 1 .. length - 1.
     """
     steps = jax.random.uniform(rngs.params(), (hidden,), minval=1.0, maxval=max(length - 1.0, 1.0))
     gate, zero = jnp.log(steps), jnp.zeros(hidden)
     return jnp.concatenate([-gate, gate, zero, zero] if cell == "lstm" else [zero, gate, zero])
 
 
-class Linear(Recurrence):
-    """LRU, as above. A state is (Re h, Im h), both are shown, and y has `hidden` numbers.
+class LRU(Recurrence):
+    """LRU, as above. A state is (Re h, Im h); the output y has `hidden` numbers.
 
-    At first the angles are even over half a circle and nearly nothing is forgotten, so that the
-    state is the spectrum of the sequence, from which each step can be had again.
+    At initialisation the angles are evenly spaced over half a circle and the decay is close to 0:
+    the state is then a Fourier transform of the sequence, from which each step can be recovered.
 
     Attributes:
         decay, angle: of each unit, [hidden].
@@ -190,9 +191,9 @@ class Linear(Recurrence):
         backwards: bool = False,
         readout: bool = True,
     ):
-        """`backwards`: turn the other way; `readout`: whether outputs are wanted."""
+        """`backwards`: rotate the other way; `readout`: whether to compute outputs."""
         self.hidden, self.size, self.arrays = hidden, hidden, 2
-        # Instead of the paper's normalisation: a state is a sum over all steps.
+        # In place of the paper's normalisation: a state is a sum over `length` steps.
         scale = nnx.initializers.variance_scaling(1 / length, "fan_in", "normal")
         self.kernel = nnx.Param(scale(rngs.params(), (inputs, 2 * hidden)))
         self.bias = nnx.Param(jnp.zeros((length, 2 * hidden) if positions else 2 * hidden))
@@ -210,12 +211,12 @@ class Linear(Recurrence):
         u, v = jnp.split(inputs, 2, axis=-1)
         return a * real - b * imaginary + u, b * real + a * imaginary + v
 
-    def shown(self, state: State) -> State:
+    def output_state(self, state: State) -> State:
         return state if self.readout is not None else ()
 
-    def output(self, shown: State) -> jax.Array:
+    def output(self, state: State) -> jax.Array:
         assert self.readout is not None and self.readout.bias is not None
-        both = jnp.concatenate(shown, axis=-1)
+        both = jnp.concatenate(state, axis=-1)
         return jax.nn.gelu(product(both, self.readout.kernel[...]) + self.readout.bias[...])
 
 
@@ -239,13 +240,13 @@ def recurrence(
 
     Args:
         inputs, hidden, length: sizes.
-        positions: a bias for each step.
-        backwards: it is to give back what another layer has read.
-        readout: whether its outputs are wanted, and not its last state alone.
+        positions: whether each step has a bias of its own.
+        backwards: for a decoder that undoes what an encoder's layer has read (lru rotates back).
+        readout: whether outputs are needed, not only the last state.
     """
     if cell != "lru":
         return Gated(cell, inputs, hidden, length, positions=positions, rngs=rngs)
-    return Linear(
+    return LRU(
         inputs,
         hidden,
         length,

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """How a row of some shape is cut into tokens.
+    """How rows of one shape are cut into tokens.
 
     Attributes:
         shape: of a row.
-        grid: tokens along each axis: (down, across) for patches, (length,) for the rest.
-        patch: side of a patch; 0 for what is no image.
+        grid: tokens along each axis: (down, across) for patches, (length,) otherwise.
+        patch: side of a patch; 0 where rows are not cut into patches.
     """
 
     shape: tuple[int, ...]
@@ -27,19 +27,19 @@ class Cut:
 
     @property
     def elements(self) -> int:
-        """Of the row that one token stands for."""
+        """Elements of a row in one token."""
         return math.prod(self.shape) // self.tokens
 
-    def apart(self, x: jax.Array) -> jax.Array:
+    def patchify(self, x: jax.Array) -> jax.Array:
         """x [rows, *shape] -> [rows, tokens, elements]."""
         if not self.patch:
             return x.reshape(len(x), self.tokens, self.elements)
         down, across = self.grid
-        # A patch's lines stay whole, with their channels: XLA copies runs of them.
+        # The pixels of a patch's line and their channels stay one axis, which XLA copies at once.
         lines = x.reshape(len(x), down, self.patch, across, -1)
         return lines.swapaxes(2, 3).reshape(len(x), self.tokens, self.elements)
 
-    def together(self, x: jax.Array, outputs: int) -> jax.Array:
+    def unpatchify(self, x: jax.Array, outputs: int) -> jax.Array:
         """x [rows, tokens, elements * outputs] -> [rows, *shape, outputs]."""
         if self.patch:
             down, across = self.grid
@@ -47,9 +47,9 @@ class Cut:
         return x.reshape(len(x), *self.shape, outputs)
 
     def marks(self, marks: jax.Array) -> jax.Array:
-        """bool, a prefix of [rows, *shape] -> [rows, tokens, elements]."""
+        """Broadcasts a bool array, whose shape is a prefix of [rows, *shape], and cuts it as x."""
         ahead = marks.reshape(marks.shape + (1,) * (1 + len(self.shape) - marks.ndim))
-        return self.apart(jnp.broadcast_to(ahead, (len(marks), *self.shape)))
+        return self.patchify(jnp.broadcast_to(ahead, (len(marks), *self.shape)))
 
 
 def cut(shape: tuple[int, ...], patch: int, symbols: int) -> Cut:
@@ -61,7 +61,7 @@ def cut(shape: tuple[int, ...], patch: int, symbols: int) -> Cut:
         symbols: how many kinds of symbols there are; 0 where elements are numbers.
 
     Raises:
-        ValueError: rows that are no images, or sides that the patch does not divide.
+        ValueError: rows are not images, or the patch does not divide their sides.
     """
     if symbols or not patch:
         tokens = math.prod(shape) if symbols else shape[0]

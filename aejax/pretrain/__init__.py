@@ -1,6 +1,6 @@
-"""What is trained before a run: greedy, layer by layer.
+"""Greedy layer-wise pre-training before a run.
 
-The settings stand in greedy.py, the training in run.py.
+Settings are in greedy.py, the training is in run.py.
 """
 
 from aejax.pretrain.greedy import Greedy

@@ -1,4 +1,4 @@
-"""The codes of a source's rows, as a source of their own."""
+"""A source whose rows are a model's codes of another source's rows."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ from aejax.runs.loading import Model
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """Rows [rows, *code], float32: each is encoded when it is read, by a model that stays.
+    """Rows [rows, *code], float32, which a frozen model computes when they are read.
 
-    A resident feed therefore encodes each split once, a streaming one what it needs; each process
+    A resident feed therefore encodes each split once, a streaming one in each epoch. Each process
     encodes the rows that it reads, on its own devices.
 
     Attributes:
         source: raw rows.
-        model: of a stage, which takes them; `local` to this process.
+        model: a stage's model, made `local` to this process.
     """
 
     source: Source
@@ -37,7 +37,7 @@ class Codes:
         return len(self.source)
 
     def fingerprint(self) -> str:
-        """Of the raw rows and the encoder: codes differ in their last bits between devices."""
+        """A digest of raw rows and encoder: the codes' last bits differ between devices."""
         leaves = jax.tree.leaves(nnx.state(self.model.module))
         return combined(fingerprint(self.source), *map(np.asarray, leaves))
 

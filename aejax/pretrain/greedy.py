@@ -1,13 +1,14 @@
-"""Greedy layer-wise training: each layer of a deep model learns the codes of those below it.
+"""Greedy layer-wise pre-training: each layer is trained on the codes of the layers below it.
 
-Stage k trains one layer, with those below it as they are; the first one learns the data. What the
-stages have learned is where the whole model then starts:
+Stage k trains layer k while those below it are frozen; stage 1 is trained on the data. The stages'
+parameters initialise the whole model:
 
-    a deep autoencoder     encoders up to the code, and their mirrors back (Hinton and
+    a deep autoencoder     all encoder layers, and their mirrors as decoder (Hinton and
                            Salakhutdinov 2006), x - 1000 - 500 - 30 - 500 - 1000 - x
-    a classifier           encoders, below a head that is fresh (Bengio et al. 2007; with a
+    a classifier           all encoder layers, with a fresh head (Bengio et al. 2007; with a
                            corruption in each stage Vincent et al. 2010)
-    a deep belief network  machines, the last of which stays one (Hinton et al. 2006)
+    a deep belief network  restricted Boltzmann machines as directed layers, and the last one as it
+                           is (Hinton et al. 2006)
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ METHODS = ("autoencoder", "rbm", "none")
 
 
 class Stages(Pretraining):
-    """What is trained before a run, in stages. Required: `stages` and `unrolled`.
+    """Base of pre-training in stages. Required: `stages` and `unrolled`.
 
     Attributes:
         duration: of each stage.
@@ -40,7 +41,7 @@ class Stages(Pretraining):
     duration: str
 
     def check(self, config: Config) -> None:
-        """Raises InputError where it does not suit a run."""
+        """Raises InputError if it does not fit a run."""
         steps_of("pretrain.duration", self.duration, config.batch_size, config.batch_size)
 
     def stages(self, config: Config) -> list[Config]:
@@ -50,7 +51,7 @@ class Stages(Pretraining):
     def unrolled(
         self, config: Config, shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:
-        """The run's module with what the stages' modules have learned; others are abstract.
+        """The run's module with the stages' parameters; all other parameters are abstract.
 
         Args:
             config: the run's settings.
@@ -60,7 +61,7 @@ class Stages(Pretraining):
         raise NotImplementedError
 
     def initial_params(self, run_setup: Any, workdir: str, options: dict[str, Any]) -> Any:
-        """Trains the stages, or goes on with them; see `aejax.pretrain.run.train_stages`."""
+        """Trains the stages, or continues them; see `aejax.pretrain.run.train_stages`."""
         from aejax.pretrain.run import train_stages
 
         return train_stages(run_setup, workdir, options)
@@ -73,13 +74,13 @@ class Greedy(Stages):
     Attributes:
         duration: of each stage.
         optimizer: of each stage: adam | adamw | adadelta | sgd, with its own settings.
-        by: what trains a layer: autoencoder, rbm, or none for not at all; one for all layers, or
-            one for each. Above a layer with none all others have none.
+        by: what trains a layer: autoencoder, rbm, or none for no stage; one for all layers, or one
+            for each. All layers above one with none have none.
         corruption: what is done to an autoencoder's input in training.
-        penalty: what an autoencoder's code costs beside.
-        tied: each autoencoder has one weight; the deep model's own go apart after.
+        penalty: terms that are added to an autoencoder's loss.
+        tied: encoder and decoder of a stage share one weight; the deep model's weights then differ.
         k: steps of Gibbs sampling in each update of a machine.
-        persistent: whether a machine's chains go on from update to update.
+        persistent: whether a machine's chains continue from update to update.
     """
 
     duration: str = "10 epochs"
@@ -143,7 +144,7 @@ class Greedy(Stages):
         return self.by * len(found) if len(self.by) == 1 else self.by
 
     def _models(self, config: Config) -> list[Any]:
-        """The model of each stage; raises ValueError where there is none."""
+        """The model of each stage; raises ValueError if a layer cannot be trained by one."""
         found, models = layers(config.model), []
         for k, (layer, method) in enumerate(zip(found, self._methods(found), strict=True)):
             likelihood = found[k - 1].likelihood if k else _of_data(config)
@@ -157,7 +158,7 @@ class Greedy(Stages):
     def _stage(self, config: Config, model: Any, below: Any) -> Config:
         data = dataclasses.replace(config.data, labels="")
         if below is not None:
-            # Codes are learned as they are: their maximum, where there is one, is 1.
+            # Codes are not scaled further: where they are bounded, their maximum is 1.
             prepare = type(data.prepare)(scale=in_interval(below))
             data = dataclasses.replace(data, prepare=prepare)
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The layers of a model that stages train one by one, the models that do it, and what they learn.
+"""A model's layers for greedy stages, the models that train them, and transfer of parameters.
 
 autoencoder    x -> W, b -> activation -> V, c -> x, of one layer each way (Bengio et al. 2007)
 rbm            a restricted Boltzmann machine; its W is both W and V' (Hinton et al. 2006)
@@ -19,7 +19,7 @@ from aejax.models.deep_belief import DeepBeliefModule
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.models.rbm import RBMModule
 
-# Activations that never fall: the largest of four pixels is the same before and after them.
+# Non-decreasing activations, which commute with max pooling.
 _RISING = ("linear", "relu", "sigmoid", "tanh", "softplus")
 Arrays = dict[str, np.ndarray]
 
@@ -30,9 +30,9 @@ class Layer:
 
     Attributes:
         size: its units, or the channels of a convolution.
-        code: what its units go through, as a bottleneck.
+        code: the bottleneck that applies the layer's activation.
         bias: whether it has biases.
-        tied: whether the layer that mirrors it has its weights.
+        tied: whether its mirror layer in the decoder shares its weights.
         kernel: side of a convolution's kernel; 0 where it is fully connected.
     """
 
@@ -44,18 +44,18 @@ class Layer:
 
     @property
     def activation(self) -> str:
-        """Of its units; "" where their bottleneck has none."""
+        """The units' activation; "" if their bottleneck has none."""
         return self.code.activation if isinstance(self.code, Plain) else ""
 
     @property
     def likelihood(self) -> Any:
-        """Of its code: the mean is what the deep decoder's layer gives, activation(linear)."""
+        """The likelihood of its code, with the deep decoder layer's output as its mean."""
         sigmoid = self.activation == "sigmoid"
         return Bernoulli() if sigmoid else Gaussian(activation=self.activation)
 
 
 def layers(model: Any) -> list[Layer]:
-    """The layers of a model from the data up; [] of one whose layers stages cannot train."""
+    """The layers of a model from the data up; [] for models that stages cannot train."""
     if isinstance(model, DeepBelief):
         return [Layer(size, Plain("sigmoid")) for size in (*model.hidden, model.latent_dim)]
     if not isinstance(model, Autoencoder | Classifier):
@@ -82,12 +82,12 @@ def autoencoder(
 
     Args:
         layer: of the deep model.
-        likelihood: of what the layer reads.
+        likelihood: of the layer's input.
         corruption, penalty: of the stage.
-        tied: whether it has one weight, although the deep model has two.
+        tied: whether its decoder shares the encoder's weight, also if the deep model's does not.
 
     Raises:
-        ValueError: a convolution whose activation falls somewhere.
+        ValueError: a convolution with an activation that is not non-decreasing.
     """
     if not layer.kernel:
         coder: Any = Dense(bias=layer.bias, tied=tied or layer.tied)
@@ -105,12 +105,12 @@ def machine(layer: Layer, likelihood: Any, k: int, persistent: bool) -> RBM:
     """The restricted Boltzmann machine that trains a layer.
 
     Args:
-        layer: of the deep model, of sigmoid units, or of linear ones (a code).
-        likelihood: of what the layer reads.
+        layer: of the deep model, with sigmoid units, or linear ones (a code).
+        likelihood: of the layer's input.
         k, persistent: of its chains.
 
     Raises:
-        ValueError: no machine has such a layer.
+        ValueError: a machine cannot train such a layer.
     """
     units = {"sigmoid": "binary", "linear": "gaussian"}
     if layer.kernel or not layer.bias or layer.activation not in units:
@@ -160,7 +160,7 @@ def _variables(layer: nnx.Module) -> dict[str, nnx.Param]:
 
 
 def insert(deep: Any, modules: list[Any]) -> None:
-    """Puts what stages have learned into a deep model, from its first layer on; others stay.
+    """Puts the stages' parameters into a deep model's first layers; other layers stay.
 
     Args:
         deep: module of a model with `layers`; abstract, or with arrays.
@@ -168,7 +168,7 @@ def insert(deep: Any, modules: list[Any]) -> None:
     """
     for place, module in zip(_places(deep), modules, strict=False):
         own = {name: np.asarray(each[...]) for name, each in _variables(module).items()}
-        # A machine on top stays one.
+        # A deep belief network's last layer is a machine itself.
         arrays = (own, {}) if isinstance(place[0], RBMModule) else learned(module)
         for layer, values in zip(place, arrays, strict=True):
             if layer is not None:

@@ -1,13 +1,13 @@
-"""The stages that come before a run: each is an ordinary run in a sub-folder.
+"""Training of the stages before a run: each is an ordinary run in a sub-folder.
 
-    WORKDIR/stage1, stage2, ...    a run each: the loop, its checkpoints, its rows of metrics.jsonl
-    WORKDIR                        the run itself, which starts from what the stages learned
+    WORKDIR/stage1, stage2, ...    a run each, with checkpoints and metrics.jsonl
+    WORKDIR                        the run itself, which starts from the stages' parameters
 
-From the second stage on rows are codes of the frozen stages below. Where preparation draws nothing
-they are computed once; else each step computes those of its rows, as they were drawn.
+From the second stage on, rows are codes of the frozen stages below. If preparation draws nothing
+they are computed once; else each step computes the codes of its rows as drawn in that step.
 
-Started again, a stage that is complete is not trained again, one that was cut goes on, and once the
-run itself has a checkpoint the stages are not used any more.
+When started again, complete stages are skipped and an interrupted one continues. Once the run
+itself has a checkpoint, its stages are not used any more.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from aejax.data.sources import ARRAYS
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.models import KINDS
-from aejax.models.batch import Context, real_elements, split
+from aejax.models.batch import Context, batch_mask, split
 from aejax.pretrain.codes import Codes, local
 from aejax.runs import arrays, folder, loading
 from aejax.training.outcome import Outcome
@@ -41,7 +41,7 @@ from aejax.training.trainer import Say, Trainer
 def train_stages(
     run_setup: Setup, workdir: str, options: dict[str, Any]
 ) -> InitialParams | Outcome:
-    """Trains the stages before a run, or goes on with them.
+    """Trains the stages before a run, or continues them.
 
     Args:
         run_setup: of the run.
@@ -50,10 +50,10 @@ def train_stages(
             "started" counts for the first one.
 
     Returns:
-        What makes the run's first parameters, or how a stage was stopped.
+        A function that returns the run's initial parameters, or the outcome of a stopped stage.
 
     Raises:
-        InputError: a stage's folder holds other settings, or rows with a length each are drawn.
+        InputError: a stage's folder has other settings, or augmented rows have lengths.
     """
     accept_changed_data = options.pop("accept_changed_data")
     settings = _settings(run_setup.config, workdir)
@@ -65,7 +65,7 @@ def train_stages(
     for place, stage in settings:
         folder.read_to_resume(place, stage)
     if cluster.is_main():
-        # From now on the folder alone can be gone on with, and its settings may not change.
+        # From now on the run can be continued from its folder, and its settings may not change.
         folder.write(workdir, run_setup.run())
     sources: Any = (run_setup.all_train, run_setup.test)
     devices, modules = tuple(run_setup.mesh.devices.flat), []
@@ -90,13 +90,13 @@ def train_stages(
 
 
 def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any], say: Say) -> Setup:
-    """A stage on codes that each step computes of its raw rows, with the draws of that step.
+    """The setup of a stage whose codes each step computes from raw rows, as augmented in that step.
 
     Args:
-        make_setup: gives the stage on codes that are computed once; they are evaluated on.
+        make_setup: returns the stage's setup on codes that are computed once, for its evaluations.
         run_setup: of the run.
         below: the trained modules of the stages below.
-        say: told what is odd about the data.
+        say: called with a line about each oddity of the data.
     """
     stage, rows = make_setup(say), run_setup.all_train
     prepare, spec = training_preparation(run_setup.preparation), rows.spec
@@ -104,7 +104,7 @@ def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any],
 
     def codes(micro_batch: MicroBatch, context: Context) -> jax.Array:
         x, raw = prepare(micro_batch, context), micro_batch.raw
-        mask = real_elements(raw.x, None, x.shape[1:], spec.missing)
+        mask = batch_mask(raw.x, None, x.shape[1:], spec.missing)
         for graph, (params, state) in zip(graphs, context.loss_inputs, strict=True):
             x = nnx.merge(graph, params, state["rows"], state["other"]).encode(x, mask)
             mask = None
@@ -124,12 +124,12 @@ def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any],
 
 
 def _from_arrays(config: Config) -> Config:
-    """The settings of a run whose rows no source can open again."""
+    """The settings of a run whose rows come from Python, not from a named source."""
     return dataclasses.replace(config, data=dataclasses.replace(config.data, source=ARRAYS))
 
 
 def _unrolled(run_setup: Setup, modules: list[Any]) -> dict[str, np.ndarray]:
-    """The run's parameters by name, as far as the stages give them."""
+    """The run's parameters by name, of those layers that stages have trained."""
     config = run_setup.config
     module = config.pretrain.unrolled(config, run_setup.train.spec.shape, modules)
     params = arrays.flatten(split(module)[1])

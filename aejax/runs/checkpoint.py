@@ -124,7 +124,7 @@ class Saver:
                 os.makedirs(os.path.dirname(root), exist_ok=True)
                 # A save that failed may have gone on writing for a moment.
                 manifests.remove_incomplete(self.workdir)
-                manifests.make_way(self.workdir, step)
+                manifests.mark_unfinished(self.workdir, step)
             except OSError as error:
                 if jax.process_count() > 1:  # the others would wait for this one
                     raise

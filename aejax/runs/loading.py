@@ -18,7 +18,7 @@ from aejax.data.sources.base import Rows, Spec
 from aejax.errors import InputError
 from aejax.mesh import all_rows, replicated_over, with_sharding
 from aejax.models import bottlenecks
-from aejax.models.batch import Batch, real_elements, real_steps, split, spread
+from aejax.models.batch import Batch, batch_mask, real_steps, split, spread
 from aejax.runs import checkpoint, folder, manifests
 
 _ROWS_AT_A_TIME = 1000
@@ -236,7 +236,7 @@ class Model:
         prepare, spec = self.preparation, self.run.spec
 
         def mask(raw: jax.Array, length: tuple[jax.Array, ...]) -> jax.Array | None:
-            return real_elements(raw, length[0] if length else None, spec.shape, spec.missing)
+            return batch_mask(raw, length[0] if length else None, spec.shape, spec.missing)
 
         def steps(length: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             return tuple(real_steps(each, spec.shape[0]) for each in length)

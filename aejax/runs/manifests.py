@@ -160,7 +160,7 @@ def _rename(workdir: str, step: int) -> str:
     return aside
 
 
-def make_way(workdir: str, step: int) -> None:
+def mark_unfinished(workdir: str, step: int) -> None:
     """Marks a step as unfinished; what stands under its name is kept aside."""
     root = step_folder(workdir, step)
     if os.path.exists(root) or os.path.exists(root + ".json"):

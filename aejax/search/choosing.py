@@ -17,13 +17,13 @@ from aejax.nn.layout import ATTENTION
 from aejax.search import space as spaces
 from aejax.search.space import Layout, Space
 
-# Few enough for what a block gives to stay in a CPU's cache.
+# Rows per evaluation; few enough for a block's outputs to stay in a CPU's cache.
 _AT_A_TIME = 50
 
 
 @dataclasses.dataclass
 class Judge:
-    """The loss, in nats a row, of any layout whose blocks a trained whole holds.
+    """Loss (nats a row) of any layout, from one trained module that contains all candidate blocks.
 
     Attributes:
         module: an autoencoder with all candidates.

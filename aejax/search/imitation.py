@@ -70,11 +70,11 @@ class ImitationModule(nnx.Module):
         self.model = settings.space.model(settings.model).init(rngs, batch)
 
     def loss(self, batch: Batch, context: Context | None = None):
-        """The sum of all candidates' errors, and the parent's own loss beside it."""
+        """The sum of all candidates' errors; the terms also report the parent's own loss."""
         slots, parent = self._run(batch, context)
         error = jnp.stack([jnp.sum(slot.error[...]) for slot in slots])
-        # The parent's loss is reported, not trained: blocks give on what has no gradient, but what
-        # comes before and after them does.
+        # The parent's loss is only reported: without stop_gradient it would still train the layers
+        # before and after the blocks.
         terms = {"nll": jax.lax.stop_gradient(parent), "error": jnp.mean(error)}
         return jnp.sum(error), terms
 
@@ -89,7 +89,7 @@ class ImitationModule(nnx.Module):
     def _run(self, batch: Batch, context: Context | None) -> tuple[list, jax.Array]:
         """The searched slots after the parent has run through them, and the parent's loss."""
         copy = spaces.copied(self.model)
-        slots = spaces.choosers(copy)
+        slots = spaces.choice_slots(copy)
         own = self.settings.space.choices(self.settings.parent)
         for slot, choice in zip(slots, own, strict=True):
             slot.imitating = choice

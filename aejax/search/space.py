@@ -107,18 +107,18 @@ class Space:
 
 
 def network(layout: Layout | str) -> str:
-    """A layout's letters but for slots that hold nothing: where these stand is the same."""
+    """The layout's letters without empty slots; layouts with equal results compute the same."""
     return str(layout).replace("i", "")
 
 
 def rearranged(space: Space, layout: Layout, count: int, seed: int) -> list[Layout]:
-    """Different networks of the blocks that a layout has, in other slots; fewer if there are few.
+    """Random layouts with the same blocks in other slots, as different networks.
 
     Args:
         space: the candidates of the slots.
-        layout: whose blocks are dealt out anew; it is none of those that come back.
-        count: how many.
-        seed: of the draws.
+        layout: the layout whose blocks are permuted; it is not among the results.
+        count: how many; fewer are returned where fewer exist.
+        seed: of the permutations.
     """
     letters = [getattr(layout, stack)[number] for stack, number, _ in space.searched]
     draw = np.random.RandomState(seed)
@@ -159,7 +159,7 @@ def _with(base: Autoencoder, encoder: str, decoder: str) -> Autoencoder:
     return dataclasses.replace(base, coder=coder)
 
 
-def choosers(module: Any) -> list[Choice]:
+def choice_slots(module: Any) -> list[Choice]:
     """The slots of an autoencoder module that hold several candidates, in a space's order."""
     stacks = (module.encoder.stack, module.decoder.stack)
     return [slot for stack in stacks for slot in stack.slots if isinstance(slot, Choice)]
@@ -174,7 +174,7 @@ def copied(module: Any, change: Callable[[jax.Array], jax.Array] = lambda leaf: 
 def mixed(module: Any, weights: list[jax.Array]) -> Any:
     """A copy of the module whose searched slots mix their candidates by these weights."""
     copy = copied(module)
-    for slot, weight in zip(choosers(copy), weights, strict=True):
+    for slot, weight in zip(choice_slots(copy), weights, strict=True):
         slot.mix.set_value(weight)
     return copy
 

@@ -41,7 +41,7 @@ class Architecture(nnx.Param):
     """Architecture weights, divided by the rate."""
 
 
-class Progress(nnx.Variable):
+class SearchState(nnx.Variable):
     """How far a supernet has come: the running average of its loss, and when it had learned."""
 
 
@@ -130,8 +130,8 @@ class SupernetModule(nnx.Module):
         self.architecture = nnx.List(
             Architecture(jnp.zeros(len(letters))) for _, _, letters in settings.space.searched
         )
-        self.average = Progress(jnp.zeros(()))
-        self.learned_at = Progress(jnp.full((), -1, jnp.int32))
+        self.average = SearchState(jnp.zeros(()))
+        self.learned_at = SearchState(jnp.full((), -1, jnp.int32))
 
     def logits(self) -> list[jax.Array]:
         """The architecture weights of each searched slot."""
@@ -181,10 +181,12 @@ class SupernetModule(nnx.Module):
         return loss + _sloping(logits, here, slopes), terms
 
     def _mean(self, rows: int, values: jax.Array) -> jax.Array:
-        """`Context.mean` inside a branch, which no values of other than these rows reach.
+        """Batch mean for use inside lax.cond.
+
+        Collectives cannot run in a branch, so this process must hold the whole batch.
 
         Raises:
-            InputError: the rows at hand are not the whole batch.
+            InputError: this process holds a part of the batch only.
         """
         if rows < self.rows:
             raise InputError(

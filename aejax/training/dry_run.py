@@ -1,4 +1,4 @@
-"""What a run would be, without running it: shapes, where they lie, memory and FLOPs."""
+"""A dry run: shapes, shardings, memory and FLOPs of a run, without training."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ def report(config: Config, download: bool = False) -> str:
     """The parameters' shapes, counts and shardings, and the compiled step's memory and FLOPs.
 
     Raises:
-        InputError: whatever would stop the run itself.
+        InputError: as the run itself would raise.
     """
     run_setup = setup(config, download=download)
     spec = run_setup.train.spec

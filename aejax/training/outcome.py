@@ -18,7 +18,7 @@ class Outcome:
         step: updates made; 0 where it stopped before it knew.
         metrics: of the last evaluation on the test split.
         best: {"step", "value"} of config.evaluation.metric, or None.
-        ledger: one line: where the time went.
+        ledger: one line about how the time was spent.
         folder: of the run.
     """
 

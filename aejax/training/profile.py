@@ -1,4 +1,4 @@
-"""The profiler's trace of some steps, whatever dispatches, restarts and early ends do to them."""
+"""The profiler's trace of some steps, also over dispatches, restarts and early ends."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from aejax.runs import folder
 
 @dataclasses.dataclass
 class Trace:
-    """Takes a trace from the first step of its window, or a later start, to its last or the end.
+    """Records a trace from the window's first step (or the run's start, if later) to its last.
 
     Attributes:
         window: first and last step, or None for no trace.
         workdir: the run's folder; the trace goes to profile/ in it.
-        wait: waits for all steps that were sent off.
+        wait: waits for all dispatched steps.
         say: prints a line.
     """
 

@@ -1,4 +1,4 @@
-"""Whether rows are those that a run, or its other split, has; nothing is computed."""
+"""Checks that rows are those of a run, or like those of its other split; computes nothing."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from aejax.training.state import ModelFns
 
 
 def check_unlabelled(config: Config, built: ModelFns, batch: Batch) -> None:
-    """Refuses a test split without labels where the model's loss needs them."""
+    """Raises InputError for a test split without labels if the model's loss needs them."""
     state = built.abstract
 
     def loss(params, model_state, batch):
@@ -22,7 +22,7 @@ def check_unlabelled(config: Config, built: ModelFns, batch: Batch) -> None:
 
     try:
         jax.eval_shape(loss, state.params, state.model_state, batch._replace(label=None))
-    except Exception:  # whatever a loss raises that meets None
+    except Exception:  # whatever a loss raises without labels
         raise InputError(
             f"config.data.test={config.data.test}: has no labels, which the loss of config.model"
             f" needs; those of config.data.train={config.data.train} have some"
@@ -30,9 +30,9 @@ def check_unlabelled(config: Config, built: ModelFns, batch: Batch) -> None:
 
 
 def check_same_kind(config: Config, train: Source, test: Source) -> None:
-    """Refuses a test split whose rows are not like those of the training split.
+    """Raises InputError if the test split's rows have another form than the training split's.
 
-    One of them may lack labels: what needs labels checks for them.
+    Labels may be missing: `check_unlabelled` checks them.
     """
     if not _same_kind(train.spec, test.spec):
         raise InputError(
@@ -42,7 +42,7 @@ def check_same_kind(config: Config, train: Source, test: Source) -> None:
 
 
 def _same_kind(one: Spec, other: Spec) -> bool:
-    """Whether one model takes both kinds of rows."""
+    """Whether a model can take rows of both specs."""
     return dataclasses.replace(one, labelled=False) == dataclasses.replace(other, labelled=False)
 
 
@@ -54,7 +54,7 @@ def check(
     workdir: str,
     accept_changed_data: bool,
 ) -> None:
-    """Refuses rows that are not those that the folder's run was trained and evaluated on."""
+    """Raises InputError for other rows than those of the folder's run."""
     there, here = old.config.data.source, config.data.source
     now = f"config.data.source={here}{'' if there == here else f' (it was {there})'}"
     if not _same_kind(old.spec, train.spec):
@@ -63,7 +63,7 @@ def check(
             f" {train.spec.describe()}"
         )
     known = old.fingerprints
-    # A run that was begun by a version without fingerprints: number and name of its rows must do.
+    # A run of a version without fingerprints: only the number and name of its rows can be compared.
     changed = [name for name in known if known[name] != fingerprints[name]]
     if not known and (old.rows != len(train) or here not in (there, ARRAYS)):
         changed = ["train"]

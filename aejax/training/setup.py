@@ -1,4 +1,4 @@
-"""Everything that a run is made of, from its settings, before anything is computed."""
+"""Builds everything that a run needs from its settings, before anything is computed."""
 
 import dataclasses
 import functools
@@ -48,15 +48,15 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
-        dispatch: many of them (`aejax.training.step.dispatch`); kept, like `eval_fns`, because JAX
-            knows by the function itself what it has compiled.
+        dispatch: many updates (`aejax.training.step.dispatch`). It is kept, like `eval_fns`, since
+            JAX caches compilations by the identity of the function.
         eval_fns: what an evaluation computes.
-        state: abstract TrainState, saying where each array lies.
+        state: abstract TrainState, with the sharding of each array.
         every: {"evaluation": steps, "checkpoint": steps}; 0 for never.
         profile: first and last step of the profiler's trace, or None.
         fingerprints: of both splits, by which the folder knows its data again.
-        loss_inputs: arrays that the objective knows and that are no part of the state, or None.
-        base: the folder from which relative paths of its data go.
+        loss_inputs: constant arrays of the objective, neither trained nor saved; or None.
+        base: the folder to which relative paths of its data refer.
     """
 
     config: Config
@@ -78,7 +78,7 @@ class Setup:
     base: str = ""
 
     def run(self) -> folder.Run:
-        """What the run's config.json holds."""
+        """The contents of the run's config.json."""
         spec, statistics = self.preparation.spec, self.preparation.statistics
         rows = len(self.train)
         return folder.Run(self.config, spec, statistics, rows, self.fingerprints, self.base)
@@ -89,16 +89,16 @@ class Setup:
 
     @functools.cached_property
     def block_sharding(self) -> jax.sharding.NamedSharding:
-        """Of a feed's blocks, [steps, micro-batches, rows, ...]: rows are dealt out."""
+        """Sharding of a feed's blocks, [steps, micro-batches, rows, ...], over their rows."""
         return mesh_rows(self.mesh, axis=2)
 
     def terms(self) -> list[str]:
         """The loss and its terms, which rows of metrics.jsonl have: of training or evaluation."""
         batch = abstract_batch(self.config, self.train.spec)
-        return list(dict.fromkeys([*self.state.window.sums, *evaluated(self.program, batch)]))
+        return list(dict.fromkeys([*self.state.window.sums, *metric_names(self.program, batch)]))
 
     def open_feed(self) -> Feed:
-        """Puts the training split on the devices, or prepares to read it as it is needed."""
+        """Puts the training split on the devices, or prepares to stream it."""
         shape, steps, seed = self.step.shape, self.total, self.config.seed
         if is_streaming(self.config, self.train):
             threads = self.config.data.threads
@@ -109,13 +109,13 @@ class Setup:
         return opened
 
     def constants(self, source: Feed) -> Constants:
-        """What every step is given, on the devices."""
+        """The constant inputs of every step, on the devices."""
         key = np.asarray(jax.random.key_data(jax.random.key(self.config.seed)))
         put = functools.partial(feed.to_device, sharding=self.replicated)
         return Constants(source.data, put(key), jax.tree.map(put, self.loss_inputs))
 
     def abstract_inputs(self) -> tuple[Constants, Any]:
-        """What a step is given, described: its constants, and a block of the feed."""
+        """Abstract inputs of a step: its constants, and a block of the feed."""
         whole = functools.partial(with_sharding, shardings=self.replicated)
         key = whole(jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))))
         loss_inputs = jax.tree.map(whole, self.loss_inputs)
@@ -131,7 +131,7 @@ class Setup:
         return Constants(resident, key, loss_inputs), described.abstract()
 
     def init(self) -> TrainState:
-        """A fresh state, made where it lies."""
+        """A fresh state, initialised with its shardings."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         # It runs once: on a CPU a third of its compilation can be saved, and the bits are the same.
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
@@ -176,20 +176,20 @@ def setup(
     accept_changed_data: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Setup:
-    """Opens the data, lays out the devices and builds the model's functions; computes nothing.
+    """Opens the data, makes the mesh and builds the model's functions; computes nothing.
 
     Args:
         config: the run's settings.
         sources: training and test split in place of those that the settings name.
         workdir: a folder that may hold the run already; its statistics are used then.
         download: whether TFDS may download what is missing.
-        devices: those that the mesh is laid over; None for all.
-        objective: what trains in place of the settings' model: another loss of the same parameters.
-            Its `loss_inputs`, where it has some, are an argument of each step and stand in
-            the loss's context; they are not saved.
-        accept_changed_data: go on, with the old statistics, though the rows are others than those
+        devices: the devices of the mesh; None for all.
+        objective: a `Trainable` with another loss of the same parameters, which is trained in place
+            of the settings' model. Its `loss_inputs`, if any, are an argument of each step and part
+            of the loss's context; they are not saved.
+        accept_changed_data: continue, with the old statistics, although the rows differ from those
             that the folder's run was trained on.
-        say: told, in a line each, what is odd about the data.
+        say: called with a line about each oddity of the data.
 
     Raises:
         InputError: whatever can be wrong in settings, data, devices or the folder.
@@ -285,7 +285,7 @@ def setup(
 
 
 def training_preparation(preparation: Preparation) -> PrepareFn:
-    """What a training step makes of raw rows: augmented, with draws of the rows' own."""
+    """The preparation in training: raw rows are augmented with each row's own keys."""
 
     def prepared(micro_batch: MicroBatch, context: Context) -> jax.Array:
         keys = context.draw("prepare")
@@ -295,7 +295,7 @@ def training_preparation(preparation: Preparation) -> PrepareFn:
 
 
 def seeded(reference: Setup, config: Config, workdir: str | None = None) -> Setup:
-    """A run that differs from another in its seed alone: what was compiled for one serves both.
+    """The setup of a run that differs from another only in its seed; both share compilations.
 
     Args:
         reference: the other run.
@@ -314,7 +314,7 @@ def seeded(reference: Setup, config: Config, workdir: str | None = None) -> Setu
 
 
 def is_streaming(config: Config, source: Source) -> bool:
-    """Whether this split is read as it is needed: by setting, or by its size."""
+    """Whether this split is streamed: by setting, or because of its size."""
     if config.data.feed != "auto":
         return config.data.feed == "streaming"
     spec = source.spec
@@ -323,12 +323,12 @@ def is_streaming(config: Config, source: Source) -> bool:
 
 
 def open_sources(config: Config, base: str, download: bool = False) -> tuple[Source, Source, str]:
-    """The training and the test split that the settings name, and where their path goes from.
+    """The training and test split that the settings name, and the folder their path refers to.
 
     Args:
         config: the run's settings.
-        base: the folder in which the run was started first: relative paths go from there, or else
-            from the working folder.
+        base: the folder in which the run was first started. Relative paths refer to it, or else to
+            the working folder.
         download: whether TFDS may download what is missing.
     """
     data = config.data
@@ -338,7 +338,7 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
 
 
 def _check_stream(config: Config, total: int) -> None:
-    """Refuses a run in which a step could not count in uint32 what epoch its rows are in."""
+    """Raises InputError for a run with more examples than a step can count in uint32."""
     deform, most = config.data.prepare.deform, 2**32 // config.batch_size
     if deform and total > most:
         raise InputError(
@@ -347,8 +347,8 @@ def _check_stream(config: Config, total: int) -> None:
         )
 
 
-def evaluated(built: ModelFns, batch: Batch) -> list[str]:
-    """Names of what a model's evaluation reports; computes nothing."""
+def metric_names(built: ModelFns, batch: Batch) -> list[str]:
+    """Names of the metrics that a model's evaluation reports; computes nothing."""
 
     def terms(params, model_state, batch):
         return built.merge(params, model_state).loss(batch)[1]
@@ -358,8 +358,8 @@ def evaluated(built: ModelFns, batch: Batch) -> list[str]:
 
 
 def _check_metric(config: Config, built: ModelFns, batch: Batch) -> None:
-    """Refuses a metric that the model's evaluation does not report."""
-    known = evaluated(built, batch)
+    """Raises InputError for a metric that the model's evaluation does not report."""
+    known = metric_names(built, batch)
     if config.evaluation.metric not in known:
         raise InputError(
             f"config.evaluation.metric={config.evaluation.metric}: must be one of"

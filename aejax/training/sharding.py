@@ -1,4 +1,4 @@
-"""Where each array of a run's state lies on the mesh."""
+"""Shardings of the arrays of a run's state."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from aejax.mesh import replicated, rows
 from aejax.runs.arrays import flatten
 from aejax.training.state import TrainState
 
-# Below this many elements the default leaves an array whole: not worth gathering.
+# By default, arrays with fewer elements are replicated: gathering them would not pay.
 _SMALL = 1024
 
 
@@ -23,11 +23,11 @@ def of_state(
 ) -> TrainState:
     """The sharding of every array of a state.
 
-    Parameters follow the rules, else the model's `own`, their averages and moments follow them,
-    what is kept for each row goes with the rows, and everything else lies everywhere.
+    Parameters follow the settings' rules, else the model's `own`. Averages and moments are sharded
+    as their parameters, `PerRow` variables as the batch. All else is replicated.
 
     Raises:
-        InputError: a rule that matches no parameter, or whose axis does not divide a dimension.
+        InputError: a rule matches no parameter, or its axis does not divide a dimension.
     """
     params = flatten(abstract.params)
     specs = {name: spec_of(name, leaf.shape, mesh, rules, own) for name, leaf in params.items()}
@@ -52,7 +52,7 @@ def of_state(
 
 
 def gathered(sharding: NamedSharding) -> NamedSharding:
-    """The same without the axes that deal out rows: a parameter as every row's work needs it."""
+    """The sharding without the axes over which rows are sharded: a parameter as used in a step."""
     axes = [axis if axis == "tensor" else None for axis in sharding.spec]
     return NamedSharding(sharding.mesh, PartitionSpec(*axes))
 
@@ -64,14 +64,14 @@ def spec_of(
     rules: Sequence[str] = (),
     own: Sequence[str] = (),
 ) -> PartitionSpec:
-    """Where one parameter lies: by the first rule that matches its name, else by default.
+    """The sharding of a parameter: by the first rule that matches its name, else by default.
 
     Args:
         name: of the parameter.
         shape: of the parameter.
         mesh: of the devices.
-        rules: what the settings ask for.
-        own: rules of the model, applied where they divide; small parameters leave fsdp out.
+        rules: of the settings.
+        own: the model's rules, applied where they divide; without fsdp for small parameters.
 
     Raises:
         InputError: the rule names more dimensions than there are, or one that does not divide.
@@ -89,7 +89,7 @@ def spec_of(
             try:
                 return _explicit(rule, asked, name, shape, mesh)
             except InputError:
-                if "tensor" not in asked:  # the model wants it whole beside that axis
+                if "tensor" not in asked:  # the model's rule does not shard it over tensor
                     return PartitionSpec(*[None] * len(shape))
                 break
     axes: list[str | None] = [None] * len(shape)

@@ -1,5 +1,5 @@
-"""How a run starts: from its folder's newest good checkpoint, else from what it is given by its
-pre-training or by init_from, else fresh.
+"""How a run starts: from its folder's newest good checkpoint, else with the parameters of its
+pre-training or of config.init_from, else with fresh parameters.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from aejax.runs.progress import Progress
 from aejax.training.setup import Setup
 from aejax.training.state import TrainState
 
-# Makes the parameters, by name, that a new run begins with in place of fresh ones.
+# Returns initial parameters by name, which replace a new run's fresh ones.
 InitialParams = Callable[[], dict[str, np.ndarray]]
 
 
@@ -29,7 +29,7 @@ class InitialState:
 
     Attributes:
         state: on the devices.
-        progress: what its checkpoint kept beside: best metric, patience, ledger.
+        progress: what the checkpoint stores besides the state: best metric, patience, ledger.
         restored: whether the folder had a checkpoint.
     """
 
@@ -39,7 +39,7 @@ class InitialState:
 
 
 def parts(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint is made of; an evaluation reads no more than it needs."""
+    """The state as a checkpoint's separate parts, so that evaluations can read some of them."""
     return {
         "params": state.params,
         "ema": state.ema,
@@ -52,7 +52,7 @@ def newest(workdir: str, say: Callable[[str], None]) -> Progress | None:
     """The progress of the newest good checkpoint of a folder; None where it holds none.
 
     Raises:
-        InputError: checkpoints stand there, and none of them is whole.
+        InputError: there are checkpoints, but none of them is complete.
     """
     step = manifests.newest_good(workdir, say)
     if step is not None:
@@ -73,7 +73,7 @@ def start(
     initial_params: InitialParams | None,
     say: Callable,
 ) -> InitialState:
-    """Makes the first state, in the order of this file's docstring."""
+    """Returns the initial state, from the first source in this file's docstring that exists."""
     if resume_point is not None:
         step = resume_point.step
         if cluster.is_main():
@@ -90,7 +90,7 @@ def start(
 
 
 def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) -> TrainState:
-    """Parameters of another run, where they mean the same here; prints the table.
+    """The state with another run's parameters, where they have the same meaning; prints a table.
 
     For a transformer with another layout, parameters of a slot are kept where its kind of block is
     the same, and replaced by fresh ones elsewhere.
@@ -131,7 +131,7 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
 
 
 def _is_transferable(model: Trainable, source: str, say: Callable) -> Callable[[str], bool]:
-    """Whether a parameter of that run means the same in this model, by name."""
+    """A function that says by name whether a parameter of that run means the same in this model."""
     try:
         other = folder.read(source).config.model
     except InputError as error:  # a damaged file, or a model that is in no table of kinds
@@ -141,7 +141,7 @@ def _is_transferable(model: Trainable, source: str, say: Callable) -> Callable[[
 
 
 def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:
-    """What becomes of a parameter: kept, replaced (it was another there), fresh or dropped."""
+    """A parameter's line of the table: kept, replaced (another shape), fresh or dropped."""
     if stored is None:
         return f"  fresh    {name:<40} {fresh.shape}"
     if fresh is None:
@@ -156,10 +156,11 @@ def _same_array(one: Any, other: Any) -> bool:
 
 
 def _moments(arrays: Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]:
-    """Arrays of an optimizer's state, opt_state/PART/MOMENT/PARAMETER, to be taken from another.
+    """Names of the optimizer's arrays, opt_state/PART/MOMENT/PARAMETER, to restore from a run.
 
-    Those of kept parameters, and opt_state/PART/count where any of this part are: without the count
-    of steps that a moment is the mean of, its correction for the first steps would blow it up.
+    These are the moments of kept parameters, and opt_state/PART/count for each part that has any.
+    Without the step count, Adam's bias correction would treat restored moments as fresh and scale
+    them up.
     """
     names = {name for name, array in arrays.items() if _same_array(stored.get(name), array)}
     taken = {name for name in names if "/".join(name.split("/")[3:]) in kept}
@@ -168,7 +169,7 @@ def _moments(arrays: Arrays, stored: dict[str, Any], kept: set[str]) -> set[str]
 
 
 def _read(setup: Setup, source: str, step: int, part: str, wanted: Arrays) -> Arrays:
-    """These arrays of another run's checkpoint, laid out as they are here."""
+    """Reads arrays of another run's checkpoint, with the shardings that they have here."""
     target = {
         name: jax.ShapeDtypeStruct(
             leaf.shape,
@@ -182,7 +183,7 @@ def _read(setup: Setup, source: str, step: int, part: str, wanted: Arrays) -> Ar
 
 
 def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState:
-    """The state with these parameters, by name; others stay as they are."""
+    """The state with some parameters replaced, by name."""
     arrays = flatten(state.params)
     for name, array in params.items():
         if name not in arrays or arrays[name].shape != array.shape:
@@ -196,6 +197,6 @@ def _with_params(state: TrainState, params: dict[str, np.ndarray]) -> TrainState
 
 def _starting_at(state: TrainState, arrays: Arrays) -> TrainState:
     params = unflatten(state.params, arrays)
-    # The average starts at the parameters; copied, because a donated buffer cannot serve two.
+    # The average starts at the parameters, as a copy, because each donated buffer has one owner.
     ema = jax.tree.map(lambda leaf: leaf.copy(), params) if state.ema else {}
     return dataclasses.replace(state, params=params, ema=ema)

@@ -20,7 +20,7 @@ Tree = Any
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Sums over the steps since the last log row; a save in mid-window loses nothing.
+    """Sums over the steps since the last log row; they are part of a checkpoint.
 
     Attributes:
         steps: int32 [].
@@ -42,7 +42,7 @@ class TrainState:
         step: updates made so far, int32 [].
         params: the parameters, nested dictionaries.
         ema: their exponential moving average, or {} where there is none.
-        model_state: what else a model keeps: {"rows": entries of `PerRow`, "other": the rest}.
+        model_state: the model's other variables: {"rows": those of `PerRow`, "other": the rest}.
         opt_state: optax's state.
         window: sums over the steps since the last log row.
     """
@@ -94,7 +94,7 @@ def program(
         batch: abstract arrays of one global batch.
         optimizer: its settings.
         steps: of the whole run, which schedules depend on.
-        terms: (graph, params, model_state), all abstract -> names of what a step reports.
+        terms: (graph, params, model_state), all abstract -> names of the loss and its terms.
     """
     transformation = optimizers.build(optimizer, steps)
     rate = optimizers.learning_rate(optimizer, steps)

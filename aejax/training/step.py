@@ -1,8 +1,7 @@
 """One update, as a pure function, and the dispatch of many of them in one program.
 
-The gradient is that of the loss over the global batch, also where the batch is cut into
-micro-batches that are seen one after the other and where the loss couples examples through
-`Context.mean`.
+The gradient is that of the loss over the global batch, also with micro-batches, which are computed
+one after the other, and with losses that couple examples through `Context.mean`.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.deform import stream_keys
 from aejax.data.feed import Raw, ResidentRows
-from aejax.models.batch import Batch, Context, real_elements, split
+from aejax.models.batch import Batch, Context, batch_mask, split
 from aejax.models.interfaces import Update
 from aejax.training import sharding
 from aejax.training.state import ModelFns, TrainState, Tree, Window
@@ -58,12 +57,12 @@ PrepareFn = Callable[[MicroBatch, Context], jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Constants:
-    """What every step is given and none changes.
+    """Inputs of every step that no step changes.
 
     Attributes:
-        rows: of a resident split; None of a streaming one.
-        key: key data of the run's seed (closed over, each seed would have a program of its own).
-        loss_inputs: arrays of the loss's context, or None.
+        rows: the rows of a resident split; None for a streaming feed.
+        key: key data of the run's seed. It is an argument, so that seeds share a compiled program.
+        loss_inputs: arrays for `Context.loss_inputs`, or None.
     """
 
     rows: ResidentRows | None
@@ -74,11 +73,11 @@ class Constants:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a dispatch tells of its steps.
+    """The metrics that a dispatch returns.
 
     Attributes:
         window: sums since the last log row.
-        finite: whether every real number of the state is, bool [].
+        finite: whether all floating-point numbers of the state are finite, bool [].
     """
 
     window: Window
@@ -97,12 +96,11 @@ def forward(
     loss_inputs: Tree | None = None,
     missing: bool = False,
 ) -> Forward:
-    """The pure loss of a module on raw rows that `prepare(micro_batch, context)` makes x of.
+    """The loss of a module as a pure function of raw rows, which `prepare` turns into x.
 
-    `average` takes means of the rows at hand to means over the devices that hold the others. The
-    module sees its parameters in the type `compute`; their gradients come back in their own.
-    `loss_inputs` is what the loss finds in its context; with `missing` raw elements that are NaN
-    are missing.
+    `average` averages over devices that each hold a part of the rows. Parameters are cast to
+    `compute` for the forward pass; their gradients have the parameters' own type. `loss_inputs`
+    goes into the loss's context. With `missing`, NaN marks missing raw elements.
     """
 
     def run(params, model_state, micro_batch, means):
@@ -117,7 +115,7 @@ def forward(
 
         context = Context(micro_batch.keys, micro_batch.step, mean, loss_inputs, pmean)
         x, raw = prepare(micro_batch, context), micro_batch.raw
-        mask = real_elements(raw.x, raw.length, x.shape[1:], missing)
+        mask = batch_mask(raw.x, raw.length, x.shape[1:], missing)
         batch = Batch(x, mask, raw.label, raw.index)
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
@@ -128,7 +126,7 @@ def forward(
 
 
 def cast(leaf: jax.Array, dtype: str) -> jax.Array:
-    """The array in this type, unless it holds whole numbers."""
+    """Casts floating-point arrays to a type; integers stay as they are."""
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
@@ -170,7 +168,7 @@ def gradient(
     inputs = (model_state["rows"], micro_batches)
 
     def over_micro_batches(function):
-        """Means over the micro-batches of what `function` gives, and the model state of each."""
+        """Averages the results of `function` over micro-batches, and stacks their model states."""
 
         def each(inputs):
             rows, micro_batch = inputs
@@ -195,7 +193,7 @@ def gradient(
 
     (loss, terms, (grads, to_means)), states = over_micro_batches(backward)
     to_means = average(to_means)
-    # Each mean is itself a function of the parameters (and of the means before it): last to first.
+    # Each mean depends on the parameters and on the means before it: the chain rule, last to first.
     for k in reversed(range(len(means))):
         cotangent = to_means[k]
 
@@ -211,7 +209,7 @@ def gradient(
 
 
 def _global_means(run, params, over_micro_batches, model_state, micro_batches) -> list:
-    """What `Context.mean` returns, call by call: each by a pass over all micro-batches."""
+    """The results of the calls of `Context.mean`, each by one pass over all micro-batches."""
     first = jax.tree.map(lambda leaf: leaf[0], (model_state["rows"], micro_batches))
     state = {**model_state, "rows": first[0]}
     shapes = jax.eval_shape(lambda: run(params, state, first[1], None)[1][2])
@@ -236,11 +234,10 @@ class Step:
         ema: decay of the average of the parameters, 0 for none.
         compute: type that the model computes in; parameters and moments stay float32.
         missing: whether raw elements that are NaN are missing.
-        mesh: for the "pmap" style, whose gradient is a program of each device along "data";
-            None: the compiler divides the one program ("pjit").
+        mesh: for the "pmap" style, where each device along "data" computes the gradient of its own
+            rows; None for "pjit", where the compiler partitions one program.
         shardings: of the state; None to leave them to the compiler.
-        stream: rows of the training split, where `prepare` asks for `MicroBatch.stream_keys`; 0
-            where it does not.
+        stream: rows of the training split, where `prepare` needs `MicroBatch.stream_keys`; else 0.
     """
 
     program: ModelFns
@@ -284,7 +281,7 @@ class Step:
         )
         updates, opt_state = self.program.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # No row has this number, so that its draws are no row's.
+        # No row has this number, so that this key is not the key of any row.
         own_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jnp.uint32(2**32 - 1))
         update = Update(params, opt_state, model_state, own_key, state.step + 1)
         params, opt_state, model_state, *_ = self.program.after_update(update)
@@ -312,8 +309,8 @@ class Step:
         """The gradient over the global batch, in this step's parallel style."""
         if self.mesh is None:
             if self.shardings is not None:
-                # Pieces are gathered before use, as FSDP means it. Left to itself, XLA's
-                # partitioner gave wrong gradients on a mesh of (2, 2, 2) (seen in jax 0.10.2).
+                # Sharded parameters are gathered before use, as in FSDP. Without this constraint,
+                # XLA's partitioner gave wrong gradients on a mesh of (2, 2, 2) (jax 0.10.2).
                 gathered = jax.tree.map(sharding.gathered, self.shardings.params)
                 params = jax.lax.with_sharding_constraint(params, gathered)
             run = self._forward(_same, loss_inputs)
@@ -327,7 +324,7 @@ class Step:
         whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
         state = {"rows": over_rows, "other": whole}
         by_row: Any = MicroBatch(over_rows, over_rows, whole, over_rows)  # pyright: ignore
-        # Without check_vma the collectives are those written here, and no others.
+        # With check_vma=False JAX adds no collectives to those that are written here.
         return jax.shard_map(
             each_device,
             mesh=self.mesh,
@@ -340,13 +337,14 @@ class Step:
 def term_names(
     batch: Batch, loss_inputs: Tree | None = None
 ) -> Callable[[nnx.GraphDef, Tree, Tree], list[str]]:
-    """Names of what a step reports, found without computing anything; `batch` is abstract."""
+    """Names of the loss and its terms, by abstract evaluation; `batch` is abstract."""
 
     def names(graph, params, model_state):
         def terms(params, rows, other, x, mask, label, index):
             numbers = jnp.arange(len(x), dtype=jnp.uint32)
             keys = row_keys(jax.random.key(0), jnp.zeros((), jnp.int32), numbers)
-            length = None if mask is None else numbers  # any: which steps are real names nothing
+            # Any lengths do: the names do not depend on which steps are padding.
+            length = None if mask is None else numbers
             micro_batch = MicroBatch(Raw(x, label, length, index), keys, jnp.zeros((), jnp.int32))
             run = forward(graph, lambda rows, context: rows.raw.x, loss_inputs=loss_inputs)
             return run(params, {"rows": rows, "other": other}, micro_batch, None)[1][0]
@@ -360,10 +358,10 @@ def term_names(
 def dispatch(step: Step) -> Callable:
     """(state, constants, block, first, n, fresh) -> (state, Report): n steps in one program.
 
-    `first` is the step that the block begins with. `n` is traced: one compilation serves every
-    number of steps, and the bits do not depend on how a run is cut. `fresh` empties the window
-    first. The report is apart from the state, so that it can be read while the state goes on,
-    donated, into the next dispatch.
+    `first` is the first step of the block. `n` is traced: one compilation serves every number of
+    steps, and the bits do not depend on how a run is split into dispatches. `fresh` resets the
+    window first. The report is separate from the state, so that it can be read while the state is
+    donated to the next dispatch.
     """
 
     def run(state: TrainState, constants: Constants, block, first, n, fresh):

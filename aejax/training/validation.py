@@ -17,7 +17,7 @@ from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
 from aejax.mesh import replicated, rows
-from aejax.models.batch import Batch, real_elements, real_rows, spread
+from aejax.models.batch import Batch, batch_mask, real_rows, spread
 from aejax.training.state import ModelFns, TrainState, Tree
 
 _PICTURES = 10
@@ -25,12 +25,12 @@ _PICTURES = 10
 
 @dataclasses.dataclass(frozen=True)
 class EvalFns:
-    """What an evaluation computes, as pure functions.
+    """The pure functions of an evaluation.
 
     Attributes:
-        add: (params, model_state, data, raw, mask, sums) -> the sums with one batch more.
-        reconstruct: (params, model_state, raw images) -> x and its reconstruction; None of a model
-            that has no decoder.
+        add: (params, model_state, data, raw, mask, sums) -> the sums with one more batch.
+        reconstruct: (params, model_state, raw images) -> x and its reconstruction; None for a model
+            without a decoder.
     """
 
     add: Callable
@@ -38,7 +38,7 @@ class EvalFns:
 
     @classmethod
     def of(cls, program: ModelFns, preparation: Preparation, decodes: bool) -> Self:
-        """Those of a model, whose x the preparation makes of raw rows."""
+        """The functions for a model whose inputs `preparation` makes from raw rows."""
         return cls(
             functools.partial(_add, program, preparation),
             functools.partial(_reconstructed, program, preparation) if decodes else None,
@@ -46,7 +46,7 @@ class EvalFns:
 
 
 class Validation:
-    """The loss and its terms on one split, which lies on every device or is read batch by batch."""
+    """The loss and its terms on one split, which is replicated on all devices or streamed."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Validation:
         """Puts the split on the devices, unless it is streaming, and compiles.
 
         Args:
-            eval_fns: what is computed.
-            state: abstract, saying where each array lies.
+            eval_fns: the functions to compute.
+            state: abstract, with the sharding of each array.
             source: the split.
-            mesh: of the devices; rows of a batch are dealt out over it.
-            batch_size: rows at a time, rounded up to what the devices divide.
+            mesh: of the devices; a batch is sharded over it along its rows.
+            batch_size: rows at a time, rounded up to a multiple of the devices.
             streaming: read each batch when it is needed.
         """
         share = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -91,7 +91,7 @@ class Validation:
             self._reconstruct = jitted.lower(*some).compile()
 
     def _send(self, index: np.ndarray, real: np.ndarray) -> tuple[Raw, jax.Array]:
-        """A batch on the devices: rows (where they lie there already, their index) and mask."""
+        """Sends a batch to the devices: mask and rows, or for a resident split their indices."""
         placed, mask = feed.to_device(index, self._rows), feed.to_device(real, self._rows)
         if self._data is not None:
             return Raw(None, None, None, placed), mask
@@ -128,8 +128,8 @@ class Validation:
         for number in range(len(self._index)):
             if stop():
                 raise Stopped
-            # Two batches are under way at most: simulated devices share a CPU's threads, and with
-            # dozens of programs queued each can wait for another's part in a sum, for ever.
+            # At most two batches are in flight. Simulated devices share a CPU's threads: with
+            # dozens of queued programs, each can wait for a collective of another, for ever.
             jax.block_until_ready(before)
             before = sums
             sums = self._add(params, model_state, self._data, *self._batch(number), sums)
@@ -138,7 +138,7 @@ class Validation:
         return {name: float(value) / rows for name, value in sums.items()}
 
     def not_finite_rows(self, params: Tree, model_state: Tree, most: int = 3) -> list[int]:
-        """The first rows whose own loss or terms are not finite, at most so many; by halving.
+        """The first rows (at most `most`) whose loss or terms are not finite, found by bisection.
 
         All processes of a job must call it together.
         """
@@ -158,7 +158,7 @@ class Validation:
         return found
 
     def _finite(self, params: Tree, model_state: Tree, rows: np.ndarray) -> bool:
-        """Whether the loss and all terms are, of these rows; they fill a batch, over and over."""
+        """Whether loss and terms of these rows are finite; rows are repeated to fill a batch."""
         index = np.resize(rows, self._index.shape[1])
         batch = self._send(index, np.ones(len(index), np.float32))
         sums = self._add(params, model_state, self._data, *batch, self._zeros)
@@ -176,7 +176,7 @@ def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) 
     if data is not None:
         raw = data.gather(raw.index)
     x = preparation(raw.x)
-    real = real_elements(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
+    real = batch_mask(raw.x, raw.length, x.shape[1:], preparation.spec.missing)
     if real is not None:
         mask = spread(mask, real.ndim) * real
     count = jnp.sum(real_rows(mask))

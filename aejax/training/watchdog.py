@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from aejax import cluster
 
-# It is reset at most this often: each time starts a thread, as long as many small steps.
+# Least seconds between resets: each starts a thread, which takes as long as many small steps.
 _SECONDS = 1.0
 
 
 class Watchdog:
-    """Ends the process once it has not been reset for so many minutes; never with 0.
+    """Ends the process if it is not reset for so many minutes; 0 turns it off.
 
-    Runs side by side have one each; the process's only timer stands at the first one's end.
+    Parallel runs have one each, but share the process's only timer, which is set to the earliest.
     """
 
     _ends: ClassVar[dict["Watchdog", float]] = {}
@@ -25,7 +25,7 @@ class Watchdog:
         self._seconds, self._wound_at = 60 * minutes, -math.inf
 
     def reset(self) -> None:
-        """It counts from here, or from a moment ago."""
+        """Restarts the timer, at most once a second."""
         now = cluster.clock()
         if self._seconds and now - self._wound_at > min(_SECONDS, self._seconds / 10):
             self._wound_at = now
@@ -34,7 +34,7 @@ class Watchdog:
                 self._set()
 
     def stop(self) -> None:
-        """It counts no longer, until it is reset again."""
+        """Stops the timer until the next reset."""
         self._wound_at = -math.inf
         with self._lock:
             self._ends.pop(self, None)

@@ -59,7 +59,8 @@ def test_scores_are_those_of_numpy_and_areas_those_of_scikit_learn(make):
 
 def test_a_variational_model_has_its_bound(make):
     one = rows(make)
-    assert detector.refusal(one.model.run.config.model, "elbo")
+    with pytest.raises(InputError, match=r"--score=elbo: .* \(needs a variational code\)"):
+        detector.check_score(one.model.run.config.model, "elbo")
     one.model.run.config.model.bottleneck = Variational()
     assert detector.scores_of(one.model.run.config.model) == detector.SCORES
 

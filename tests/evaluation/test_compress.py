@@ -10,7 +10,7 @@ import pytest
 
 from aejax.errors import InputError
 from aejax.evaluation import checkpoints, compress, compress_images, image_codecs
-from aejax.evaluation.container import Coder, EntropyModel, pack, step_of, unpack
+from aejax.evaluation.container import CodeWriter, EntropyModel, pack, step_of, unpack
 
 RANDOM = np.random.RandomState(0)
 CODES = (RANDOM.randn(2000, 5) * [1, 2, 0.1, 0, 3]).astype(np.float32)
@@ -48,7 +48,7 @@ def test_the_tails_of_codes_are_kept_and_cost_others_nothing():
 
 def test_a_step_is_found_that_needs_so_many_bytes():
     z = (RANDOM.randn(3000, 5) * [1, 2, 0.1, 0, 3]).astype(np.float32)
-    coder = Coder(CODES, DIGESTS)
+    coder = CodeWriter(CODES, DIGESTS)
     coded = coder.code(z, coder.step_for(z, 5000))
     assert coded.size == pytest.approx(5000, rel=0.01)
     assert coder.step_for(z, 1e9) == pytest.approx(coder.step(12), rel=1e-3)

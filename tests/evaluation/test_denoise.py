@@ -7,7 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from aejax.config import Prepare
 from aejax.errors import InputError
 from aejax.evaluation import denoise
-from aejax.evaluation.denoise import Cell
+from aejax.evaluation.denoise import NoiseLevel
 from aejax.models.likelihood import Bernoulli, Gaussian
 
 RANDOM = np.random.RandomState(0)
@@ -20,23 +20,25 @@ X = X.astype(np.uint8)
 def test_noise_has_its_level_and_depends_on_the_rows_number_alone():
     clean = np.full((50, 20, 20, 1), 0.5, np.float32)
     index = np.arange(50)
-    gaussian = denoise.add_noise(clean, Cell("gaussian", 0.3), 0, index)
+    gaussian = denoise.add_noise(clean, NoiseLevel("gaussian", 0.3), 0, index)
     assert (gaussian - clean).std() == pytest.approx(0.3, rel=0.03) and gaussian.max() > 1
-    pepper = denoise.add_noise(clean, Cell("salt_and_pepper", 0.3), 0, index)
+    pepper = denoise.add_noise(clean, NoiseLevel("salt_and_pepper", 0.3), 0, index)
     assert np.mean(pepper != clean) == pytest.approx(0.3, abs=0.02)
     assert np.mean(pepper[pepper != clean]) == pytest.approx(0.5, abs=0.03)
-    masked = denoise.add_noise(clean, Cell("masking", 0.5), 0, index)
+    masked = denoise.add_noise(clean, NoiseLevel("masking", 0.5), 0, index)
     assert np.mean(masked == 0) == pytest.approx(0.5, abs=0.02)
-    part = denoise.add_noise(clean[7:9], Cell("gaussian", 0.3), 0, index[7:9])
+    part = denoise.add_noise(clean[7:9], NoiseLevel("gaussian", 0.3), 0, index[7:9])
     np.testing.assert_array_equal(part, gaussian[7:9])
-    assert not np.array_equal(gaussian, denoise.add_noise(clean, Cell("gaussian", 0.3), 1, index))
+    assert not np.array_equal(
+        gaussian, denoise.add_noise(clean, NoiseLevel("gaussian", 0.3), 1, index)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", denoise.STRENGTHS)
 def test_filters_remove_noise_of_every_channel_on_its_own(name, channels):
     clean = np.repeat(X[:10] / np.float32(255), channels, axis=3)
-    noisy = denoise.add_noise(clean, Cell("gaussian", 0.2), 0, np.arange(10))
+    noisy = denoise.add_noise(clean, NoiseLevel("gaussian", 0.2), 0, np.arange(10))
     strength = denoise.STRENGTHS[name][0]
     filtered = denoise.apply(name, strength, noisy)
     assert filtered.shape == clean.shape and filtered.dtype == np.float32
@@ -62,7 +64,7 @@ def test_the_model_sees_the_noisy_images(make, centre, monkeypatch):
     result = denoise.task(one.model, one.test)
     clean = X[:30] / np.float32(255)
     noisy = denoise.add_noise(
-        clean, Cell("gaussian", 0.5), one.model.run.config.seed, np.arange(30)
+        clean, NoiseLevel("gaussian", 0.5), one.model.run.config.seed, np.arange(30)
     )
     x = noisy
     if centre != "none":
@@ -93,10 +95,10 @@ def test_the_linear_map_is_fitted_to_training_rows_with_this_noise(make, monkeyp
     rows = (255 * mixed / mixed.max()).astype(np.uint8).reshape(-1, 8, 8, 1)
     one = make(3, x_train=rows[:160], x_test=rows[160:])
     values = denoise.task(one.model, one.test).values()
-    seed, cell = one.model.run.config.seed, Cell("gaussian", 0.5)
+    seed, noise = one.model.run.config.seed, NoiseLevel("gaussian", 0.5)
     train, test = rows[:160] / np.float32(255), rows[160:] / np.float32(255)
-    noisy = denoise.add_noise(train, cell, seed + 1, np.arange(160)).reshape(160, -1)
-    given = denoise.add_noise(test, cell, seed, np.arange(40)).reshape(40, -1)
+    noisy = denoise.add_noise(train, noise, seed + 1, np.arange(160)).reshape(160, -1)
+    given = denoise.add_noise(test, noise, seed, np.arange(40)).reshape(40, -1)
     clean = train.reshape(160, -1).astype(np.float64)
     centred = noisy - noisy.mean(axis=0, dtype=np.float64)
     ridge = denoise._RIDGE * np.eye(64)  # hardly any, beside 160 rows of noise

@@ -39,7 +39,7 @@ def cells(figure, factor: int) -> np.ndarray:
 
 def test_one_normal_has_the_mean_and_covariance_of_the_codes(model):
     found, converged = drawing.from_mixture(model, CODES, 1, 100_000)
-    assert converged and "1 normal" in found.whence and "400 training codes" in found.whence
+    assert converged and "1 normal" in found.origin and "400 training codes" in found.origin
     low, high = CODES.min(0), CODES.max(0)
     assert (found.z >= low).all() and (found.z <= high).all()
     # What is cut off takes a little of the variance.
@@ -78,7 +78,7 @@ def test_k_sparse_codes_keep_their_k_largest_numbers(make):
     expected = free.z.copy()
     expected[np.arange(300), least] = 0
     np.testing.assert_allclose(found.z, expected, rtol=1e-6)
-    assert "2 largest" in found.whence
+    assert "2 largest" in found.origin
 
 
 def test_sources_are_the_prior_where_there_is_one_and_the_mixture(make):

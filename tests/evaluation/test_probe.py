@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from aejax.errors import InputError
 from aejax.evaluation import checkpoints, probe
-from aejax.evaluation.classifier import Problem
+from aejax.evaluation.logistic import Problem
 
 RANDOM = np.random.RandomState(0)
 

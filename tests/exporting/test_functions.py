@@ -19,16 +19,16 @@ def scored():
     """A model, 60 rows, and what their scores are compared with; some rows are among it."""
     source = open_source("digits", "test[:60]")
     model = model_of("dense", source)
-    fitted = detector.fit(model, open_source("digits", "test[40:200]"))
-    return model, source, fitted
+    training_codes = detector.fit(model, open_source("digits", "test[40:200]"))
+    return model, source, training_codes
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_scores_and_flags_are_those_of_the_detector(scored, score):
-    model, source, fitted = scored
-    wanted = detector.score(model, source, fitted, (score,))[score]
+    model, source, training_codes = scored
+    wanted = detector.score(model, source, training_codes, (score,))[score]
     limit = float(np.sort(wanted)[45])  # one row has this very score
-    functions = Functions(model, detector.Detector(score, limit, {}, fitted))
+    functions = Functions(model, detector.Detector(score, limit, {}, training_codes))
     (rows,) = export.symbolic_shape("rows")
     taken = ("raw", functions.rows(rows))
     session = onnxruntime.InferenceSession(
@@ -42,13 +42,13 @@ def test_scores_and_flags_are_those_of_the_detector(scored, score):
 
 
 def test_a_row_without_a_score_is_flagged_and_nothing_is_without_a_threshold(scored):
-    model, source, fitted = scored
+    model, source, training_codes = scored
     raw = source[:3].x
     bad = np.full(raw.shape, np.nan, np.float32)
-    kept = detector.Detector("error", 1e9, {}, fitted)
+    kept = detector.Detector("error", 1e9, {}, training_codes)
     assert np.asarray(Functions(model, kept).score(bad)[1]).all()
     assert not np.asarray(Functions(model, kept).score(raw)[1]).any()
-    for nothing in (None, detector.Detector("error", None, {}, fitted)):
+    for nothing in (None, detector.Detector("error", None, {}, training_codes)):
         score, flagged = Functions(model, nothing).score(raw)
         np.testing.assert_allclose(score, model.score(raw), rtol=1e-5)
         assert not np.asarray(flagged).any()

@@ -68,11 +68,13 @@ def run(tmp_path_factory) -> pathlib.Path:
     config.data.keep_labels, config.batch_size, config.optimizer.ema = (3,), 64, 0.9
     train(config, str(path))
     model, source = load(str(path)), open_source("digits", "test")
-    fitted = detector.fit(model, open_source("digits", "train[:200]"))
-    scores = detector.score(model, source, fitted, ("error",))["error"]
+    training_codes = detector.fit(model, open_source("digits", "train[:200]"))
+    scores = detector.score(model, source, training_codes, ("error",))["error"]
     record = {"score": "error", "threshold": detector.threshold(scores, 0.25)}
-    text, arrays = detector.kept(
-        model, fitted, {**record, "false_alarms": 0.25, "calibration_rows": 360, "normal": [3]}
+    text, arrays = detector.serialise(
+        model,
+        training_codes,
+        {**record, "false_alarms": 0.25, "calibration_rows": 360, "normal": [3]},
     )
     (path / "anomaly.json").write_text(text)
     np.savez(path / "anomaly.npz", **arrays)

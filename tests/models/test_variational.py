@@ -10,8 +10,8 @@ from scipy import special, stats
 from aejax.models import Autoencoder, Batch
 from aejax.models.batch import Context, evaluation
 from aejax.models.bottlenecks import Variational
-from aejax.models.bottlenecks.variational import divergence
 from aejax.models.coders import Dense
+from aejax.models.interfaces import Posterior
 from aejax.models.likelihood import Gaussian
 
 ROWS, UNITS = 8, 5
@@ -26,25 +26,27 @@ def training(rows: int = ROWS, seed: int = 0) -> Context:
 
 
 def test_the_divergence_is_the_mean_of_log_q_over_p_by_sampling():
-    exact = np.asarray(divergence(jnp.asarray(MEAN), jnp.asarray(LOG_VARIANCE)), np.float64)
+    exact = np.asarray(
+        Posterior(jnp.asarray(MEAN), jnp.asarray(LOG_VARIANCE)).divergence(), np.float64
+    )
     deviation = np.exp(LOG_VARIANCE / 2)
     z = MEAN + deviation * np.random.RandomState(1).randn(40_000, ROWS, UNITS)
     ratio = stats.norm.logpdf(z, MEAN, deviation) - stats.norm.logpdf(z)
     error = ratio.std(0) / np.sqrt(len(z))
     assert (np.abs(ratio.mean(0) - exact) < 5 * error).all()
-    assert np.asarray(divergence(jnp.zeros(3), jnp.zeros(3))) == pytest.approx(0)
+    assert np.asarray(Posterior(jnp.zeros(3), jnp.zeros(3)).divergence()) == pytest.approx(0)
 
 
 def test_one_sample_costs_beta_times_the_divergence():
     for beta in (0.0, 1.0, 4.0):
         code = Variational(beta)(FEATURES, training())
-        exact = np.asarray(divergence(MEAN, LOG_VARIANCE)).sum(1)
+        exact = np.asarray(Posterior(MEAN, LOG_VARIANCE).divergence()).sum(1)
         np.testing.assert_allclose(code.penalties["kl"], beta * exact, rtol=1e-5)
         assert code.z.shape == (1, ROWS, UNITS) and code.log_weight is None
 
 
 def test_free_bits_are_a_floor_under_the_batchs_mean_of_each_unit():
-    each = np.asarray(divergence(MEAN, LOG_VARIANCE)).mean(0)
+    each = np.asarray(Posterior(MEAN, LOG_VARIANCE).divergence()).mean(0)
     floor = float(np.median(each))
     code = Variational(2.0, free_bits=floor)(FEATURES, training())
     exact = 2 * np.maximum(each, floor).sum()
@@ -92,7 +94,7 @@ def test_one_samples_loss_is_the_negative_elbo():
     kernel = np.float64(module.decoder.layers[0].kernel[...])
     logits = z @ kernel
     log_p = (np.asarray(x) * logits + special.log_expit(-logits)).sum(1)
-    kl = np.asarray(divergence(mean, log_variance)).sum(1)
+    kl = np.asarray(Posterior(mean, log_variance).divergence()).sum(1)
     loss, terms = module.loss(Batch(x), context)
     np.testing.assert_allclose(loss, np.mean(kl - log_p), rtol=1e-5)
     np.testing.assert_allclose(terms["kl"], kl.mean(), rtol=1e-5)

@@ -60,7 +60,7 @@ def test_the_loss_beside_it_is_the_parents():
 
 def test_an_error_is_the_share_of_what_is_missed():
     module = library()
-    slot = spaces.choosers(module.model)[0]
+    slot = spaces.choice_slots(module.model)[0]
     x = jax.random.normal(jax.random.key(3), (2, 16, 8))
     slot.imitating = 0
     y = slot(x)

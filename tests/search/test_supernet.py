@@ -52,7 +52,7 @@ def test_one_candidate_alone_is_the_layout_with_that_block():
 
 def test_a_mixture_adds_each_candidate_by_its_weight():
     module = toys.scrambled(toys.made(toys.supernet(), PAIRS))
-    slot = spaces.choosers(module.model)[0]
+    slot = spaces.choice_slots(module.model)[0]
     slot.mix.set_value(jnp.array([0.2, 0.7, 0.1]))
     x = jax.random.normal(jax.random.key(0), (2, 16, 8))
     attention, forward, _ = slot.candidates

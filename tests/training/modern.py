@@ -11,7 +11,7 @@ from flax import nnx
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.models.coders import Dense
-from aejax.models.interfaces import Bottleneck, Code, Coder, Penalty, Target
+from aejax.models.interfaces import Bottleneck, Code, Coder, Penalty, Posterior, Target
 from aejax.models.likelihood import Gaussian
 from tests.training.toys import layer
 
@@ -183,3 +183,43 @@ def with_leaf(tree, stack, name, value):
 
 def hooked() -> Autoencoder:
     return Autoencoder(UnitNorm(), 3, Restarted("tanh"), Gaussian())
+
+
+# 5. A variational bottleneck that is not aejax's: each unit's mean, shifted by a parameter, stands
+# beside its deviation, which is softplus of a feature.
+
+
+@dataclasses.dataclass
+class Shifted(Bottleneck):
+    has_posterior = True
+
+    def features(self, latent_dim):
+        return 2 * latent_dim
+
+    def build(self, latent_dim, rngs):
+        return ShiftedModule(latent_dim)
+
+    def prior(self, key, shape):
+        return jax.random.normal(key, shape)
+
+
+class ShiftedModule(nnx.Module):
+    def __init__(self, latent_dim):
+        self.shift = nnx.Param(0.5 + jnp.arange(latent_dim, dtype=jnp.float32))
+
+    def posterior(self, features):
+        mean, wide = jnp.moveaxis(features.reshape(*features.shape[:-1], -1, 2), -1, 0)
+        return Posterior(mean + self.shift[...], 2 * jnp.log(jax.nn.softplus(wide)))
+
+    def encode(self, features):
+        return self.posterior(features).mean
+
+    def __call__(self, features, context):
+        posterior = self.posterior(features)
+        kl = jnp.sum(posterior.divergence(), axis=-1)
+        if not context.training:
+            return Code(posterior.mean[None], penalties={"kl": kl})
+        keys = context.draw("shifted")
+        noise = jax.vmap(lambda key: jax.random.normal(key, posterior.mean.shape[1:]))(keys)
+        z = posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
+        return Code(z[None], penalties={"kl": kl})

@@ -1,8 +1,8 @@
 """Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE,
 sound:FOLDER, table:FILE, planted:KIND, tfds:NAME.
 
-A further kind of source is a function that takes what stands behind the colon and returns
-`Splits`; it needs an entry in `KINDS`.
+To add a kind of source, write a function that takes the text after the colon and returns `Splits`,
+and add it to `KINDS`.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ __all__ = [
     "open_splits",
 ]
 
-# What config.json says of rows that were given from Python.
+# The source's name in config.json if rows came from Python.
 ARRAYS = "arrays"
 
 
@@ -64,7 +64,7 @@ FORMS = tuple(module.FORM for module in _MODULES)
 
 
 def as_source(what: str, rows: Any) -> Source:
-    """A source of rows that are given from Python: an array becomes one, a source is one.
+    """Makes a source of rows from Python; a source is returned as it is.
 
     Args:
         what: names the rows in messages.
@@ -102,7 +102,7 @@ def open_source(
         split: a split by name and slice (train, test[:500], train+test, all); sources without
             splits of their own are cut into train (90 %) and test (10 %).
         folder: TFDS's data folder; "" for its default.
-        download: let TFDS fetch a set that is missing. Without it nothing reaches for the network.
+        download: let TFDS fetch a set that is missing; otherwise the network is not used.
         keep: labels of the rows to keep; () for all rows.
 
     Returns:
@@ -121,7 +121,7 @@ def open_several(
     download: bool = False,
     keep: Sequence[int] = (),
 ) -> list[Source]:
-    """Opens several splits of a source, and lists its files once; as `open_source`."""
+    """Opens several splits of a source, whose files are listed once; as `open_source`."""
     found = open_splits(text, folder, download)
     with _naming(f"data.source={text}"):
         return [keep_labels(select(found, split), keep, f"split {split}") for split in splits]
@@ -134,12 +134,12 @@ def open_splits(
     setting: str = "data.source",
     like: Spec | None = None,
 ) -> Splits:
-    """All splits of a source by name, each read when it is called for.
+    """All splits of a source by name, each read when it is first used.
 
     Args:
         text, folder, download: as in `open_source`.
         setting: what the source is called in messages.
-        like: of the rows that a model was trained on, whose columns a table is read by.
+        like: spec of the rows that a model was trained on; a table is read with its columns.
 
     Raises:
         InputError: no such source, or its files are missing or damaged; the splits raise it too.
@@ -160,12 +160,12 @@ def open_splits(
 
 
 def inherited(text: str, own: str, spec: Spec) -> str:
-    """A source with the options of a run's own source that it does not give itself.
+    """Adds options of a run's own source to another source of the same kind, which lacks them.
 
     Args:
-        text: the source, as it was given.
-        own: the run's; of another kind it has nothing to say.
-        spec: of the run's rows; pictures become greyscale or RGB as these are.
+        text: the other source.
+        own: the run's source.
+        spec: of the run's rows; pictures become greyscale or RGB like these.
     """
     (kind, argument), (own_kind, own_argument) = parts(text), parts(own)
     words = checks.split_options(argument)[1]
@@ -185,7 +185,7 @@ def _read(where: str, read: Callable[[], Source]) -> Source:
 
 @contextlib.contextmanager
 def _naming(where: str) -> Iterator[None]:
-    """Puts the source, once, before whatever is wrong with it."""
+    """Puts the source's name in front of the messages of errors, once."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What a source of examples is: rows with random access, and a description of one row."""
+"""The interface of a source of examples: rows with random access, and a spec of one row."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ class _Rows(NamedTuple):
 
 
 class Rows(_Rows):
-    """Raw examples, as stored, but for their padding: that is 0, whatever a source has there.
+    """Raw examples as stored, except that padding is always 0.
 
     Attributes:
         x: array [rows, *shape] of the source's dtype.
         label: int array [rows], or None where the source has no labels.
-        length: int array [rows], how many entries of each row's first axis are real, at least 1;
-            what follows is padding. None where all rows are whole.
+        length: int array [rows], each row's length along its first axis, at least 1; the rest is
+            padding. None for no padding.
     """
 
     def __new__(
@@ -35,13 +35,13 @@ class Rows(_Rows):
 
     @property
     def real(self) -> np.ndarray:
-        """True for what is no padding and not missing, bool [rows, *shape]."""
+        """bool [rows, *shape], False for padding and missing values."""
         real = np.broadcast_to(checks.real(self.x, self.length), self.x.shape)
         return real & ~np.isnan(self.x) if self.x.dtype.kind == "f" else real
 
     @property
     def real_values(self) -> np.ndarray:
-        """All values but padding and what is missing, in any shape."""
+        """All values except padding and missing ones, in any shape."""
         real = self.real
         return self.x if real.all() else self.x[real]
 
@@ -51,8 +51,8 @@ class Column(NamedTuple):
 
     Attributes:
         name: its name in the file.
-        categories: what it may be, each an element that is 1 where it is; None where it is a
-            number.
+        categories: its possible values, each with an element that is 1 for this value and else 0;
+            None for a column of numbers.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Spec:
         shape: shape of one row; images are [height, width, channels], text is [length].
         dtype: NumPy's name of the stored type, such as "uint8".
         maximum: the largest value that the format can hold (255 for bytes, 16 for the digits);
-            None where only the data know (floating point).
+            None where it depends on the data (floating point).
         labelled: whether rows come with a class label.
-        padded: whether rows come with a length each.
-        classes: the names of labels 0, 1, ...; () where the source has none. Rows of other classes
-            are rows of the same kind: they are not compared.
-        missing: whether an element may be missing: NaN, whatever the others are.
-        columns: of a table, in the order of a row's elements; () where rows are no table's.
-        rate: samples a second of rows that are stretches of a waveform in -1 to 1; 0 of others.
+        padded: whether each row comes with a length.
+        classes: the names of labels 0, 1, ...; () without names. They are not compared when two
+            specs are.
+        missing: whether NaN marks missing elements.
+        columns: of a table, in the order of a row's elements; () for other sources.
+        rate: samples a second, for rows of a waveform with values in -1 to 1; else 0.
     """
 
     shape: tuple[int, ...]
@@ -98,7 +98,7 @@ class Spec:
 
     @property
     def elements(self) -> list[tuple[str, str | None]]:
-        """Of a table each element's column, and its category where it is one."""
+        """For a table: each element's column, and its category (None for a number)."""
         return [
             (column.name, category)
             for column in self.columns
@@ -142,7 +142,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class Named(Protocol):
-    """What a source may have besides: names of its rows."""
+    """Optional interface of a source: names of its rows."""
 
     def names(self, index: np.ndarray) -> list[str] | None:
         """The names of the rows at `index`, row numbers, such as their files; None for none."""
@@ -151,7 +151,7 @@ class Named(Protocol):
 
 @runtime_checkable
 class Labelled(Protocol):
-    """What a source may have besides: all its labels, where reading the rows takes longer."""
+    """Optional interface of a source: all labels, without reading the rows."""
 
     def labels(self) -> np.ndarray | None:
         """int [rows], or None where the source has no labels."""
@@ -160,7 +160,7 @@ class Labelled(Protocol):
 
 @runtime_checkable
 class Filed(Protocol):
-    """What a source may have besides: a file for each row."""
+    """Optional interface of a source: a file for each row."""
 
     def paths(self) -> Sequence[str]:
         """The file of each row, in the order of the rows."""
@@ -169,10 +169,10 @@ class Filed(Protocol):
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """What a source may have besides: its own fingerprint, where its rows are computed."""
+    """Optional interface of a source: its own fingerprint, if its rows are computed."""
 
     def fingerprint(self) -> str:
-        """What the rows come from, as a digest that is the same on every device and machine."""
+        """A digest of what the rows are computed from, the same on every device and machine."""
         ...
 
 
@@ -191,7 +191,7 @@ class Arrays:
     """A source whose rows are already in memory (or memory-mapped), in any layout.
 
     Attributes:
-        x: [rows, *shape], of any type that `checks.stored` takes; kept in the type that it gives.
+        x: [rows, *shape], of any type that `checks.stored` accepts, in the type that it returns.
         label, length: as in `Rows`; a whole number a row, or None.
         maximum, missing: as in `Spec`; without a maximum rows are scaled by their own range.
     """

@@ -16,7 +16,7 @@ from aejax.kinds import near
 
 ACCEPTED_TYPES = "bool, whole numbers up to 2^24, floating point"
 KEPT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
-# Up to here float32 has all whole numbers.
+# float32 represents all whole numbers up to this one exactly.
 EXACT = 2**24
 _OTHER_TYPES = {
     "c": "complex numbers",
@@ -73,11 +73,11 @@ def options(
 ) -> tuple[str, dict[str, Any]]:
     """A path, and the options that follow it as ?name=value&name=value.
 
-    What exists under the whole name, question mark and all, is a path without options. In a free
-    string a character that means something here is written as in an address: %26 for &.
+    If a file of the whole name exists, question mark included, it is a path without options. In
+    free text, special characters are written as in a URL: %26 for &.
 
     Args:
-        argument: what stands behind the source's kind.
+        argument: the text after the source's kind.
         form: how such a source is written, for messages.
         defaults: {name: its value where it is not given}, which says what else is accepted. An int:
             whole numbers, at least 1; a float: numbers above 0; a `Choice`: its words; a str: any
@@ -87,7 +87,7 @@ def options(
         The path, and a value for every name: of a `Choice` its word.
 
     Raises:
-        InputError: an option that there is not or that is given twice, or another value.
+        InputError: an unknown or repeated option, or a value that is not accepted.
     """
     defaults = defaults or {}
     out: dict[str, Any] = {
@@ -122,7 +122,7 @@ def split_options(argument: str) -> tuple[str, list[str]]:
     there = [i for i in marks if i and os.path.exists(os.path.expanduser(argument[:i]))]
     mark = (there or marks[-1:])[0]
     path, words = argument[:mark], argument[mark + 1 :]
-    # a name that is not there, with a question mark in it
+    # a missing file whose name has a question mark
     if not there and "=" not in words:
         return argument, []
     return path, words.split("&")
@@ -161,7 +161,7 @@ def read_bytes(path: str) -> bytes:
     """All bytes of a file; those that end in .gz or .bz2 are decompressed.
 
     Raises:
-        InputError: the file cannot be read, or what it holds is cut off or damaged.
+        InputError: the file cannot be read, is truncated or damaged.
     """
     openers = {".gz": gzip.open, ".bz2": bz2.open}
     kind = os.path.splitext(path)[1]
@@ -179,17 +179,17 @@ def read_bytes(path: str) -> bytes:
 def stored(
     x: np.ndarray, what: str, length: np.ndarray | None = None, missing: bool = False
 ) -> tuple[np.ndarray, float | None]:
-    """Rows in a type that is kept, padding as 0, and the largest value that this type can hold.
+    """Converts rows to the type in which they are stored, with padding 0; and the type's maximum.
 
-    Truth values become uint8 (maximum 1). Floating point becomes float32 (no maximum), and so do
-    whole numbers of a type wider than uint16 or with a sign: such a type says nothing about the
-    range of what it holds, and one that followed the values would differ between splits.
+    bool becomes uint8 (maximum 1). Floating point becomes float32 (no maximum), and so do integers
+    of a signed type or one wider than uint16: such a type tells nothing of the values' range, and a
+    range taken from the values would differ between splits.
 
     Args:
         x: array [rows, ...], in any byte order and layout.
         what: names the array in messages.
-        length: as in `Rows`; padding may hold anything.
-        missing: take NaN for values that are missing.
+        length: as in `Rows`; padding may have any values.
+        missing: whether NaN marks missing values.
 
     Raises:
         InputError: no rows, empty rows, another type, values that are not finite in float32, or
@@ -215,7 +215,7 @@ def shape(x: np.ndarray, what: str) -> None:
 
 
 def exact(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """Where values are kept as they are by this type: float32 rounds large whole numbers."""
+    """Whether each value is represented exactly by this type: float32 rounds large integers."""
     if x.dtype.kind not in "iu" or dtype != np.float32:
         return np.ones((1,) * x.ndim, np.bool_)
     return (x >= -EXACT) & (x <= EXACT)
@@ -229,7 +229,7 @@ def _check(what: str, x: np.ndarray, fine: np.ndarray, problem: str) -> None:
 
 
 def stored_type(dtype: np.dtype, what: str) -> tuple[np.dtype, float | None]:
-    """The type in which values of `dtype` are kept, and the largest value that it can hold.
+    """The type in which values of `dtype` are stored, and its maximum (None for float32).
 
     Raises:
         InputError: a type that is not accepted.
@@ -245,11 +245,11 @@ def stored_type(dtype: np.dtype, what: str) -> tuple[np.dtype, float | None]:
 
 
 def real(x: np.ndarray, length: np.ndarray | None) -> np.ndarray:
-    """True for what is no padding: x [rows, steps, ...] -> bool of a shape that broadcasts to it.
+    """The mask of padding, False for padding, in a shape that broadcasts to x [rows, steps, ...].
 
     Args:
         x: rows.
-        length: [rows], how many steps of each are real; None for all.
+        length: [rows], each row's number of steps without padding; None for no padding.
     """
     if length is None:
         return np.ones((1,) * x.ndim, np.bool_)
@@ -258,10 +258,10 @@ def real(x: np.ndarray, length: np.ndarray | None) -> np.ndarray:
 
 
 def without_padding(x: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The rows with 0 in all of their padding; copied only where something else stands there."""
+    """Sets padding to 0; copies the rows only if it is not 0 already."""
     here = real(x, length)
     behind = x[~here.reshape(here.shape[:2])]
-    # By its bits: -0.0 is no 0 here.
+    # Compares bits: -0.0 does not count as 0.
     if not np.ascontiguousarray(behind).view(np.uint8).any():
         return x
     return np.where(here, x, np.zeros((), x.dtype))
@@ -284,7 +284,7 @@ def labels(label: np.ndarray, rows: int, what: str) -> np.ndarray:
 
 
 def lengths(length: np.ndarray, x: np.ndarray, what: str) -> np.ndarray:
-    """How much of the first axis of each row is real, int32 [rows]; what follows is padding.
+    """Each row's length along its first axis, without padding, int32 [rows].
 
     Raises:
         InputError: not whole numbers, not one a row, or not from 1 to the rows' length.
@@ -299,7 +299,7 @@ def lengths(length: np.ndarray, x: np.ndarray, what: str) -> np.ndarray:
 
 
 def positions(index: np.ndarray | slice, rows: int) -> np.ndarray:
-    """The row numbers that `index` stands for, each in 0 .. rows - 1.
+    """Resolves an index to row numbers, each in 0 .. rows - 1.
 
     Raises:
         IndexError: a number outside -rows .. rows - 1.

@@ -11,10 +11,10 @@ import numpy as np
 
 from aejax.errors import InputError
 
-# {mode: (channels, type)} of what pixels can become.
+# {mode: (channels, type)} of decoded pixels.
 MODES = {"rgb": (3, "uint8"), "grey": (1, "uint8"), "grey16": (1, "uint16")}
 FITS = ("crop", "pad", "stretch")
-# What lies behind transparent pixels: a page. What is added around a picture is black.
+# Transparent pixels get a white background. Padding around a picture is black.
 BACKGROUND = 255
 
 _GREY = ("1", "L", "LA", "La")
@@ -25,7 +25,7 @@ _ORIENTATION = 274
 
 
 class UnreadableError(InputError):
-    """A picture's file is damaged, cut off or none."""
+    """A file is damaged, truncated or not a picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What a picture becomes.
+    """The form in which pictures are decoded.
 
     Attributes:
         mode: a key of `MODES`.
@@ -54,7 +54,7 @@ class Form:
 
 
 def header(path: str, decode: bool = False) -> Header:
-    """What a picture is, from its first bytes; a look at its end tells whether it is all there.
+    """Reads a picture's header, and checks at the file's end that it is not truncated.
 
     Args:
         path: the file.
@@ -66,7 +66,7 @@ def header(path: str, decode: bool = False) -> Header:
     """
     with _opened(path) as image:
         width, height = image.size
-        # Of a TIFF Pillow gives the size after turning.
+        # For a TIFF Pillow gives the size after rotation.
         if image.format != "TIFF" and _orientation(image) in _SIDEWAYS:
             width, height = height, width
         mode = image.mode
@@ -85,8 +85,8 @@ def header(path: str, decode: bool = False) -> Header:
 def pixels(path: str, form: Form) -> np.ndarray:
     """The pixels of a picture, [height, width, channels] in the type of the form's mode.
 
-    It is turned as its camera says. An opaque alpha channel is dropped; what is translucent is laid
-    on white. 16 bits become 8 by value / 257, and 8 become 16 by value * 257.
+    It is rotated by its EXIF orientation. Alpha channels are dropped; translucent pixels are
+    blended with white. 16 bits become 8 by value / 257, and 8 become 16 by value * 257.
 
     Raises:
         UnreadableError: damaged, cut off, or no picture.
@@ -96,8 +96,8 @@ def pixels(path: str, form: Form) -> np.ndarray:
     with _opened(path) as image:
         if form.size is not None:
             side = 2 * max(form.size)
-            image.draft(None, (side, side))  # a JPEG's decoder can leave out what is not needed
-        image.load()  # Pillow turns a TIFF by itself here, and takes its orientation away
+            image.draft(None, (side, side))  # a JPEG can be decoded at a smaller scale
+        image.load()  # Pillow rotates a TIFF by itself here, and removes its orientation
         image = ImageOps.exif_transpose(image)
         if image.mode in _GREY_16:
             x = np.asarray(image).astype(np.uint16)
@@ -116,7 +116,7 @@ def pixels(path: str, form: Form) -> np.ndarray:
 
 
 def _opaque(image: Any) -> Any:
-    """The picture without alpha: RGB or greyscale, on the background where it is translucent."""
+    """The picture without alpha: RGB or greyscale, translucent pixels blended with white."""
     from PIL import Image
 
     if not image.has_transparency_data:
@@ -150,7 +150,7 @@ def _opened(path: str) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        # By a file: by a name Pillow maps a TIFF's pixels, and scrambles those that it turns.
+        # As a file object: with a path Pillow memory-maps a TIFF, and scrambles rotated ones.
         with open(path, "rb") as file, Image.open(file) as image:
             yield image
     except UnidentifiedImageError:
@@ -163,14 +163,14 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 def _orientation(image: Any) -> int:
-    # For a PNG without it in its header Pillow would decode the whole picture to look behind it.
+    # If a PNG's header has no EXIF, Pillow would decode the whole picture to search for it.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     return image.getexif().get(_ORIENTATION, 1)
 
 
 def _ends(path: str, image: Any) -> bool:
-    """Whether the file's end is where its format says; False where that is not clear."""
+    """Whether the file ends where its format says; False where this cannot be told."""
     size = os.path.getsize(path)
     if image.format == "TIFF":
         tags = image.tag_v2

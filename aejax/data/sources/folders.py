@@ -20,8 +20,8 @@ class Files:
     """Files below a folder, one a row.
 
     Attributes:
-        folder: in which they lie.
-        names: their paths below it, with forward slashes.
+        folder: the folder.
+        names: paths below it, with forward slashes.
         label: int32 [rows], or None.
         classes: the labels' names.
         own_splits: whether the folder's sub-folders are its splits.
@@ -37,15 +37,15 @@ class Files:
         return len(self.names)
 
     def path(self, row: int) -> str:
-        """Where the file of this row lies."""
+        """The path of this row's file."""
         return os.path.join(self.folder, self.names[row])
 
     def paths(self) -> list[str]:
-        """Where all files lie."""
+        """The paths of all files."""
         return [self.path(row) for row in range(len(self))]
 
     def only(self, rows: Sequence[int]) -> "Files":
-        """Some of the files; the classes keep their numbers."""
+        """A selection of the files, with the same numbers of classes."""
         label = None if self.label is None else self.label[np.asarray(rows, np.int64)]
         names = tuple(self.names[row] for row in rows)
         return dataclasses.replace(self, names=names, label=label)
@@ -54,15 +54,15 @@ class Files:
 def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
     """The files of a folder, at any depth, in the order of their paths.
 
-    Names that start with a dot are passed over, links are followed. Where the folder has
-    sub-folders train or test, its sub-folders are its splits. Where all files (of a split) lie in
-    two or more sub-folders, the names of these in order are the classes 0, 1, ...
+    Names that start with a dot are skipped, links are followed. If the folder has sub-folders train
+    or test, its sub-folders are its splits. If all files (of a split) are in two or more
+    sub-folders, the sub-folders' sorted names are the classes 0, 1, ...
 
     Args:
         argument: the folder.
         form: how such a source is written, for messages.
-        suffixes: of the files, in small letters.
-        what: they are, for messages.
+        suffixes: of the files, in lower case.
+        what: what the files are called in messages.
 
     Raises:
         InputError: no such folder, one that cannot be read, nothing in it, or files outside its
@@ -80,7 +80,7 @@ def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
                 f"{folder} has sub-folders for its splits, but {os.path.join(*outside[0])} lies"
                 f" outside; accepted: {', '.join(SPLIT_FOLDERS)}"
             )
-    # one numbering for all splits, whichever of them lacks a class
+    # the same numbers for all splits, also if one of them lacks a class
     inner = [parts[1:] for parts in found] if own_splits else found
     classes, label = _classes(inner), None
     if classes:
@@ -90,7 +90,7 @@ def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
 
 
 def splits(files: Files, make: Callable[[Files], Source]) -> Splits:
-    """The splits of a folder of files: its sub-folders train and test, where it has them.
+    """The splits of a folder of files: its sub-folders if they are its splits, else a fixed cut.
 
     Args:
         files: what `find` found, or some of it.
@@ -102,7 +102,7 @@ def splits(files: Files, make: Callable[[Files], Source]) -> Splits:
 
 
 def splits_by_file(files: Files, make: Callable[[Files], Source]) -> Splits:
-    """As `splits`, of a source that has several rows a file: no file is in two splits.
+    """As `splits`, for sources with several rows in a file: no file is in two splits.
 
     Args:
         files: what `find` found, or some of it.
@@ -134,7 +134,7 @@ def _listing(
     suffixes: tuple[str, ...],
     above: tuple[tuple[int, int], ...],
 ) -> list[tuple[str, ...]]:
-    """All such files below a folder, as the parts of their paths.
+    """All files with the suffixes below a folder, as the parts of their paths.
 
     A link back to one of the folders `above` (device and inode of each) is not followed.
     """
@@ -170,6 +170,6 @@ def _within(parts: tuple[str, ...], name: str) -> bool:
 
 
 def _classes(found: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The names of the classes in order; none where the folders do not say them."""
+    """The sorted names of the classes; () if the files are not all in sub-folders."""
     names = sorted({parts[0] for parts in found})
     return tuple(names) if len(names) > 1 and all(len(parts) > 1 for parts in found) else ()

@@ -29,7 +29,7 @@ OPTIONS = {
     "broken": Choice(("refuse", "skip"), "refuse"),
 }
 _SIZE = re.compile(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", re.ASCII)
-# From so many pictures on, several threads decode them; a step's batch has threads of its own.
+# So many pictures or more are decoded by several threads (a step's batch by the feed's threads).
 _MANY = 512
 _NAMED = 5
 
@@ -62,7 +62,7 @@ class Pictures:
         return self.files.label
 
     def paths(self) -> list[str]:
-        """Where the file of each row lies."""
+        """The path of each row's file."""
         return self.files.paths()
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
@@ -104,13 +104,13 @@ class Pictures:
 def splits(argument: str) -> Splits:
     """The splits of a folder of pictures, as `folders` finds them.
 
-    All are turned as their cameras say; the first frame counts where there are several. Without
-    `mode` they become RGB if one of them has colours (a palette counts as such), else greyscale of
-    8 bits, or of 16 if all are so. An opaque alpha channel is dropped; what is translucent is laid
-    on white. Without `size` all must have one.
+    All are rotated by their EXIF orientation; of several frames the first is read. Without `mode`
+    they become RGB if one of them has colours (a palette counts as such), else greyscale of 8 bits,
+    or of 16 if all have 16. Alpha channels are dropped; translucent pixels are blended with white.
+    Without `size` all must have the same size.
 
-    Every header is read here. A file that is cut off is found so; with broken=skip each picture is
-    decoded once instead, and those that cannot be are left out, with a line on standard error.
+    Every header is read here, which finds truncated files. With broken=skip each picture is decoded
+    once instead, and damaged ones are left out, with a line on standard error.
 
     Raises:
         InputError: no such folder, no pictures in it, some outside its train and test, a wrong
@@ -139,7 +139,7 @@ def splits(argument: str) -> Splits:
 
 
 def mode_of(spec: Spec) -> str:
-    """The option `mode` that gives pictures of such rows; "" where none does."""
+    """The option `mode` that decodes pictures to such rows; "" if there is none."""
     fits = [
         mode
         for mode, (channels, dtype) in decode.MODES.items()
@@ -227,7 +227,7 @@ def _check_sizes(files: Files, headers: Sequence[Header]) -> None:
 
 
 def _each(function: Callable[[int], Any], rows: Sequence[int]) -> Iterable[Any]:
-    """What a function gives for each row, in order; of many, by several threads."""
+    """Maps a function over rows, in order; over many rows with several threads."""
     return _pool().map(function, rows) if len(rows) >= _MANY else map(function, rows)
 
 

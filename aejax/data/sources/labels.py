@@ -1,4 +1,4 @@
-"""Rows of some labels only, a few rows of each, and what labels there are."""
+"""Selections of rows by their labels, and checks of labels."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _LISTED = 20
 
 
 def labels_of(source: Source) -> np.ndarray:
-    """The labels of all rows, int [rows], without decoding what lies in files.
+    """The labels of all rows, int [rows], without decoding files where that is possible.
 
     Args:
         source: with labels.
@@ -57,9 +57,9 @@ def keep_labels(source: Source, keep: Sequence[int], split: str) -> Source:
 
 
 def some_of_each(source: Source, labels: str, seed: int) -> Source:
-    """Some rows of each class, in the shares that the classes have, in the source's order.
+    """Some rows of each class, stratified by class, in the source's order.
 
-    Rows are ranked once: the rows of a smaller number are among those of a larger one.
+    The rows of a smaller selection are always among those of a larger one.
 
     Args:
         source: with labels.

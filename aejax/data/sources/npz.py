@@ -20,9 +20,9 @@ KEYS = "x (and y, length), or x_train, x_test (and y_train, ...)"
 def splits(argument: str) -> Splits:
     """The splits of a file with x, y and length, or with x_train, y_train, x_test and so on.
 
-    x is [rows, ...]; bytes and uint16 stay as stored, other numbers become float32. y is a label a
-    row, and length how much of a row's first axis is real, before its padding, which may hold
-    anything; both may be missing. Objects are never unpickled.
+    x is [rows, ...]; bytes and uint16 stay as stored, other numbers become float32. y is a label
+    for each row, and length each row's length along its first axis, without padding (which may have
+    any values); both may be missing. Objects are never unpickled.
 
     Raises:
         InputError: no such file, not an .npz, or other keys.
@@ -44,7 +44,7 @@ def _rows(path: str, keys: set[str], split: str) -> Source:
     checks.shape(stored, f"{path}: {key}")
 
     def beside(name: str) -> np.ndarray | None:
-        """What stands beside the rows under this name, one a row."""
+        """The array of this name and split, with one entry for each row."""
         if f"{name}{split}" not in keys:
             return None
         values = _open(path, lambda archive: archive[f"{name}{split}"])
@@ -64,7 +64,7 @@ def _rows(path: str, keys: set[str], split: str) -> Source:
 
 
 def _open(path: str, take: Callable[[Any], Any]) -> Any:
-    """What `take` takes from the archive, without unpickling anything."""
+    """The result of `take` on the opened archive; nothing is unpickled."""
     with open(path, "rb") as file:
         start = file.read(len(_NPY))
     if start == _NPY:

@@ -1,4 +1,4 @@
-"""Where a source that is named by a relative path lies, whatever folder one starts from."""
+"""Resolves the relative paths of sources, whatever the working folder is."""
 
 import os
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from aejax.data.sources import checks
 from aejax.errors import InputError
 
-# Kinds whose argument is no path; TFDS's sets lie in a folder of their own.
+# Kinds whose argument is not a path; TFDS's sets are in its data folder.
 _NO_PATH = ("digits", "planted", "tfds")
 
 
 class Location(NamedTuple):
-    """A source, TFDS's data folder, and the folder from which their relative paths go."""
+    """A source, TFDS's data folder, and the folder to which their relative paths refer."""
 
     source: str
     folder: str
@@ -20,23 +20,23 @@ class Location(NamedTuple):
 
 
 def parts(text: str) -> tuple[str, str]:
-    """A source's kind, and what stands behind it: digits?x=1 has no colon."""
+    """A source's kind, and the text after it (digits?x=1 has no colon)."""
     ends = [end for end in (text.find(":"), text.find("?")) if end >= 0]
     kind = text[: min(ends, default=len(text))]
     return kind, text[len(kind) :].removeprefix(":")
 
 
 def locate(text: str, folder: str, bases: Sequence[str], setting: str = "data.source") -> Location:
-    """A source by the first of some folders from which its relative path leads to something.
+    """Resolves a source's relative path with the first of some folders in which it exists.
 
     Args:
         text: the source, such as images:pictures?size=64.
         folder: TFDS's data folder, "" for its default.
-        bases: folders, absolute; the working folder counts where none leads anywhere.
+        bases: absolute folders; if it exists in none of them, the working folder is taken.
         setting: what the source is called in messages.
 
     Raises:
-        InputError: none of two or more folders does.
+        InputError: there are two or more folders, and it exists in none.
     """
     kind, argument = parts(text)
     relative = folder if kind == "tfds" else "" if kind in _NO_PATH else argument

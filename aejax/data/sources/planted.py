@@ -1,4 +1,4 @@
-"""Rows made so that it is known what a model must do to find a half that is hidden of them."""
+"""Synthetic rows for which it is known what a model needs to predict a hidden half."""
 
 import functools
 
@@ -20,9 +20,9 @@ _KINDS = ("copy", "counting")
 def splits(argument: str) -> Splits:
     """Rows of 16 symbols out of 16, uint8 [16].
 
-    copy: eight drawn evenly, and the same eight again, so that either half tells the other, and a
-    token is found where its copy stands, eight places away, and nowhere else. counting: 0 to 15,
-    each row alike, for which a model needs to know where a token stands and nothing else.
+    copy: eight uniformly drawn symbols, twice: a hidden token can be predicted from its copy, eight
+    positions away, and from nothing else. counting: 0 to 15 in each row: a model needs to know a
+    token's position and nothing else.
 
     Raises:
         InputError: another kind.

@@ -22,8 +22,7 @@ _LEAST = 1e-8
 class Frames:
     """Recordings of one rate, read when they are indexed: float32 [frames, bands] in dB.
 
-    A frame is a window of 25 ms, every 10 ms. Longer recordings are cut, shorter ones end in
-    padding.
+    A frame is a window of 25 ms, every 10 ms. Longer recordings are cut, shorter ones padded.
 
     Attributes:
         files: one a row.
@@ -87,7 +86,7 @@ class Waveforms:
         files: the recordings.
         rate: samples a second.
         samples: of a row.
-        first: the number of each recording's first row, and that of all rows [recordings + 1].
+        first: the index of each recording's first row, and the number of rows [recordings + 1].
         given: the source as it was given, for messages.
     """
 
@@ -115,7 +114,7 @@ class Waveforms:
         return None if label is None else np.repeat(label, np.diff(self.first))
 
     def paths(self) -> list[str]:
-        """Where the recording of each row lies."""
+        """The path of each row's recording."""
         paths = self.files.paths()
         return [paths[number] for number in self._recordings(np.arange(len(self)))]
 
@@ -145,7 +144,7 @@ class Waveforms:
 def splits(argument: str) -> Splits:
     """The splits of a folder of recordings (.wav), as `folders` finds them.
 
-    With `samples` a row is that much of a waveform, and no recording is in two splits.
+    With `samples` a row is so many samples of a waveform, and no recording is in two splits.
 
     Raises:
         InputError: no such folder, a wrong option, no recordings in it, or some outside its train
@@ -191,18 +190,17 @@ def energies(samples: np.ndarray, rate: int, most: int, bands: int) -> np.ndarra
     size, hop = round(WINDOW * rate), round(HOP * rate)
     samples = np.pad(samples, (0, max(size - len(samples), 0)))[: size + (most - 1) * hop]
     windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop] * np.hanning(size)
-    # So that a sine of full scale has energy 1.
+    # Normalised so that a sine of full scale has energy 1.
     power = np.square(np.abs(np.fft.rfft(windows)) / (np.hanning(size).sum() / 2))
     return (10 * np.log10(np.maximum(power @ mel(bands, size, rate), _LEAST))).astype(np.float32)
 
 
 @functools.lru_cache
 def mel(bands: int, size: int, rate: int) -> np.ndarray:
-    """Triangles over frequencies, evenly along the mel scale: [size // 2 + 1, bands].
+    """Triangular filters, evenly spaced on the mel scale: [size // 2 + 1, bands].
 
-    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy 1987). Each rises from the peak of the one
-    before and falls to that of the next, so that together they weigh each frequency between the
-    outer peaks by 1.
+    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy 1987). Each filter rises from the peak of the
+    previous one and falls to the peak of the next, so that their sum is 1 between the outer peaks.
     """
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), bands + 2) / 2595) - 1)
     frequencies = np.linspace(0, rate / 2, size // 2 + 1)[:, None]
@@ -212,11 +210,11 @@ def mel(bands: int, size: int, rate: int) -> np.ndarray:
 
 
 def _samples(files: Files, number: int, rate: int, given: str) -> np.ndarray:
-    """The samples of one of some recordings, in -1 to 1 [n].
+    """The samples of one recording, in -1 to 1 [n].
 
     Args:
         files: the recordings.
-        number: of the one to read.
+        number: index of the one to read.
         rate: samples a second that it must have.
         given: the source, for messages.
 
@@ -250,7 +248,7 @@ def _read(path: str) -> tuple[int, np.ndarray]:
         raise InputError(f"recording {path} cannot be read: {error}") from None
     if not samples.size:
         raise InputError(f"recording {path} has no samples")
-    if samples.dtype == np.uint8:  # its silence is 128
+    if samples.dtype == np.uint8:  # silence is 128
         samples = (samples.astype(np.float64) - 128) / 128
     elif samples.dtype.kind == "i":
         samples = samples / -float(np.iinfo(samples.dtype).min)

@@ -12,7 +12,7 @@ from aejax.data.sources.base import Arrays, Rows, Source, Spec, names
 from aejax.errors import InputError
 from aejax.kinds import near
 
-# The splits that a source has, in order; each is read when it is called for.
+# {split: a function that opens it}, in order.
 Splits = dict[str, Callable[[], Source]]
 
 WHOLE = "all"
@@ -36,7 +36,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-    """Rows of another source, by number."""
+    """A selection of another source's rows."""
 
     source: Source
     index: np.ndarray
@@ -134,7 +134,7 @@ def share(count: int, train: bool, what: str) -> slice:
     Args:
         count: how many there are.
         train: the first, or the last.
-        what: one of them is, for messages.
+        what: what one of them is called in messages.
 
     Raises:
         InputError: there are none in this part.
@@ -155,8 +155,8 @@ def select(splits: Splits, text: str) -> Source:
     row and leave none out. `all` is every split, one after the other.
 
     Raises:
-        InputError: not the syntax, a split that is not there, a bound outside it, no rows at
-            all, or splits whose rows differ in kind.
+        InputError: wrong syntax, an unknown split, a bound outside it, no rows at all, or splits
+            whose rows have different specs.
     """
     parts = parse(text)
     known = {WHOLE: lambda: join([(name, read()) for name, read in splits.items()]), **splits}
@@ -244,7 +244,7 @@ def _bound(part: Part, bound: str, rows: int) -> int:
         number = int(bound)
     if abs(number) > rows:
         raise InputError(f"split={part}: {bound} is outside the {rows} rows of {part.name}")
-    # by the sign that is written: -10% of three rows rounds to none at the end, not to all
+    # by the sign in the text: -10% of three rows rounds to none at the end, not to all
     return number + rows if bound.startswith("-") else number
 
 

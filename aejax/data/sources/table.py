@@ -57,8 +57,8 @@ def splits(argument: str, like: Spec | None = None) -> Splits:
 
     Args:
         argument: what stands behind "table:".
-        like: of the rows that a model was trained on: its columns are looked for, by name and in
-            their order, with its categories; one that is new is none of them: 0 in every element.
+        like: spec of the rows that a model was trained on: its columns are read, by name and in
+            their order, with its categories; an unknown category is 0 in every element.
 
     Raises:
         InputError: no such file, a wrong option, or a column that cannot be used, by name.
@@ -77,7 +77,7 @@ def splits(argument: str, like: Spec | None = None) -> Splits:
 def _array(path: str) -> Source:
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's header raises its own
+    except Exception as error:  # NumPy raises errors of many kinds on damaged headers
         raise InputError(f"{path} cannot be read as .npy: {error}") from None
     checks.shape(x, path)
     missing = x.dtype.kind == "f" and bool(np.isnan(x).any())
@@ -191,10 +191,10 @@ def _check_name(option: str, name: str, columns: dict[str, Any]) -> None:
 def _usable(
     columns: dict[str, Any], names: list[str], categorical: list[str], path: str
 ) -> list[Column]:
-    """What becomes of each column.
+    """How each column is used.
 
     Raises:
-        InputError: some cannot be used; all of them are named, with the option that skips them.
+        InputError: some cannot be used; the message names all of them, and the option to skip them.
     """
     found, problems = [], {}
     for name in names:
@@ -215,7 +215,7 @@ def _usable(
 
 
 def _column(name: str, values: Any, categorical: bool) -> tuple[Column, str]:
-    """What becomes of a column, or why it cannot be used."""
+    """How a column is used, or why it cannot be."""
     from pyarrow import types
 
     kind, column = values.type, Column(name)
@@ -261,7 +261,7 @@ def _kind(kind: Any) -> str:
 def _texts(values: Any) -> list[str | None]:
     """A column as text, None where a value is missing."""
     found = values.to_pylist()
-    # a whole number is written alike whether its column is one of whole numbers or not
+    # whole numbers have the same text in columns of integers and of floating point
     plain = (int(one) if isinstance(one, float) and one.is_integer() else one for one in found)
     words = (str(one).lower() if isinstance(one, bool) else one for one in plain)
     return [None if one is None or one != one else str(one).strip() for one in words]
@@ -301,9 +301,9 @@ def _numbers(values: Any, what: str) -> np.ndarray:
 def _label(
     columns: dict[str, Any], name: str, path: str, known: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels int32 [rows] and the names of their classes: text by its order, whole numbers as such.
+    """Labels int32 [rows] and the names of their classes: text is numbered in sorted order.
 
-    Classes that a model has learned keep their numbers; others come after them.
+    Classes that a model was trained on keep their numbers; new ones come after them.
     """
     from pyarrow import types
 

@@ -14,7 +14,7 @@ LENGTH = 64
 
 
 def splits(argument: str) -> Splits:
-    """Windows of a file's bytes, uint8 [length]: they do not overlap; the broken last is left out.
+    """Windows of a file's bytes, uint8 [length], without overlap; the rest at the end is dropped.
 
     Files that end in .gz or .bz2 are decompressed, others are mapped into memory. train and test
     are contiguous, so that no sentence is in both.

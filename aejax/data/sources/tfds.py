@@ -1,7 +1,7 @@
 """Data sets in TFDS's folders, read without TensorFlow: those that are stored as ArrayRecord.
 
-Only folders are searched. TFDS's own search by name is left alone, because it may go to the
-network; it is used for one thing, to download a set when that is allowed.
+Only folders are searched. TFDS's own search by name may use the network, and is therefore used only
+to download a set, when that is allowed.
 """
 
 import contextlib
@@ -81,9 +81,8 @@ class Records:
 def splits(argument: str, folder: str, download: bool) -> Splits:
     """The splits of a prepared TFDS data set.
 
-    A row is the feature `image`, or `x`, or the only array beside the label; the label is the
-    feature `label`, if it is one whole number. With SPLIT, its rows are the set's only split,
-    called train.
+    A row is the feature `image`, or `x`, or the only array besides the label; the label is the
+    feature `label`, if it is an integer. With SPLIT, its rows become the only split, called train.
 
     Args:
         argument: NAME, NAME/CONFIG or NAME/VERSION, and :SPLIT, a split's name and slice.
@@ -118,7 +117,7 @@ def data_folder(folder: str) -> str:
 def versions(path: str) -> dict[str, set[str]]:
     """{path of a version: the formats in which it is stored}, of a data set, oldest first.
 
-    A version without its description is not complete, and is not one.
+    A version without its description is incomplete, and left out.
 
     Raises:
         InputError: a description that cannot be read.
@@ -175,7 +174,7 @@ def _downloaded(name: str, folder: str) -> str:
 
             builder = tensorflow_datasets.builder(name, data_dir=folder, file_format=FORMAT)
             builder.download_and_prepare()
-    except Exception as error:  # of the network, of TensorFlow that is missing, of the set itself
+    except Exception as error:  # network, missing TensorFlow, or the set itself
         raise InputError(
             f"TFDS could not download {name} and write it as {FORMAT}: {_reason(error)}; accepted:"
             f" a set that TFDS can prepare here, or your own files, with: {_command(name, folder)}"
@@ -207,7 +206,7 @@ def _formats(path: str) -> set[str]:
     try:
         with open(path, encoding="utf-8") as stream:
             info = json.load(stream)
-        # TFDS left the format out while there was only one
+        # early versions of TFDS, with a single format, do not write it
         return {info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from None
@@ -222,7 +221,7 @@ def _opened(path: str) -> tuple[Any, str, Spec]:
             builder: Any = tensorflow_datasets.builder_from_directory(path)
             features = dict(builder.info.features.items())
             metadata = dict((builder.info.metadata or {}).items())
-    except Exception as error:  # whatever a damaged description makes TFDS stumble over
+    except Exception as error:  # TFDS raises errors of many kinds on damaged descriptions
         raise InputError(f"{path} cannot be read by TFDS: {_reason(error)}") from None
     key = _row_key(features, path)
     shape = features[key].shape

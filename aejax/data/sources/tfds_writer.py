@@ -41,9 +41,9 @@ class Written:
 def write(sources: Mapping[str, Source], name: str, folder: str) -> Written:
     """Writes a data set whose splits are `sources`, with their rows in order.
 
-    Rows that are images of bytes become the feature `image` (PNG), others `x` (their bytes);
-    labels become `label`. It is written beside its place and moved there at the end, so that what
-    can be read is complete.
+    Images of bytes become the feature `image` (PNG), other rows `x` (their bytes); labels become
+    `label`. The set is written to a temporary folder and moved at the end, so that it is never
+    incomplete.
 
     Args:
         sources: {split: its rows}, of one spec.
@@ -89,7 +89,7 @@ def check_new(name: str, folder: str) -> None:
 
 
 def _free(path: str) -> str:
-    """The folder of a set's first version, or of the one after those that TensorFlow can read."""
+    """The folder for a new version: the first, or after existing ones in TensorFlow's format."""
     there = list(tfds.versions(path))
     if not there:
         return os.path.join(path, FIRST_VERSION)
@@ -99,8 +99,8 @@ def _free(path: str) -> str:
 
 @contextlib.contextmanager
 def _moved_at_end(path: str) -> Iterator[str]:
-    """A folder beside `path` that becomes `path` if all went well, and vanishes otherwise."""
-    # a name that is no version, so that nothing reads what an abrupt end leaves behind
+    """A temporary folder that is renamed to `path` on success, and removed on failure."""
+    # not a version's name, so that nothing reads what a killed process leaves behind
     name = os.path.join(os.path.dirname(path), "incomplete")
     partial = files.owned(name)
     for left in (*files.abandoned(name), partial):
@@ -141,7 +141,7 @@ def _info(library: Any, spec: Spec, name: str, version: str, path: str) -> Any:
     if _as_png(spec):
         row = features.Image(shape=spec.shape, dtype=np.uint8, encoding_format="png")
     else:
-        # as bytes: elements of their own would each be stored as an int64
+        # encoded as bytes: otherwise each element would be stored as an int64
         row = features.Tensor(shape=spec.shape, dtype=np.dtype(spec.dtype), encoding="bytes")
     kind = features.ClassLabel(names=spec.classes) if spec.classes else features.Scalar(np.int64)
     label = {"label": kind} if spec.labelled else {}

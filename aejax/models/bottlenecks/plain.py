@@ -18,6 +18,8 @@ class Plain(Bottleneck):
 
     activation: str = "linear"
 
+    takes_tokens = True
+
     def __post_init__(self):
         check("activation", self.activation)
 

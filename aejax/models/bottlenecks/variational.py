@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.models.batch import Context
-from aejax.models.interfaces import Bottleneck, Code
+from aejax.models.interfaces import Bottleneck, Code, Posterior
 
 
 @dataclasses.dataclass
@@ -34,6 +34,8 @@ class Variational(Bottleneck):
     samples: int = 1
     free_bits: float = 0.0
 
+    has_posterior = True
+
     def __post_init__(self):
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta={self.beta}: must be at least 0, and finite")
@@ -53,18 +55,23 @@ class Variational(Bottleneck):
 
     def encode(self, features: jax.Array) -> jax.Array:
         """The deterministic code, the mean: features [rows, 2 n] -> z [rows, n]."""
-        return jnp.split(features, 2, axis=-1)[0]
+        return self.posterior(features).mean
+
+    def posterior(self, features: jax.Array) -> Posterior:
+        """q(z given x): features [rows, 2 n] are the means, then the log variances."""
+        return Posterior(*jnp.split(features, 2, axis=-1))
 
     def __call__(self, features: jax.Array, context: Context) -> Code:
-        mean, log_variance = jnp.split(features, 2, axis=-1)
+        posterior = self.posterior(features)
+        mean, log_variance = posterior
         if not context.training:
-            return Code(mean[None], penalties={"kl": self._cost(mean, log_variance, context)})
+            return Code(mean[None], penalties={"kl": self._cost(posterior, context)})
         shape = (self.samples, mean.shape[-1])
         draw = jax.vmap(lambda key: jax.random.normal(key, shape, mean.dtype), out_axes=1)
         noise = draw(context.draw("bottleneck"))
         z = mean + jnp.exp(0.5 * log_variance) * noise
         if self.samples == 1:
-            return Code(z, penalties={"kl": self._cost(mean, log_variance, context)})
+            return Code(z, penalties={"kl": self._cost(posterior, context)})
         # log N(z; 0, 1) - log N(z; mean, variance); the constants cancel.
         log_weight = 0.5 * jnp.sum(noise**2 + log_variance - z**2, axis=-1)
         return Code(z, log_weight)
@@ -73,14 +80,9 @@ class Variational(Bottleneck):
         """Codes of this shape drawn from the prior, a standard normal."""
         return jax.random.normal(key, shape)
 
-    def _cost(self, mean: jax.Array, log_variance: jax.Array, context: Context) -> jax.Array:
+    def _cost(self, posterior: Posterior, context: Context) -> jax.Array:
         """beta KL, [rows], or [] with free bits."""
-        each = divergence(mean, log_variance)
+        each = posterior.divergence()
         if self.free_bits:
             return self.beta * jnp.sum(jnp.maximum(self.free_bits, context.mean(each)))
         return self.beta * jnp.sum(each, axis=-1)
-
-
-def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """KL(N(mean, variance) || N(0, 1)) of each unit, in nats, elementwise."""
-    return 0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1)

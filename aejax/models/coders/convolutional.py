@@ -1,13 +1,13 @@
-"""Convolutions and pooling down to a fully connected code, and deconvolutions with unpooling back.
+"""Encoder of convolutions and pooling with a fully connected code, and its mirror as decoder.
 
-A stage of the encoder is a convolution, its activation, and the largest of each 2x2 pixels (Masci
-et al. 2011, "Stacked Convolutional Auto-Encoders for Hierarchical Feature Extraction"). A stage of
-the decoder is unpooling, where each pixel becomes the corner of a 2x2 block of zeros, and a
-convolution of the enlarged image (Dosovitskiy et al. 2015, "Learning to Generate Chairs with
-Convolutional Neural Networks"). Nothing is computed for the zeros: each of the four places of a
-block sees its own quarter of the kernel, all four are one small convolution, and depth to space
-puts them in their places (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional
-layer?").
+A stage of the encoder is a convolution, its activation, and max pooling of 2x2 pixels (Masci et al.
+2011, "Stacked Convolutional Auto-Encoders for Hierarchical Feature Extraction"). A stage of the
+decoder is unpooling, where each pixel becomes the corner of a 2x2 block of zeros, and a convolution
+of the enlarged image (Dosovitskiy et al. 2015, "Learning to Generate Chairs with Convolutional
+Neural Networks"). Nothing is computed for the zeros: each of the four pixels of a block depends on
+its own quarter of the kernel, so that one small convolution gives all four as channels, and depth
+to space moves them to their pixels (Shi et al. 2016, "Is the deconvolution layer the same as a
+convolutional layer?").
 """
 
 import dataclasses
@@ -62,12 +62,12 @@ class Convolutional(Coder):
 
     @property
     def sharding_rules(self) -> tuple[str, ...]:
-        """Over the mesh's axis tensor the fully connected layers alone (Krizhevsky 2014).
+        """Shards only the fully connected layers over the mesh's axis tensor (Krizhevsky 2014).
 
-        Images between stages are large beside kernels, so kernels lie over fsdp and are brought
-        together where they are used. Of the layers the one next to the code, and the one next to
-        the decoder's image, divide their inputs, those before them in turn their units and inputs:
-        a sum over devices then leaves what a stage or the code can take whole.
+        Activations of stages are larger than kernels, so kernels are sharded over fsdp and gathered
+        where they are used. The layers before the code and before the decoder's image are sharded
+        along their inputs, the layers before them in turn along units and inputs: a sum over
+        devices then gives the code, or the image, in full on each device.
         """
         inputs, units = (
             ("[02468]", "[13579]") if len(self.hidden) % 2 == 0 else ("[13579]", "[02468]")
@@ -85,7 +85,7 @@ class Convolutional(Coder):
         """An encoder of images (height, width) or (height, width, channels) to `features` numbers.
 
         Raises:
-            ValueError: for rows that are no images, or do not halve so often.
+            ValueError: rows are not images, or cannot be halved so often.
         """
         return ConvolutionalEncoder(self, shape, features, rngs)
 
@@ -116,7 +116,7 @@ class Convolutional(Coder):
         height, width = shape[:2]
         stages = len(self.channels)
         if height % 2**stages or width % 2**stages:
-            # The lowest bit that is set: the largest power of 2 that divides both.
+            # The lowest set bit is the largest power of 2 that divides both.
             fit = ((height | width) & -(height | width)).bit_length() - 1
             raise ValueError(
                 f"coder.channels={self.channels}: {stages} stages halve an image {stages} times,"
@@ -144,7 +144,7 @@ def _activated(settings: Convolutional, then: Callable = lambda x: x) -> Callabl
 class ConvolutionalEncoder(nnx.Module):
     """x [rows, *shape] -> features [rows, n]; the last layer is linear.
 
-    What is hidden or padding is 0 to it.
+    Hidden elements and padding are replaced by 0.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class ConvolutionalEncoder(nnx.Module):
             if seen is not None:
                 x = jnp.where(seen.reshape(seen.shape + (1,) * (x.ndim - seen.ndim)), x, 0.0)
         *before, last = self.layers
-        # Activation after pooling is a quarter of the work, and yet a step took 1.1 x the time.
+        # Activation after pooling would be a quarter of the work, but a step took 1.1 x the time.
         stage, layer = _activated(self.settings, max_pool), _activated(self.settings)
         x = x.reshape(len(x), *self.image).astype(last.kernel.dtype)
         for convolution in self.stages:
@@ -206,7 +206,7 @@ class ConvolutionalDecoder(nnx.Module):
             nnx.Linear(n, m, use_bias=settings.bias, kernel_init=initial, rngs=rngs)
             for n, m in itertools.pairwise(sizes)
         )
-        # Side k here is side 2k on the enlarged image.
+        # A kernel of side k here is one of side 2k on the enlarged image.
         size = math.ceil(settings.kernel / 2)
         channels = [*reversed(settings.channels), settings.image(shape)[-1] * outputs]
         last = len(channels) - 2

@@ -1,10 +1,10 @@
-"""One convolution each way, with a small image as the code: the coder of a greedy stage.
+"""One convolution up and one down, with a small image as the code: the coder of a greedy stage.
 
     x [height, width, channels]  ->  code [height / 2, width / 2, latent_dim]  ->  x
 
-The layers are those of one stage of `Convolutional` (Masci et al. 2011). That one has its
-activation before the largest of 2x2 pixels is taken; here the bottleneck's comes after, which gives
-the same for an activation that never falls.
+The layers are those of one stage of `Convolutional` (Masci et al. 2011). There the activation comes
+before max pooling, here it is the bottleneck's and comes after, which is the same for activations
+that are non-decreasing.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class ConvolutionalStage(Coder):
         """An encoder of images to so many channels.
 
         Raises:
-            ValueError: for rows that are no images, or have an odd side.
+            ValueError: rows are not images, or have an odd side.
         """
         return StageEncoder(self, self.image(shape), features, rngs)
 
@@ -62,7 +62,7 @@ class ConvolutionalStage(Coder):
 class StageEncoder(nnx.Module):
     """x [rows, *shape] -> features [rows, height / 2, width / 2, channels].
 
-    What is hidden or padding is 0 to it.
+    Hidden elements and padding are replaced by 0.
     """
 
     def __init__(

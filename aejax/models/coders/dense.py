@@ -42,8 +42,8 @@ class Dense(Coder):
     tied: bool = False
     dropout: float = 0.0
 
-    # Over the mesh's axis tensor: the units of a layer, then the inputs of the next, in turn, so
-    # that two layers cost one sum over devices (Shoeybi et al. 2019, "Megatron-LM").
+    # Over the mesh's axis tensor layers are sharded along their units and along their inputs, in
+    # turn, so that two layers need one sum over devices (Shoeybi et al. 2019, "Megatron-LM").
     sharding_rules = (
         r"encoder/layers/\d*[02468]/weight=tensor fsdp",
         r"encoder/layers/\d*[13579]/weight=fsdp tensor",
@@ -72,10 +72,10 @@ class Dense(Coder):
         return activate(self.activation, features)
 
     def connect(self, encoder: Any, decoder: Any, likelihood: Likelihood) -> None:
-        """Where it is tied each layer of the decoder has the weight of the layer it mirrors.
+        """With `tied`, gives each layer of the decoder the weight of the encoder's mirror layer.
 
         Raises:
-            ValueError: they do not mirror each other.
+            ValueError: encoder and decoder do not mirror each other.
         """
         if not self.tied:
             return
@@ -90,7 +90,7 @@ class Dense(Coder):
 
 
 def _initial(settings: Dense, sizes: list[int]) -> list[nnx.Initializer]:
-    """How the kernel of each layer starts; the last one is linear."""
+    """The initializer of each layer's kernel; the last layer is linear."""
     hidden = initializer(settings.activation)
     return [hidden] * (len(sizes) - 2) + [initializer("linear")]
 
@@ -98,9 +98,9 @@ def _initial(settings: Dense, sizes: list[int]) -> list[nnx.Initializer]:
 def _run(
     layers: nnx.List, settings: Dense, x: jax.Array, context: Context | None = None
 ) -> jax.Array:
-    """All layers in a row, in the type of their kernels; the last one is linear.
+    """Applies all layers in the type of their kernels; the last one is linear.
 
-    With a context of a training step hidden layers lose units (`Dense.dropout`).
+    With the context of a training step hidden layers have dropout (`Dense.dropout`).
     """
 
     def hidden(layer: Mirrored | nnx.Linear, x: jax.Array) -> jax.Array:

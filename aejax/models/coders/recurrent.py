@@ -1,13 +1,13 @@
-"""Recurrent encoder and decoder: a sequence becomes one code, and the code the sequence again.
+"""Recurrent encoder and decoder: a sequence becomes one code, and the code a sequence.
 
-The encoder's last state is projected to the code. The decoder starts from a projection of the code
-and sees it at every step beside (Cho et al. 2014, "Learning Phrase Representations using RNN
-Encoder-Decoder", equation 8). By default it sees nothing else, the unconditioned decoder of
-Srivastava et al. (2015, "Unsupervised Learning of Video Representations using LSTMs"), and gives
-the sequence in reverse as there (Sutskever et al. 2014): what was read last is written first. With
-teacher forcing it is the sequence autoencoder of Dai and Le (2015, "Semi-supervised Sequence
-Learning"): each step is shown the element before, in training the true one (or, where that is
-dropped, none: Bowman et al. 2016), in evaluation and decoding what it gave itself.
+The encoder's last state is projected to the code. The decoder's initial state is a projection of
+the code, and the code is also an input of every step (Cho et al. 2014, "Learning Phrase
+Representations using RNN Encoder-Decoder", equation 8). By default it has no other input: this is
+the unconditioned decoder of Srivastava et al. (2015, "Unsupervised Learning of Video
+Representations using LSTMs"), which also writes the sequence in reverse (Sutskever et al. 2014).
+With teacher forcing this is the sequence autoencoder of Dai and Le (2015, "Semi-supervised Sequence
+Learning"): another input of a step is the element before it. In training this is the true one (or
+none, where it is dropped: Bowman et al. 2016), in evaluation and decoding the decoder's own output.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _INITIAL = nnx.initializers.glorot_uniform()
 class Recurrent(Coder):
     """Layers over the first axis of a row, which is time, to the code; mirrored back.
 
-    A step is what lies behind that axis, as one vector: a line of an image, a frame of speech.
+    A step is an entry of that axis, as one vector: a line of an image, a frame of speech.
     Where elements are `symbols`, whole numbers such as bytes of text, each one is a step.
 
     Attributes:
@@ -85,11 +85,11 @@ class Recurrent(Coder):
         )
 
     def connect(self, encoder: Any, decoder: Any, likelihood: Likelihood) -> None:
-        """Gives the decoder the likelihood: where it runs freely it reads what it has written."""
+        """Gives the decoder the likelihood, which turns its outputs into the next step's input."""
         decoder.likelihood = nnx.static(likelihood)
 
     def teacher_inputs(self, x: jax.Array, context: Context) -> jax.Array | None:
-        """What the decoder is shown of x [rows, *shape]; NaN is nothing. None: it runs freely."""
+        """Inputs of the decoder for teacher forcing [rows, *shape], NaN where dropped; or None."""
         if not (self.teacher_forcing and context.training):
             return None
         if self.teacher_forcing == 1:
@@ -134,7 +134,7 @@ class Steps(nnx.Module):
         self.table = nnx.Param(normal(rngs.params(), table)) if self.symbols else None
 
     def __call__(self, x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-        """x [length, rows, elements], NaN for what is not seen -> [length, rows, size]."""
+        """x [length, rows, elements], NaN for no input -> [length, rows, size]."""
         seen = ~jnp.isnan(x)
         if self.table is None:
             return jnp.where(seen, x, 0.0).astype(dtype)
@@ -143,16 +143,16 @@ class Steps(nnx.Module):
 
 
 def _timed(x: jax.Array, like: tuple[int, ...], length: int) -> jax.Array:
-    """[rows, ...], a prefix of the shape `like`, broadcast to it -> [length, rows, elements]."""
+    """Broadcasts [rows, ...] (a prefix of the shape `like`) to it -> [length, rows, elements]."""
     x = jnp.broadcast_to(x.reshape(x.shape + (1,) * (len(like) - x.ndim)), like)
     return jnp.moveaxis(x.reshape(len(x), length, -1), 1, 0)
 
 
 def _real(mask: jax.Array | None, shape: tuple[int, ...], length: int) -> jax.Array | None:
-    """Steps with anything real in them, bool [length, rows, 1]; None where all rows are whole.
+    """Steps with at least one real element, bool [length, rows, 1]; None without padding.
 
     Args:
-        mask: as in `Batch`. One of rows alone, [rows], says which count, and cuts none short.
+        mask: as in `Batch`; one of shape [rows] means that there is no padding within rows.
         shape: of a row.
         length: steps of a row.
     """
@@ -164,7 +164,7 @@ def _real(mask: jax.Array | None, shape: tuple[int, ...], length: int) -> jax.Ar
 class RecurrentEncoder(nnx.Module):
     """x [rows, *shape] -> features [rows, n]: a linear function of the last state.
 
-    What is hidden is 0, or no symbol; over padding the state stays as it is, bit for bit.
+    Hidden elements are 0, or no symbol. Padded steps leave the state unchanged, bit for bit.
     """
 
     def __init__(self, settings: Recurrent, shape: tuple[int, ...], features: int, rngs: nnx.Rngs):
@@ -227,8 +227,9 @@ class RecurrentEncoder(nnx.Module):
 class RecurrentDecoder(nnx.Module):
     """z [..., latent] -> parameters of p(x given z) [..., *shape, outputs].
 
-    With teacher forcing each step sees the element before it: that of `target` [rows, *shape] where
-    that is given (NaN is nothing), else the mean, or likeliest symbol, that the step before gave.
+    With teacher forcing another input of each step is the element before it: that of `target`
+    [rows, *shape] if given (NaN for no input), else the mean, or likeliest symbol, of the previous
+    step's output.
     """
 
     def __init__(
@@ -269,7 +270,7 @@ class RecurrentDecoder(nnx.Module):
         self.start = nnx.Linear(latent_dim, states, kernel_init=_INITIAL, rngs=rngs)
         size = self.layers[-1].size
         self.output = nnx.Linear(size, elements * outputs, kernel_init=_INITIAL, rngs=rngs)
-        # How outputs are read where they are fed back; the autoencoder puts its own here.
+        # Turns outputs into the next step's input; `connect` sets the autoencoder's own likelihood.
         self.likelihood = nnx.static(Gaussian())
 
     def __call__(
@@ -318,7 +319,7 @@ class RecurrentDecoder(nnx.Module):
     def _run_freely(
         self, steps: Steps, inputs: jax.Array, states: list[State], real: jax.Array | None
     ) -> jax.Array:
-        """Step by step, each through all layers, since it waits for what the one before gave."""
+        """Runs all layers step by step, since each step needs the previous step's output."""
         rows, dtype = inputs.shape[1], inputs.dtype
 
         def each(carry, now):
@@ -330,7 +331,7 @@ class RecurrentDecoder(nnx.Module):
                 total = y @ layer.kernel[...] + biases[i - 1] if i else y
                 state = layer.step(states[i], total)
                 new.append(state if real is None else keep(real, state, states[i]))
-                y = layer.output(layer.shown(new[-1]))
+                y = layer.output(layer.output_state(new[-1]))
             y = self.output(y)
             given = self.likelihood.mean(y.reshape(rows, steps.elements, -1)).astype(jnp.float32)
             if real is not None:
@@ -349,7 +350,7 @@ class RecurrentDecoder(nnx.Module):
 
 
 def _repeated(x: jax.Array, rows: int) -> jax.Array:
-    """The same for each sample of a code: [length, n, ...] -> [length, rows, ...]."""
+    """Repeats an array for each sample of a code: [length, n, ...] -> [length, rows, ...]."""
     return x if x.shape[1] == rows else jnp.tile(x, (1, rows // x.shape[1], 1))
 
 
@@ -360,7 +361,7 @@ def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array:
 
 
 def _before(x: jax.Array, real: jax.Array | None, reverse: bool) -> jax.Array:
-    """What each step is shown, x of the step before it [length, rows, elements]; NaN is nothing."""
+    """Each step's teacher input: x of the step before it [length, rows, elements], or NaN."""
     if real is not None:
         x = jnp.where(real, x, jnp.nan)
     nothing = jnp.full_like(x[:1], jnp.nan)

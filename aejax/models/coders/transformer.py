@@ -3,13 +3,12 @@
 Tokens are patches of an image (Dosovitskiy et al. 2021), frames of a sequence, or symbols. There
 are two uses.
 
-Through a code: all tokens together become one vector, and the decoder sees nothing else; it starts
-from tokens made of the code, which cannot leak anything of the row.
+With a code: all tokens together become one vector, which is the decoder's only input. The decoder's
+tokens are a linear function of it.
 
-Masked (`latent_dim=0`, with `corruption=hidden`): the code of a row is its tokens, as many as went
-in, and what is hidden from the encoder is to be found from the rest (Devlin et al. 2019, BERT; He
-et al. 2022, masked autoencoders, whose encoder leaves hidden tokens out; here a learned vector
-stands in their place).
+Masked (`latent_dim=0`, with `corruption=hidden`): the code of a row is its tokens, and the model
+predicts the hidden ones from the others (Devlin et al. 2019, BERT; He et al. 2022, masked
+autoencoders, whose encoder leaves hidden tokens out; here a learned vector replaces them).
 """
 
 import dataclasses
@@ -74,10 +73,11 @@ class Transformer(Coder):
     dropout: float = 0.0
     remat: bool = False
 
-    # It takes latent_dim=0: the code is the tokens.
+    # latent_dim=0 is accepted: the code is then the tokens.
     code_is_tokens = True
-    # Heads and hidden units lie over the mesh's axis tensor: into a block they are its last axis,
-    # out of it the first, so that a block costs one sum over devices (Shoeybi et al. 2019).
+    # Heads and hidden units are sharded over the mesh's axis tensor: they are the last axis of a
+    # block's input kernel and the first of its output kernel, so that a block needs one sum over
+    # devices (Shoeybi et al. 2019).
     sharding_rules = (r".*/block/into(/kernel)?=fsdp tensor", r".*/block/out/kernel=tensor fsdp")
 
     def __post_init__(self):
@@ -125,10 +125,10 @@ class Transformer(Coder):
             )
 
     def is_transferable(self, name: str, other: Any) -> bool:
-        """Whether a parameter of `other` means the same here: a slot's, in one of another block,
-        does not, though it may have the same name and shape.
+        """Whether a parameter of this name has the same meaning in a coder with settings `other`.
 
-        Blocks of attention are one kind: they differ in what they see.
+        It has not if the two layouts have different kinds of blocks in its slot, although name and
+        shape may be the same. All kinds of attention count as the same block.
         """
         if type(other) is not type(self):
             return True
@@ -143,17 +143,17 @@ class Transformer(Coder):
         return all(number < len(kind) for kind in kinds) and kinds[0][number] == kinds[1][number]
 
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> nnx.Module:
-        """An encoder of rows of this shape to `features` numbers; 0 for its tokens themselves.
+        """An encoder of rows of this shape to `features` numbers; with 0, to its tokens.
 
         Raises:
-            ValueError: rows that cannot be cut into tokens, or heads that cannot turn.
+            ValueError: rows cannot be cut into tokens, or heads are too small for rotary positions.
         """
         return TransformerEncoder(self, shape, features, rngs)
 
     def decoder(
         self, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs
     ) -> nnx.Module:
-        """A decoder of codes (0: of tokens) to `outputs` numbers for each element of such rows.
+        """A decoder of codes (with latent_dim 0 of tokens) to `outputs` numbers for each element.
 
         Raises:
             ValueError: as `encoder`.
@@ -161,7 +161,7 @@ class Transformer(Coder):
         return TransformerDecoder(self, latent_dim, shape, outputs, rngs)
 
     def blocks(self, grid: tuple[int, ...]) -> Blocks:
-        """What the blocks have in common, over tokens on this grid."""
+        """The settings that all blocks share, for tokens on this grid."""
         turning = self.positions == "rotary"
         return Blocks(
             width=self.width,
@@ -178,9 +178,9 @@ class Transformer(Coder):
 
 
 def _real(mask: jax.Array | None, pieces: Cut) -> jax.Array | None:
-    """Tokens with anything real in them, bool [rows, tokens]; None where all rows are whole.
+    """Tokens with at least one real element, bool [rows, tokens]; None without padding.
 
-    A mask of rows alone, [rows], says which count, and cuts none short.
+    A mask of shape [rows] means that there is no padding within rows.
     """
     if mask is None or mask.ndim == 1:
         return None
@@ -200,8 +200,8 @@ def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, bias: bool = True) -> nnx
 class TransformerEncoder(nnx.Module):
     """x [rows, *shape] -> features [rows, n], or tokens [rows, tokens, width].
 
-    A token that is hidden as a whole is a learned vector, and hidden elements of others are 0.
-    What is hidden or padding changes no bit of the result.
+    Tokens that are hidden as a whole are replaced by a learned vector, hidden elements of other
+    tokens by 0. The values of hidden elements and padding do not change any bit of the result.
     """
 
     def __init__(self, settings: Transformer, shape: tuple[int, ...], features: int, rngs):
@@ -216,7 +216,7 @@ class TransformerEncoder(nnx.Module):
         self.table = nnx.Param(table)
         self.hidden = nnx.Param(normal(0.02)(rngs.params(), (width,)))
         learned = settings.positions == "learned"
-        # Not small beside the tokens: attention finds its way by them.
+        # About as large as the tokens: attention depends on positions from the first step.
         start = normal(0.5)(rngs.params(), (tokens, width)) if learned else None
         self.positions = None if start is None else nnx.Param(start)
         blocks = settings.blocks(self.pieces.grid)
@@ -248,9 +248,9 @@ class TransformerEncoder(nnx.Module):
     def _tokens(self, x, hidden, mask) -> jax.Array:
         """[rows, tokens, width], with positions."""
         pieces, dtype = self.pieces, self.table.dtype
-        x = pieces.apart(x)
+        x = pieces.patchify(x)
         gone = None if hidden is None else pieces.marks(hidden)
-        # A mask of rows alone cuts none short.
+        # A mask of shape [rows] means that there is no padding within rows.
         padding = None if mask is None or mask.ndim == 1 else pieces.marks(mask == 0)
         nothing = -1 if self.settings.symbols else 0
         for unseen in (gone, padding):
@@ -269,7 +269,7 @@ class TransformerEncoder(nnx.Module):
 class TransformerDecoder(nnx.Module):
     """z [..., latent] or tokens [..., tokens, width] -> parameters of p(x given z).
 
-    These are [..., *shape, outputs]. Tokens are made of a code by one linear layer, and learned
+    These are [..., *shape, outputs]. With a code, tokens are a linear function of it; learned
     positions are added.
     """
 
@@ -280,9 +280,9 @@ class TransformerDecoder(nnx.Module):
         self.pieces = nnx.static(cut(shape, settings.patch, settings.symbols))
         width, tokens = settings.width, self.pieces.tokens
         size = tokens * width if settings.pool == "flatten" else width
-        # Its bias would be one of positions.
+        # No bias: it would be redundant with the positions.
         self.start = _linear(latent_dim, size, rngs, bias=False) if latent_dim else None
-        # Tokens made of a code need them whatever blocks do: there is nothing else to turn.
+        # With a code, learned positions are always added: they are also the bias of `start`.
         learned = settings.positions == "learned" or bool(latent_dim)
         normal = nnx.initializers.normal(0.5)
         start = normal(rngs.params(), (tokens, width)) if learned else None
@@ -303,7 +303,7 @@ class TransformerDecoder(nnx.Module):
         rows = len(tokens)
         real = _real(mask, self.pieces)
         keys = _keys(context, "decoder", self.settings.dropout)
-        if real is not None:  # of each sample of a code the same
+        if real is not None:  # the same for each sample of a code
             real = jnp.tile(real, (rows // len(real), 1))
         if keys is not None:
             samples = jnp.arange(rows // len(keys))
@@ -312,7 +312,7 @@ class TransformerDecoder(nnx.Module):
         tokens = self.stack(tokens, real, keys)
         # One leading axis: see nn/product.py.
         out = self.out(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
-        return self.pieces.together(out, self.outputs).reshape(
+        return self.pieces.unpatchify(out, self.outputs).reshape(
             *leading, *self.pieces.shape, self.outputs
         )
 

@@ -1,4 +1,4 @@
-"""Terms that are added to the loss because of the code."""
+"""Penalties: terms of the loss that depend on the code."""
 
 from aejax.models.interfaces import Penalty
 from aejax.models.penalties.contractive import Contractive

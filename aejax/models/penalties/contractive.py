@@ -1,14 +1,14 @@
-"""The contractive autoencoder (Rifai et al. 2011): codes that hardly move when x does.
+"""The contractive autoencoder (Rifai et al. 2011): codes that change little when x does.
 
 The loss of a row is -log p(x given z) + weight ||J||_F^2, where J = dz / dx is the Jacobian of the
 encoder at x and ||J||_F^2 the sum of its squares. For one sigmoid layer z = s(W x + b)
 
     J_ij = z_i (1 - z_i) W_ij,   ||J||_F^2 = sum_i (z_i (1 - z_i))^2 sum_j W_ij^2
 
-(equation 6 there), which costs no more than the forward pass. For any other encoder J is found
-column by column, or estimated: E ||J v||^2 = ||J||_F^2 for v of independent signs (Hutchinson
-1990). Of a transformer on a GPU it needs float32: the kernel of attention in 16 bits has no second
-derivative.
+(equation 6 there), which costs no more than the forward pass. For any other encoder J is computed
+column by column, or estimated: E ||J v||^2 = ||J||_F^2 for v of independent random signs
+(Hutchinson 1990). With a transformer on a GPU it needs float32, since the 16-bit kernel of
+attention has no second derivative.
 """
 
 import dataclasses
@@ -76,8 +76,8 @@ class Contractive(Penalty):
         elif self.method == "exact" or not _is_one_sigmoid_layer(settings):
             norm = _exact(encode, x)
         else:
-            # Clean rows were encoded already. With a second pass through the encoder, its gradients
-            # were products of their own: a step of the preset took 1.2 times as long.
+            # Clean rows are already encoded. A second pass would need products of its own in the
+            # backward pass: a step of the preset then takes 1.2 times as long.
             z = inputs.z if settings.corruption is None else encode(x)
             norm = _closed(inputs.module, z)
         return {"contraction": self.weight * norm}
@@ -107,7 +107,7 @@ def _closed(module: Any, z: jax.Array) -> jax.Array:
 
 
 def _exact(encode: Callable, x: jax.Array) -> jax.Array:
-    """||J||_F^2 of each row: [rows]. One unit of z, or one element of x, after the other."""
+    """||J||_F^2 of each row: [rows], by one derivative for each unit of z or element of x."""
     elements = math.prod(x.shape[1:])
     units = jax.eval_shape(encode, x).shape[-1]
     if units <= elements:

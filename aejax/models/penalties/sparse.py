@@ -1,4 +1,4 @@
-"""Costs that keep most units of a code quiet: a target activity (KL), or a sum of sizes (L1)."""
+"""Sparsity penalties on a code: a target activity (KL), or the sum of absolute values (L1)."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from aejax.models.batch import Context
 from aejax.models.bottlenecks import Plain
 from aejax.models.interfaces import Penalty, PenaltyInputs
 
-# Rates are kept this far from 0 and 1, where the divergence has no gradient.
+# Mean activities are clipped to this distance from 0 and 1, where the divergence is infinite.
 _EDGE = 1e-6
 
 
@@ -19,7 +19,7 @@ class Activity(Penalty):
     """beta sum_j KL(rho || mean activity of unit j) (Ng 2011, "Sparse autoencoder").
 
     KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r)). The mean r_j is over the
-    global batch, whatever it is cut into: a mean over a device's own rows is another objective.
+    global batch: a mean over each device's rows would be another objective.
 
     Attributes:
         rho: the target activity of each unit.

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with an L2 cost, minimised to the end."""
+"""Multinomial logistic regression with an L2 penalty, minimised to convergence."""
 
 from typing import Any, NamedTuple
 
@@ -7,23 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 
 STEPS = 1000
-# The largest slope at the end, where curvatures are about 1.
+# The largest gradient at the end, in coordinates in which second derivatives are about 1.
 _TOLERANCE = 1e-5
-# Below this, what is left of the loss is the rounding of float32 sums.
+# A gradient below this is rounding of float32 sums.
 _NOISE = 1e-3
 _MEMORY = 20
 
 
-class Classifier(NamedTuple):
+class LinearClassifier(NamedTuple):
     """A fitted classifier.
 
     Attributes:
-        classes: labels, rising [classes].
+        classes: sorted labels [classes].
         weight: [numbers, classes].
         bias: [classes].
-        loss: mean of -log p(label) plus the L2 cost, nats.
+        loss: mean of -log p(label) plus the L2 penalty, nats.
         steps: of L-BFGS.
-        converged: whether it came to the end.
+        converged: whether the fit converged.
     """
 
     classes: np.ndarray
@@ -38,16 +38,15 @@ class Classifier(NamedTuple):
         return self.classes[np.argmax(x @ self.weight + self.bias, axis=1)]
 
     def error(self, x: np.ndarray, label: np.ndarray) -> float:
-        """Share of the rows whose label it does not give."""
+        """Share of the rows that are classified wrongly."""
         return float(np.mean(self.predict(x) != label))
 
 
 class Problem:
-    """Rows and labels on the device, in coordinates in which the loss is about as steep everywhere.
+    """Rows and labels on the device, and coordinates in which the loss is well conditioned.
 
-    For even probabilities the loss's second derivative is S / classes + L2, S = x'x / rows. The
-    weights are W = P V with P = (S / classes + L2)^(-1/2), and L-BFGS (Liu and Nocedal 1989) looks
-    for V.
+    For uniform probabilities the loss's second derivative is S / classes + L2, with S = x'x / rows.
+    With W = P V and P = (S / classes + L2)^(-1/2), L-BFGS (Liu and Nocedal 1989) optimises V.
     """
 
     def __init__(self, x: np.ndarray, label: np.ndarray):
@@ -60,12 +59,12 @@ class Problem:
         values, self._axes = np.linalg.eigh(squares / len(x))
         self._values = np.maximum(values, 0)
 
-    def fit(self, l2: float, start: Classifier | None = None) -> Classifier:
+    def fit(self, l2: float, start: LinearClassifier | None = None) -> LinearClassifier:
         """Minimises mean -log softmax(x W + b)[label] + l2 / 2 ||W||^2.
 
         Args:
             l2: above 0.
-            start: a classifier of the same shapes, to begin at.
+            start: a classifier of the same shapes, as the starting point.
         """
         from scipy.optimize import minimize
 
@@ -97,7 +96,7 @@ class Problem:
         weight, bias = to_weights(found.x)
         converged = found.nit < STEPS and float(np.abs(found.jac).max()) < _NOISE
         single = (weight.astype(np.float32), bias.astype(np.float32))
-        return Classifier(self.classes, *single, float(found.fun), int(found.nit), converged)
+        return LinearClassifier(self.classes, *single, float(found.fun), int(found.nit), converged)
 
 
 @jax.jit
