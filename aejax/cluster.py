@@ -285,7 +285,7 @@ def _join_tpu_pod(seconds: float) -> Launch | None:
     return Launch("the TPU pod", jax.process_count(), jax.process_index())
 
 
-def ends(code: int) -> None:
+def notify_exit(code: int) -> None:
     """Tells the other processes of the job that this one ends on purpose, with this exit code."""
     if _watch is not None and code:
         _watch.leave()

@@ -148,7 +148,7 @@ def hint(environment: Environment) -> str:
     return ", for nothing here says who belongs to the job"
 
 
-def kinship(environment: Environment) -> list[str]:
+def shared_launch(environment: Environment) -> list[str]:
     """What this process has in common with others that the same thing started, in words."""
     out = []
     if job := environment.get("SLURM_JOB_ID"):

@@ -148,4 +148,4 @@ def leave(code: int) -> NoReturn:
 def _tell_others(code: int) -> None:
     """Says to the other processes of a job, where there is one, that this one ends."""
     if cluster := sys.modules.get("aejax.cluster"):
-        cluster.ends(code)
+        cluster.notify_exit(code)

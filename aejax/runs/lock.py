@@ -80,7 +80,7 @@ class Lease(threading.Thread):
             "owner": uuid.uuid4().hex,
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "kin": launchers.kinship(os.environ),
+            "launch": launchers.shared_launch(os.environ),
             "renewed": 0,
         }
 
@@ -149,16 +149,16 @@ def _refused(workdir: str, owner: dict[str, Any]) -> InputError:
     if "process" in owner:
         who = f" (process {owner['process']} of {owner.get('host')})"
     return InputError(
-        f"--workdir={workdir}: another process is training in this folder{who}{_kin(owner)}"
+        f"--workdir={workdir}: another process is training in this folder{who}{_shared(owner)}"
     )
 
 
-def _kin(owner: dict[str, Any]) -> str:
+def _shared(owner: dict[str, Any]) -> str:
     """What the owner has in common with this process, as the end of a sentence."""
     if owner.get("process") == os.getpid() and owner.get("host") == socket.gethostname():
         return ""
-    for shared in launchers.kinship(os.environ):
-        if shared in owner.get("kin", ()):
+    for shared in launchers.shared_launch(os.environ):
+        if shared in owner.get("launch", ()):
             return (
                 f", and both {shared}. They did not find each other as processes of one training:"
                 " such are started by srun or mpirun, as a Kubernetes Job with --processes=N, or"

@@ -18,7 +18,7 @@ from aejax.training.trainer import Trainer
 from tests.training.processes import ROOT
 from tests.training.runs import small, train
 
-OWNER = {"owner": "another", "host": "another-host", "process": 7, "kin": [], "renewed": 1}
+OWNER = {"owner": "another", "host": "another-host", "process": 7, "launch": [], "renewed": 1}
 
 HOLDS = """
 import sys, time
