@@ -172,10 +172,13 @@ class Saver:
         """Says so if a save has failed meanwhile; the run goes on, and tries again when due.
 
         Raises:
-            OSError: three saves in a row have failed.
+            OSError: three saves in a row have failed; of several processes one.
         """
         if self._thread is not None and not self._thread.is_alive():
             self.wait_and_report()
+        if self._failed and jax.process_count() > 1:
+            # In the others Orbax waits for this one: they end when this one does.
+            raise OSError(self._reason)
         if self._failed >= _TRIES:
             raise OSError(f"{_TRIES} saves in a row failed, the last because {self._reason}")
 

@@ -132,6 +132,21 @@ def test_where_one_process_cannot_write_both_end_at_once(tmp_path):
     assert second.returncode == 1 and "process 0 is gone; start all again" in other
 
 
+def test_a_save_that_fails_in_one_process_ends_both(tmp_path):
+    """Orbax would wait in the other one; no row of metrics fails here, there are none."""
+    job = job_of_two()
+    flags = (*ENDLESS, "--config.log_every=100000", "--config.evaluation.every=", *job)
+    first, second = (start(tmp_path, *flags, f"--process={n}") for n in range(2))
+    until(lambda: manifests.steps(str(tmp_path)), first)
+    resource.prlimit(first.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    _, err = first.communicate(timeout=60)
+    ended = time.monotonic()
+    _, other = second.communicate(timeout=60)
+    assert time.monotonic() - ended < 5
+    assert first.returncode == 1 and "failed: saving step" in err.splitlines()[-1]
+    assert second.returncode == 1 and "process 0 is gone; start all again" in other
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A file system of 2 MB."""
