@@ -1,0 +1,129 @@
+"""What presets exchange between devices in a step, and how far that lets them scale.
+
+    python -m benchmarks.scaling [--presets=dense,deep] [--devices=1,8,64] [--styles=data,fsdp]
+                                 [--table=TABLE.md] [--picture=PICTURE.png]
+
+prints one JSON line; what it is doing goes to standard error. Dispatches are compiled for simulated
+devices, a process for each number of them, and not run: what is told of them was read from the
+compiled programs. `weak` and `strong` are a model of an accelerator's time (`model.py`), of the
+flags below, and no measurement.
+"""
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from typing import Any
+
+from absl import app, flags
+
+import configs
+from benchmarks.scaling.causes import spared
+from benchmarks.scaling.model import Machine, curves, draw
+
+PRESETS = [
+    each.name for each in pkgutil.iter_modules(configs.__path__) if "search" not in each.name
+]
+
+_PRESETS = flags.DEFINE_list("presets", PRESETS, "Which presets.")
+_DEVICES = flags.DEFINE_list("devices", ["1", "8", "64"], "Numbers of devices.")
+_STYLES = flags.DEFINE_list(
+    "styles", ["data", "fsdp", "data_fsdp", "data_tensor", "pmap"], "Meshes."
+)
+_TABLE = flags.DEFINE_string("table", "", "A file for a table in Markdown.")
+_PICTURE = flags.DEFINE_string("picture", "", "A file for the model's curves.")
+_DRAWN = flags.DEFINE_list("drawn", ["dense", "variational", "deep", "convolutional"], "In it.")
+_ROWS = flags.DEFINE_integer("rows", 4096, "Of the global batch of strong scaling.", lower_bound=1)
+_FLOPS = flags.DEFINE_float("flops", 4e14, "A second and device: TF32 products on an H100.")
+_HBM = flags.DEFINE_float("hbm", 3.35e12, "Bytes a second and device, of its memory.")
+_NVLINK = flags.DEFINE_float("nvlink", 450e9, "Bytes a second and device, in a node.")
+_NETWORK = flags.DEFINE_float("network", 50e9, "Bytes a second and device, between nodes.")
+_LATENCY = flags.DEFINE_float("latency_us", 3.0, "Microseconds of a hop.")
+_LAUNCH = flags.DEFINE_float("launch_us", 1.4, "Microseconds of a kernel, at least.")
+_PER_NODE = flags.DEFINE_integer("devices_per_node", 8, "Devices of a node.", lower_bound=1)
+
+
+def compiled(names: list[str], styles: list[str], devices: int, rows: int = 0) -> list[dict]:
+    """Records of one number of devices, by a process that has as many."""
+    words = [f"--presets={','.join(names)}", f"--styles={','.join(styles)}", f"--rows={rows}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling.compiling", *words],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A line for each record, in Markdown: KiB of a step on each device."""
+    lines = [
+        "| preset | devices | mesh | parameters | least KiB | KiB | collectives | spared | MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in records:
+        if "refused" in each:
+            continue
+        step, memory = each["step"], each["memory"]
+        in_all = memory["arguments"] + memory["temporaries"] + memory["outputs"] - memory["alias"]
+        causes = ", ".join(f"{name} {size / 1024:.4g}" for name, size in spared(step).items())
+        cells = (
+            each["preset"],
+            each["devices"],
+            each["style"],
+            f"{each['parameters']:,}",
+            f"{sum(each['least'].values()) / 1024:.5g}",
+            f"{sum(line['bytes'] for line in step) / 1024:.5g}",
+            sum(line["calls"] for line in step),
+            causes,
+            f"{in_all / 2**20:.4g}",
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> None:
+    """Compiles, accounts and prints."""
+    unknown = set(_PRESETS.value) - set(PRESETS)
+    if len(argv) > 1 or unknown:
+        raise app.UsageError(f"{[*argv[1:], *unknown]}: --presets takes {', '.join(PRESETS)}")
+    machine = Machine(
+        flops=_FLOPS.value,
+        hbm=_HBM.value,
+        nvlink=_NVLINK.value,
+        network=_NETWORK.value,
+        latency=_LATENCY.value * 1e-6,
+        launch=_LAUNCH.value * 1e-6,
+        per_node=_PER_NODE.value,
+    )
+    drawn = [name for name in _DRAWN.value if name in _PRESETS.value]
+    records, fixed = [], []
+    for devices in map(int, _DEVICES.value):
+        records += compiled(_PRESETS.value, _STYLES.value, devices)
+        if drawn and _ROWS.value % devices == 0:
+            fixed += compiled(drawn, ["data"], devices, _ROWS.value)
+    done = [each for each in records if "refused" not in each]
+    alike = [each for each in done if each["style"] == "data"]
+    weak, strong = curves(alike, machine), curves(fixed, machine)
+    if _TABLE.value:
+        with open(_TABLE.value, "w") as file:
+            file.write(table(records))
+    if _PICTURE.value:
+        draw({name: weak[name] for name in drawn}, strong, _ROWS.value, _PICTURE.value)
+    result = {
+        "benchmark": "scaling",
+        "unaccounted": sum(len(each["unaccounted"]) for each in done),
+        "spared": {
+            f"{each['preset']} {each['style']} {each['devices']}": told
+            for each in done
+            if (told := spared(each["step"]))
+        },
+        "model": {"weak": weak, "strong": strong},
+        "records": records,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app.run(main)
