@@ -1,5 +1,6 @@
 """A step exchanges what it must and no more: collectives of compiled presets, and their model."""
 
+import jax
 import pytest
 
 from benchmarks.scaling.causes import Parameters, account, spared
@@ -17,8 +18,8 @@ MACHINE = Machine(
 
 @pytest.mark.parametrize("name", ["dense", "variational"])
 def test_a_step_exchanges_its_gradient_its_means_and_what_fsdp_dealt_out(name):
-    data = record(name, "data", 8)
-    fsdp = record(name, "fsdp", 8)
+    data = record(name, "data", jax.devices())
+    fsdp = record(name, "fsdp", jax.devices())
     for each in (data, fsdp):
         assert each["unaccounted"] == [] and not spared(each["step"])
         assert 1 <= each["ratio"] <= 1.05

@@ -31,6 +31,7 @@ _DEVICES = flags.DEFINE_list("devices", ["1", "8", "64"], "Numbers of devices.")
 _STYLES = flags.DEFINE_list(
     "styles", ["data", "fsdp", "data_fsdp", "data_tensor", "pmap"], "Meshes."
 )
+_TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "h100"], "Whose compiler partitions.")
 _TABLE = flags.DEFINE_string("table", "", "A file for a table in Markdown.")
 _PICTURE = flags.DEFINE_string("picture", "", "A file for the model's curves.")
 _DRAWN = flags.DEFINE_list("drawn", ["dense", "variational", "deep", "convolutional"], "In it.")
@@ -44,12 +45,18 @@ _LAUNCH = flags.DEFINE_float("launch_us", 1.4, "Microseconds of a kernel, at lea
 _PER_NODE = flags.DEFINE_integer("devices_per_node", 8, "Devices of a node.", lower_bound=1)
 
 
+# What XLA for GPUs would try on the GPU, it takes by rule: products are the library's.
+_XLA = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+
+
 def compiled(names: list[str], styles: list[str], devices: int, rows: int = 0) -> list[dict]:
     """Records of one number of devices, by a process that has as many."""
     words = [f"--presets={','.join(names)}", f"--styles={','.join(styles)}", f"--rows={rows}"]
+    words += [f"--devices={devices}", f"--target={_TARGET.value}"]
+    simulated = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling.compiling", *words],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
+        env=os.environ | simulated | {"XLA_FLAGS": _XLA if _TARGET.value == "h100" else ""},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -113,6 +120,7 @@ def main(argv: list[str]) -> None:
         draw({name: weak[name] for name in drawn}, strong, _ROWS.value, _PICTURE.value)
     result = {
         "benchmark": "scaling",
+        "target": _TARGET.value,
         "unaccounted": sum(len(each["unaccounted"]) for each in done),
         "spared": {
             f"{each['preset']} {each['style']} {each['devices']}": told

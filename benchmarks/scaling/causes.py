@@ -15,7 +15,6 @@ from aejax.training.setup import Setup
 from aejax.training.sharding import gathered
 from benchmarks.scaling.collectives import Collective, Part, axes_of
 
-ROWS = {"data", "fsdp"}
 # What a step needs; every other cause is bytes that it could do without.
 NEEDED = ("gradient", "parameters", "means", "norm", "statistics", "activations", "update")
 
@@ -72,31 +71,28 @@ class Accounts:
 
     def cause(self, collective: Collective, part: Part) -> str:
         """One of NEEDED, or what could be spared: again, rows, or unaccounted."""
-        axes, size = set(axes_of(collective.groups, self._sizes)), math.prod(part.shape)
-        name, floats = part.op_name, part.dtype.startswith(("f", "bf"))
+        axes, size = axes_of(collective.groups, self._sizes), math.prod(part.shape)
+        name, gathers = part.op_name, collective.kind == "all-gather"
+        sums = collective.kind in ("all-reduce", "reduce-scatter")
+        sums = sums and part.dtype.startswith(("f", "bf"))
+        in_loss = "jvp" in name  # the loss or its gradient
         if not collective.in_step:
             return "finite" if part.dtype == "pred" and "reduce_and" in name else "unaccounted"
-        sums = collective.kind in ("all-reduce", "reduce-scatter")
-        if axes & ROWS and not axes - ROWS:
-            if collective.kind == "all-gather" and name.endswith("sharding_constraint"):
-                return "parameters" if axes == {"fsdp"} and size in self._own else "unaccounted"
-            if sums and floats and not part.shape:
-                return "means" if "jvp" in name else "norm"
-            if sums and name.endswith("transpose(jvp())/psum"):  # of a mean, with pmap
-                return "statistics"
-            if sums and floats and "transpose(" in name and size in self._own:
-                return self._gradient(size)
-            if sums and floats and "jvp" in name and self._rows not in part.shape:
-                return "statistics"
-            return "rows" if "jvp" in name else "unaccounted"
-        if "tensor" in axes:
-            if collective.kind == "all-gather" and name.endswith("/add") and size in self._own:
-                return "update"
-            if "jvp" in name:
-                return "activations"
-            if sums and floats and not part.shape:
-                return "norm"
-        return "unaccounted"
+        if gathers and not in_loss and name.endswith(("/add", "/mul")) and size in self._own:
+            return "update"
+        if sums and size == 1:
+            return "means" if in_loss else "norm"
+        if "tensor" in axes:  # /gather: rows of the batch
+            return "activations" if in_loss or name.endswith("/gather") else "unaccounted"
+        if gathers and name.endswith("sharding_constraint") and size in self._own:
+            return "parameters"
+        if sums and name.endswith("transpose(jvp())/psum"):  # of a mean, with pmap
+            return "statistics"
+        if sums and "transpose(" in name and size in self._own:
+            return self._gradient(size)
+        if sums and in_loss and self._rows not in part.shape:
+            return "statistics"
+        return "rows" if in_loss else "unaccounted"
 
     def _gradient(self, size: int) -> str:
         for left in self._left:

@@ -202,15 +202,33 @@ def _parts(
 ) -> Iterator[Part]:
     """The arrays that go in; those of an all-gather as they come out of `size` devices."""
     along = re.search(r"dimensions=\{(\d+)\}", instruction.attributes)
-    names = re.findall(r"%([\w.\-]+)", instruction.operands)
-    for name in names:
-        made = own[name]
-        op_name = (made.op_name if len(names) > 1 else "") or instruction.op_name
-        for dtype, shape in _arrays(made.result):
+    made = [each for name in _names(instruction) for each in _joined(own[name], own)]
+    for each in made:
+        op_name = _op_name(each, own) if len(made) > 1 else instruction.op_name
+        for dtype, shape in _arrays(each.result):
             if kind == "all-gather" and along:
                 at = int(along[1])
                 shape = (*shape[:at], shape[at] * size, *shape[at + 1 :])
-            yield Part(dtype, shape, op_name)
+            yield Part(dtype, shape, op_name or instruction.op_name or _op_name(each, own))
+
+
+def _joined(made: _Instruction, own: dict[str, _Instruction]) -> list[_Instruction]:
+    """The arrays that XLA for GPUs puts end to end into one to exchange them, or the one."""
+    parts = [own[name] for name in _names(made) if name in own]
+    sizes = [math.prod(shape) for part in parts for _, shape in _arrays(part.result)]
+    whole = sum(math.prod(shape) for _, shape in _arrays(made.result))
+    return parts if "concatenate" in made.name and sum(sizes) == whole else [made]
+
+
+def _op_name(made: _Instruction, own: dict[str, _Instruction]) -> str:
+    """Of the instruction, or of the nearest one before it that has a name."""
+    while not made.op_name and (names := [name for name in _names(made) if name in own]):
+        made = own[names[0]]
+    return made.op_name
+
+
+def _names(instruction: _Instruction) -> list[str]:
+    return re.findall(r"%([\w.\-]+)", instruction.operands)
 
 
 def _groups(attributes: str, devices: int) -> Groups:

@@ -1,14 +1,16 @@
-"""Compiles presets' dispatches for as many devices as this process has, and reads them.
+"""Compiles presets' dispatches for so many devices, and reads them.
 
-    JAX_NUM_CPU_DEVICES=8 python -m benchmarks.scaling.compiling --presets=dense,deep
+    JAX_NUM_CPU_DEVICES=8 python -m benchmarks.scaling.compiling --presets=dense --devices=8
 
 prints one JSON line: a list with a record for each preset and mesh. Nothing is allocated or run.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import math
+import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +19,12 @@ from unittest import mock
 import jax
 import numpy as np
 from absl import app, flags
+from jax.experimental import topologies
 
 from aejax.config import Config
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
+from aejax.mesh import Devices
 from aejax.training.setup import Setup, setup
 from benchmarks.scaling.causes import Parameters, account
 from benchmarks.scaling.collectives import collectives, launches
@@ -61,18 +65,40 @@ def laid_out(style: str, devices: int) -> dict[str, int]:
     return {"data": devices // size, name: size}
 
 
-def preset(name: str, style: str, devices: int, rows: int = 0) -> Setup:
+def gpus(count: int) -> Devices:
+    """Descriptions of H100s, for XLA's GPU compiler, which needs none of them.
+
+    Raises:
+        ImportError: jax-cuda12-plugin and jax-cuda12-pjrt, of JAX's version, are not installed.
+    """
+    from jax._src import xla_bridge
+    from jax_plugins import xla_cuda12  # pyright: ignore[reportMissingImports]
+
+    here = pathlib.Path(__file__).parent
+    library = pathlib.Path(xla_cuda12.__file__).parent / "xla_cuda_plugin.so"
+    xla_bridge.register_plugin("cuda", library_path=str(library), priority=1)
+    nodes, each = max(1, count // 8), min(count, 8)
+    described = topologies.get_topology_desc(
+        platform="cuda",
+        topology_name="h100",
+        target_config=(here / "h100.txtpb").read_text(),
+        topology=f"1x{nodes}x{each}",
+    )
+    return described.devices
+
+
+def preset(name: str, style: str, devices: Devices, rows: int = 0) -> Setup:
     """A preset's run on a mesh, with its own rows a device, or with `rows` of the global batch."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config = dataclasses.replace(config, pretrain=None)
-    mesh = laid_out(style, devices)
+    mesh = laid_out(style, len(devices))
     each = min(config.batch_size, MOST_ROWS)
     config.batch_size = rows or each * mesh["data"] * mesh.get("fsdp", 1)
     config.parallel = "pmap" if style == "pmap" else "pjit"
     for axis, size in mesh.items():
         setattr(config.mesh, axis, size)
     train = data(name, config, max(_ROWS, config.batch_size))
-    return setup(config, (train, train), devices=jax.devices()[:devices])
+    return setup(config, (train, train), devices=devices)
 
 
 def compiled(run: Setup) -> Any:
@@ -87,22 +113,26 @@ def compiled(run: Setup) -> Any:
     return lowered.compile()
 
 
-def record(name: str, style: str, devices: int, rows: int = 0) -> dict[str, Any]:
+def record(name: str, style: str, devices: Devices, rows: int = 0) -> dict[str, Any]:
     """What the compiled dispatch of a preset says of one step."""
     run = preset(name, style, devices, rows)
     since = time.monotonic()
     program = compiled(run)
     text, sizes = program.as_text(), dict(run.mesh.shape)
-    memory, cost = program.memory_analysis(), program.cost_analysis()
+    memory, each = (
+        program.memory_analysis(),
+        run.config.batch_size // (sizes["data"] * sizes["fsdp"]),
+    )
+    cost = program.cost_analysis() or alone(name, each)
     counts = Parameters.of(run)
     return {
         "preset": name,
         "style": style,
-        "devices": devices,
+        "devices": len(devices),
         "mesh": sizes,
         "batch": run.config.batch_size,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(run.state.params)),
-        **account(collectives(text, devices), counts, sizes, run.config.batch_size),
+        **account(collectives(text, len(devices)), counts, sizes, run.config.batch_size),
         "flops": int(cost["flops"]),
         "bytes_accessed": int(cost["bytes accessed"]),
         "launches": launches(text),
@@ -115,6 +145,12 @@ def record(name: str, style: str, devices: int, rows: int = 0) -> dict[str, Any]
         "expected": _expected(run),
         "seconds": round(time.monotonic() - since, 1),
     }
+
+
+@functools.cache
+def alone(name: str, rows: int) -> dict[str, float]:
+    """FLOPs and bytes of a step on one CPU; XLA for GPUs tells none where there is no GPU."""
+    return compiled(preset(name, "data", jax.devices("cpu")[:1], rows)).cost_analysis()
 
 
 def _expected(run: Setup) -> dict[str, int]:
@@ -137,31 +173,35 @@ def _bytes(tree: Any) -> int:
 
 
 def records(
-    names: Sequence[str], styles: Sequence[str], devices: int, rows: int = 0
+    names: Sequence[str], styles: Sequence[str], devices: Devices, rows: int = 0
 ) -> list[dict[str, Any]]:
     """Records of all presets and styles; a mesh that a preset refuses has the reason instead."""
     out = []
     for name in names:
         for style in styles:
-            if devices == 1 and style != "data":
+            if len(devices) == 1 and style != "data":
                 continue
             try:
                 out.append(record(name, style, devices, rows))
             except InputError as error:
                 out.append(
-                    {"preset": name, "style": style, "devices": devices, "refused": str(error)}
+                    {"preset": name, "style": style, "devices": len(devices), "refused": str(error)}
                 )
             told = out[-1].get("seconds", "refused")
-            say(f"{name}, {style}, {devices} devices: {told} s")
+            say(f"{name}, {style}, {len(devices)} devices: {told} s")
     return out
+
+
+def main(argv: list[str]) -> None:
+    """Compiles and prints."""
+    devices = gpus(_COUNT.value) if _TARGET.value == "h100" else jax.devices()[: _COUNT.value]
+    print(json.dumps(records(_PRESETS.value, _STYLES.value, devices, _BATCH.value)))
 
 
 if __name__ == "__main__":
     _PRESETS = flags.DEFINE_list("presets", None, "Which.", required=True)
     _STYLES = flags.DEFINE_list("styles", list(STYLES), "Which meshes.")
+    _COUNT = flags.DEFINE_integer("devices", 1, "How many.")
+    _TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "h100"], "Whose compiler.")
     _BATCH = flags.DEFINE_integer("rows", 0, "Of the global batch; 0: the preset's, a device.")
-    app.run(
-        lambda argv: print(
-            json.dumps(records(_PRESETS.value, _STYLES.value, jax.device_count(), _BATCH.value))
-        )
-    )
+    app.run(main)
