@@ -32,7 +32,8 @@ def test_a_step_exchanges_its_gradient_its_means_and_what_fsdp_dealt_out(name):
     # A device holds an eighth of what is dealt out, and of its two moments.
     saved = data["memory"]["arguments"] - fsdp["memory"]["arguments"]
     assert saved == pytest.approx(3 * 7 / 8 * fsdp["least"]["parameters"], rel=0.01)
-    assert data["memory"]["arguments"] == pytest.approx(sum(data["expected"].values()), rel=0.01)
+    for each in (data, fsdp):  # beside what is expected: numbers of steps, sums of the window
+        assert 0 <= each["memory"]["arguments"] - sum(each["expected"].values()) < 64
 
 
 def reduce(shape: tuple[int, ...], op_name: str) -> Collective:

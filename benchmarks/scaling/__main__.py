@@ -3,12 +3,14 @@
     python -m benchmarks.scaling [--presets=dense,deep] [--devices=1,8,64] [--styles=data,fsdp]
                                  [--table=TABLE.md] [--picture=PICTURE.png]
 
-prints one JSON line; what it is doing goes to standard error. Dispatches are compiled for simulated
-devices, a process for each number of them, and not run: what is told of them was read from the
-compiled programs. `weak` and `strong` are a model of an accelerator's time (`model.py`), of the
-flags below, and no measurement.
+prints one JSON line; what it is doing goes to standard error. Dispatches are compiled, a process
+for each number of devices, and not run: what is told of them was read from the compiled programs.
+Devices are simulated CPUs; with --target=h100 they are described GPUs, for which XLA's compiler
+needs no GPU. `weak` and `strong` are a model of an accelerator's time (`model.py`), of the flags
+below, and no measurement. Without `data` among --styles there is no `weak`.
 """
 
+import importlib.util
 import json
 import os
 import pkgutil
@@ -22,6 +24,7 @@ import configs
 from benchmarks.scaling.causes import spared
 from benchmarks.scaling.model import Machine, curves, draw
 
+STYLES = ["data", "fsdp", "data_fsdp", "data_tensor", "pmap"]
 PRESETS = [
     each.name for each in pkgutil.iter_modules(configs.__path__) if "search" not in each.name
 ]
@@ -41,7 +44,7 @@ _HBM = flags.DEFINE_float("hbm", 3.35e12, "Bytes a second and device, of its mem
 _NVLINK = flags.DEFINE_float("nvlink", 450e9, "Bytes a second and device, in a node.")
 _NETWORK = flags.DEFINE_float("network", 50e9, "Bytes a second and device, between nodes.")
 _LATENCY = flags.DEFINE_float("latency_us", 3.0, "Microseconds of a hop.")
-_LAUNCH = flags.DEFINE_float("launch_us", 1.4, "Microseconds of a kernel, at least.")
+_LAUNCH = flags.DEFINE_float("launch_us", 2.5, "Microseconds of a kernel, at least.")
 _PER_NODE = flags.DEFINE_integer("devices_per_node", 8, "Devices of a node.", lower_bound=1)
 
 
@@ -90,11 +93,22 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _check(stray: list[str]) -> None:
+    """Refuses flags that nothing could be made of."""
+    if stray:
+        raise app.UsageError(f"{stray}: there are flags alone")
+    for name, known in (("presets", PRESETS), ("drawn", PRESETS), ("styles", STYLES)):
+        if unknown := set(flags.FLAGS[name].value or ()) - set(known):
+            raise app.UsageError(f"--{name}={','.join(unknown)}: takes {', '.join(known)}")
+    if not all(each.isdecimal() and int(each) for each in _DEVICES.value):
+        raise app.UsageError(f"--devices={','.join(_DEVICES.value)}: takes numbers, such as 1,8,64")
+    if _TARGET.value == "h100" and not importlib.util.find_spec("jax_cuda12_plugin"):
+        raise app.UsageError("--target=h100: needs the packages jax-cuda12-plugin, jax-cuda12-pjrt")
+
+
 def main(argv: list[str]) -> None:
     """Compiles, accounts and prints."""
-    unknown = set(_PRESETS.value) - set(PRESETS)
-    if len(argv) > 1 or unknown:
-        raise app.UsageError(f"{[*argv[1:], *unknown]}: --presets takes {', '.join(PRESETS)}")
+    _check(argv[1:])
     machine = Machine(
         flops=_FLOPS.value,
         hbm=_HBM.value,
@@ -117,7 +131,12 @@ def main(argv: list[str]) -> None:
         with open(_TABLE.value, "w") as file:
             file.write(table(records))
     if _PICTURE.value:
-        draw({name: weak[name] for name in drawn}, strong, _ROWS.value, _PICTURE.value)
+        draw(
+            {name: weak[name] for name in drawn if name in weak},
+            strong,
+            _ROWS.value,
+            _PICTURE.value,
+        )
     result = {
         "benchmark": "scaling",
         "target": _TARGET.value,

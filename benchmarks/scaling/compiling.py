@@ -33,7 +33,6 @@ from benchmarks.turns import say
 # Rows of a device, at most: the preset `linear` has its whole data set in a batch.
 MOST_ROWS = 512
 _ROWS = 60_000  # of the data, as many as MNIST has, or as a batch needs
-STYLES = ("data", "fsdp", "data_fsdp", "data_tensor", "pmap")
 
 
 class Described:
@@ -58,7 +57,7 @@ def data(name: str, config: Config, rows: int) -> Arrays:
 
 
 def laid_out(style: str, devices: int) -> dict[str, int]:
-    """config.mesh of one of STYLES; the second axis of two has 8 devices, or 2 of 8 and fewer."""
+    """config.mesh of one style; the second axis of two has 8 devices, or 2 of 8 and fewer."""
     inner = 8 if devices > 8 else min(2, devices)
     second = {"fsdp": ("fsdp", devices), "data_fsdp": ("fsdp", inner)}
     name, size = (second | {"data_tensor": ("tensor", inner)}).get(style, ("fsdp", 1))
@@ -200,7 +199,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _PRESETS = flags.DEFINE_list("presets", None, "Which.", required=True)
-    _STYLES = flags.DEFINE_list("styles", list(STYLES), "Which meshes.")
+    _STYLES = flags.DEFINE_list("styles", ["data"], "Which meshes.")
     _COUNT = flags.DEFINE_integer("devices", 1, "How many.")
     _TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "h100"], "Whose compiler.")
     _BATCH = flags.DEFINE_integer("rows", 0, "Of the global batch; 0: the preset's, a device.")

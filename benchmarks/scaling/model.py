@@ -103,7 +103,7 @@ def draw(weak: dict[str, Any], strong: dict[str, Any], rows: int, path: str) -> 
         left.plot(counts, [own[n][2] / n for n in counts], "o-", label=name)
     for name, own in strong.items():
         right.plot(list(own), [values[2] for values in own.values()], "o-", label=name)
-    most = max(max(own) for own in weak.values())
+    most = max(max(own) for own in [*weak.values(), *strong.values()])
     right.plot([1, most], [1, most], ":", color="0.6")
     left.set(title="weak: rows a device fixed", ylabel="efficiency", ylim=(0, 1.05))
     right.set(title=f"strong: {rows} rows in all", ylabel="speed-up", yscale="log")
