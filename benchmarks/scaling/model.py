@@ -99,16 +99,16 @@ def draw(weak: dict[str, Any], strong: dict[str, Any], rows: int, path: str) -> 
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, own in weak.items():
-        counts = list(own)
-        left.plot(counts, [own[n][2] / n for n in counts], "o-", label=name)
+        left.plot(list(own), [values[2] / n for n, values in own.items()], "o-", label=name)
     for name, own in strong.items():
         right.plot(list(own), [values[2] for values in own.values()], "o-", label=name)
-    most = max(max(own) for own in [*weak.values(), *strong.values()])
-    right.plot([1, most], [1, most], ":", color="0.6")
+    counts = sorted({n for own in [*weak.values(), *strong.values()] for n in own})
+    right.plot(counts, counts, ":", color="0.6")
     left.set(title="weak: rows a device fixed", ylabel="efficiency", ylim=(0, 1.05))
     right.set(title=f"strong: {rows} rows in all", ylabel="speed-up", yscale="log")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(n) for n in counts])
         axes.set_xlabel("devices")
         axes.grid(alpha=0.3)
     left.legend(frameon=False, fontsize=8)
