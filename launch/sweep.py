@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int | None:
                 raise InputError(f"--index={given.index}: is for grids, without --trials")
             found = study.search(job, grid, make_config, given.trials)
         else:
-            found = run_cells(job, cells.cells(grid, make_config), given.index)
+            found = run_cells(job, cells.cells(grid, make_config), given.index, leave=True)
     except cluster.Stopped:
         print("stopped, everything is saved; the same command goes on", file=sys.stderr, flush=True)
         os._exit(cluster.STOPPED)
