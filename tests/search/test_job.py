@@ -85,15 +85,17 @@ def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_pat
         both.wait()
         return 10 * item
 
-    assert job(tmp_path, 1).parallel_map(make, range(4)) == [0, 10, 20, 30]
+    assert job(tmp_path, 1).shared_map(make, range(4), str, "1 steps") == [0, 10, 20, 30]
 
 
 def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
     gpu = job(tmp_path, 1)
     gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
+    own = threading.current_thread().name
     for search in (job(tmp_path, 2), gpu):
-        ran = search.parallel_map(lambda item: (item, threading.current_thread()), range(3))
-        assert ran == [(item, threading.current_thread()) for item in range(3)]
+        search.workdir += "+"  # a new folder
+        names = search.shared_map(lambda _: threading.current_thread().name, range(3), str, "")
+        assert names == [own] * 3
 
 
 def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
@@ -109,6 +111,6 @@ def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
         raise NotFinite("run 1")
 
     with pytest.raises(NotFinite, match="run 1"):
-        search.parallel_map(make, range(4))
+        search.shared_map(make, range(4), str, "")
     assert manifests.steps(str(tmp_path / "whole"))
     assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]

@@ -13,7 +13,7 @@ import pytest
 
 from aejax import files
 from aejax.errors import InputError
-from aejax.runs import folder, loading
+from aejax.runs import loading
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
 from aejax.search.choosing import Judge
 from aejax.search.job import SearchFolder
@@ -204,15 +204,6 @@ def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch
     assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
     found = search(settings(seeds=2), grown, quiet=True, devices=DEVICES)
     assert found is not None and len(found["again"]["aw|f"]["nll"]) == 2
-
-
-@pytest.mark.slow
-def test_two_searches_in_one_folder_are_refused(whole):
-    with (
-        folder.locked(whole[0]),
-        pytest.raises(InputError, match="another process is training in this folder"),
-    ):
-        search(settings(), whole[0], quiet=True, devices=DEVICES)
 
 
 def test_random_layouts_have_the_blocks_of_the_one_found_and_are_different_networks(tmp_path):
