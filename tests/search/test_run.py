@@ -15,6 +15,7 @@ from aejax import files
 from aejax.errors import InputError
 from aejax.runs import loading
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
+from aejax.search import run as searches
 from aejax.search.choosing import Judge
 from aejax.search.job import SearchFolder
 from aejax.search.run import search
@@ -204,6 +205,22 @@ def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch
     assert search(settings(), grown, quiet=True, devices=DEVICES) == whole[1]
     found = search(settings(seeds=2), grown, quiet=True, devices=DEVICES)
     assert found is not None and len(found["again"]["aw|f"]["nll"]) == 2
+
+
+def test_what_another_process_has_begun_to_compare_is_not_answered_with_less(tmp_path, monkeypatch):
+    own = settings(controls=(), method="none", seeds=0, latency=False)
+    assert search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    (tmp_path / "layouts.json").unlink()
+
+    def found(job):
+        stored = json.loads((tmp_path / "search.json").read_text())
+        (tmp_path / "search.json").write_text(json.dumps({**stored, "seeds": 5}))
+        return {"layouts": {}}
+
+    monkeypatch.setattr(searches, "_found", found)
+    with pytest.raises(InputError, match=r"something else here \(config.seeds\)"):
+        search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert not (tmp_path / "layouts.json").exists()
 
 
 def test_random_layouts_have_the_blocks_of_the_one_found_and_are_different_networks(tmp_path):
