@@ -3,11 +3,13 @@
     python -m launch.submit --nodes=2 --gpus=8 --time=1-00:00:00 --partition=gpu -- \\
         train --config=deep --config.data.source=idx:FOLDER --workdir=runs/deep
     python -m launch.submit --at_once=4 -- sweep --config=dense --sweep='seed=0,1,2'
+    python -m launch.submit --workers=20 --gpus=1 -- search --config=search_par
     python -m launch.submit --show -- evaluate --workdir=runs/deep
 
 What stands behind -- is a program of aejax with its flags. train runs one process on each node (or
 --tasks), which find one another; a sweep is an array, a task for each of its runs; other programs
-run one process. --show prints the script and submits nothing.
+run one process. With --workers a sweep or a search is an array of so many tasks that share its
+runs. --show prints the script and submits nothing.
 
 The job saves and is queued again when it is preempted, and --stop_seconds before its time limit;
 scancel ends it for good. Its output goes to NAME-JOB.out, where it is submitted.
@@ -37,7 +39,10 @@ flags.DEFINE_string("memory", None, "Memory of each node, such as 64G.")
 flags.DEFINE_string("time", None, "Time limit, such as 12:00:00 or 1-00:00:00.")
 flags.DEFINE_string("partition", None, "Partition.")
 flags.DEFINE_string("account", None, "Account.")
-flags.DEFINE_integer("at_once", None, "Tasks of a sweep at a time. Default: all.", lower_bound=1)
+flags.DEFINE_integer("at_once", None, "Tasks of an array at a time. Default: all.", lower_bound=1)
+flags.DEFINE_integer(
+    "workers", None, "Tasks that share the runs of a sweep or a search.", lower_bound=1
+)
 flags.DEFINE_integer("stop_seconds", 120, "Stop so long before the time limit.", lower_bound=1)
 flags.DEFINE_multi_string("option", [], "A further line of #SBATCH, such as --qos=low; several.")
 flags.DEFINE_multi_string("setup", [], "A line of shell before the program starts; several.")
@@ -47,6 +52,8 @@ _TEMPLATE = Path(__file__).parent / "slurm" / "job.sbatch"
 _TIME = r"(\d+-)?\d+(:\d\d){0,2}"
 # Programs that take one of several processes' part.
 _SEVERAL = ("train",)
+# Programs whose processes share work when they are started with the same command.
+_WORKERS = ("sweep", "search")
 _NOT_SUBMITTED = ("submit",)
 
 
@@ -87,10 +94,16 @@ def check(words: list[str]) -> None:
         raise InputError(
             f"--nodes={given.nodes} --tasks={given.tasks}: {words[0]} is one process; must be 1"
         )
-    if given.at_once is not None and words[0] != "sweep":
+    if given.workers is not None and words[0] not in _WORKERS:
+        raise InputError(
+            f"--workers={given.workers}: is for {' and '.join(_WORKERS)}, not for {words[0]}"
+        )
+    if given.at_once is not None and words[0] != "sweep" and given.workers is None:
         raise InputError(f"--at_once={given.at_once}: is for sweep, not for {words[0]}")
     if given.time is not None and not re.fullmatch(_TIME, given.time):
         raise InputError(f"--time={given.time}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
+    if given.workers and any(re.match("--?index=", word) for word in words):
+        raise InputError(f"--workers={given.workers}: takes cells as they come; without --index")
     if words[0] in ("train", "sweep"):
         config_of(words[1:], TRAIN)
 
@@ -106,14 +119,20 @@ def script(words: list[str]) -> str:
     name, given = words[0], flags.FLAGS
     command = [sys.executable, "-u", "-m", f"launch.{name}", *words[1:]]
     text, options = shlex.join(command), _options(name)
-    if name == "sweep":
-        count = _cells(words[1:])
+    if _is_array(name):
+        count = given.workers or _cells(words[1:])
         limit = f"%{given.at_once}" if given.at_once else ""
         options.append(f"--array=0-{count - 1}{limit}")
+    if name == "sweep" and not given.workers:
         text += ' --index="$SLURM_ARRAY_TASK_ID"'
     environment = jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(options=options, setup=given.setup, command=text)
+
+
+def _is_array(name: str) -> bool:
+    """Whether a program is an array of tasks."""
+    return name == "sweep" or flags.FLAGS.workers is not None
 
 
 def _options(name: str) -> list[str]:
@@ -122,7 +141,7 @@ def _options(name: str) -> list[str]:
     job = given.name or f"aejax-{name}"
     out = [
         f"--job-name={job}",
-        f"--output={job}-{'%A_%a' if name == 'sweep' else '%j'}.out",
+        f"--output={job}-{'%A_%a' if _is_array(name) else '%j'}.out",
         "--open-mode=append",
         "--requeue",
         f"--nodes={given.nodes}",
@@ -151,7 +170,10 @@ def _cells(words: list[str]) -> int:
     if not texts:
         raise InputError("-- sweep: must have --sweep='SETTING=VALUE,VALUE' (with the = sign)")
     if any(re.match("--?(index|trials)=", word) for word in words):
-        raise InputError("-- sweep: --index and --trials are no part of an array")
+        raise InputError(
+            "-- sweep: --index and --trials are no part of an array with a task a cell; --workers=N"
+            " takes --trials"
+        )
     return math.prod(len(cells.split_values(text)[1]) for text in texts)
 
 
