@@ -95,7 +95,8 @@ class Shared:
         """
         self._work, self._stop, self._leave = work, stop, leave
         self._found: dict[int, Any] = {}
-        self._making, self._guard = 0, threading.Lock()
+        self._making = self._made = 0  # here, by all hands
+        self._failed, self._change = False, threading.Condition()
 
     def run(self, devices: Devices | None, stop_others: Callable[[], None]) -> list[Any]:
         """What came out of each piece; None of those that were left to others.
@@ -116,34 +117,37 @@ class Shared:
     def _take_all(self) -> None:
         """Does one piece after another until there is none left to take."""
         while left := [n for n in range(len(self._work)) if n not in self._found]:
-            if self._stop():
+            if self._failed or self._stop():
                 raise cluster.Stopped
-            if any(self._take(number) for number in left):
+            made = self._made
+            if any(self._take(number) for number in left) or not self._found.keys().isdisjoint(
+                left
+            ):
                 continue  # from the first again: others may have died meanwhile
-            if all(number in self._found for number in left):
-                return
             if self._leave and not self._making:
                 return
-            claims.pause(self._stop)
+            with self._change:  # soon where another hand ends
+                self._change.wait_for(lambda made=made: self._made != made, claims.POLL_SECONDS)
 
     def _take(self, number: int) -> bool:
         """Does a piece, unless it is known or another has it; whether it was done here."""
         work = self._work[number]
-        if self._note(number):
-            return False
-        claim = claims.claim(work.claim)
-        if claim is None:
+        if self._note(number) or (claim := claims.claim(work.claim)) is None:
             return False
         with claim:
             if self._note(number):  # it has ended since
                 return False
-            with self._guard:
+            with self._change:
                 self._making += 1
             try:
                 self._found[number] = work.make()
+            except BaseException:
+                self._failed = True  # before its claim is free: no other hand shall try it
+                raise
             finally:
-                with self._guard:
-                    self._making -= 1
+                with self._change:
+                    self._making, self._made = self._making - 1, self._made + 1
+                    self._change.notify_all()
         return True
 
     def _note(self, number: int) -> bool:

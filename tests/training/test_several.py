@@ -138,6 +138,29 @@ def test_as_long_as_it_has_work_itself_it_takes_over_from_the_dead(held, monkeyp
     assert one.run(leave=True) == tens("ab")
 
 
+def test_a_hand_without_work_ends_with_the_last_one(held, monkeypatch):
+    monkeypatch.setattr(cluster, "cores", lambda: 2)
+    monkeypatch.setattr(claims, "POLL_SECONDS", 60)
+    begun, shared = time.monotonic(), {}
+    assert Worker("one", "a", shared, lambda _: time.sleep(0.2)).run() == tens("a")
+    assert Worker("two", "a", shared).run() == tens("a")
+    assert time.monotonic() - begun < 30
+
+
+def test_what_fails_is_not_tried_by_another_hand(held, monkeypatch):
+    monkeypatch.setattr(cluster, "cores", lambda: 2)
+    tried = []
+
+    def act(piece):
+        tried.append(piece)
+        time.sleep(0.1)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        Worker("one", "a", {}, act).run()
+    assert tried == ["a"] and not held
+
+
 def test_who_waits_can_be_stopped_and_holds_nothing(held):
     held |= {"a"}
     looks = iter([False] * 5)
