@@ -31,7 +31,9 @@ class Job:
         gpus: of each node.
         cpus: cores of each process; None for what the scheduler gives.
         memory: of each node, as "64G"; None likewise.
-        runs: of a sweep, which is an array of them; 0 for other programs.
+        runs: tasks of an array: the runs of a sweep, or workers; 0 for other programs.
+        shared: whether they are workers, which share the runs of a sweep or a search; else each
+            task has the run of its number.
         at_once: how many of them run at a time; None for all.
         stop_seconds: how long saving may take.
         setup: lines of shell before the program starts.
@@ -51,6 +53,7 @@ class Job:
     cpus: int | None = None
     memory: str | None = None
     runs: int = 0
+    shared: bool = False
     at_once: int | None = None
     stop_seconds: int = 120
     setup: tuple[str, ...] = ()
@@ -62,7 +65,7 @@ class Job:
 
     @property
     def processes(self) -> int:
-        """How many processes run at a time, but for the runs of a sweep."""
+        """How many processes run at a time, but for an array."""
         return self.nodes * self.tasks
 
 

@@ -50,7 +50,9 @@ def check(kind: str, job: Job) -> None:
             " the run's folder"
         )
     if job.runs and kind != "job":
-        raise InputError(f"-- sweep: is an array; --scheduler={kind} has none, --scheduler=job has")
+        raise InputError(
+            f"-- {job.program}: is an array; --scheduler={kind} has none, --scheduler=job has"
+        )
     if job.gpus % job.tasks:
         raise InputError(
             f"--gpus={job.gpus} --tasks={job.tasks}: a process is a pod with GPUs of its own; must"
@@ -68,7 +70,8 @@ def command(job: Job) -> list[str]:
     if job.program in SEVERAL and job.processes > 1:
         out += [f"--processes={job.processes}", f"--connect_seconds={CONNECT_SECONDS}"]
     out += [word.replace("$", "$$") for word in job.words]
-    return [*out, "--index=$(JOB_COMPLETION_INDEX)"] if job.runs else out
+    numbered = job.runs and not job.shared
+    return [*out, "--index=$(JOB_COMPLETION_INDEX)"] if numbered else out
 
 
 def requests(job: Job) -> dict[str, str]:

@@ -39,7 +39,7 @@ def check(job: Job) -> None:
     """Raises InputError where a job cannot be a task."""
     check_name(job.name, 63)
     if job.runs:
-        raise InputError("-- sweep: is an array; --scheduler=skypilot has none")
+        raise InputError(f"-- {job.program}: is an array; --scheduler=skypilot has none")
     if job.tasks > 1:
         raise InputError(f"--tasks={job.tasks}: --scheduler=skypilot starts one process on a node")
     if job.gpus and not job.accelerator:

@@ -14,7 +14,7 @@ def script(job: Job, options: list[str]) -> str:
     """
     command = [sys.executable, "-u", "-m", f"launch.{job.program}", *job.words]
     text = shlex.join(command)
-    if job.runs:
+    if job.runs and not job.shared:
         text += ' --index="$SLURM_ARRAY_TASK_ID"'
     return render(
         "slurm/job.sbatch", options=_options(job) + options, setup=job.setup, command=text

@@ -6,8 +6,9 @@
 
 The folder holds the supernet, the parent, the library of blocks and every layout as runs of their
 own (each can be evaluated with launch.evaluate), layouts.json and report.html. The same command
-again goes on where it was; Ctrl-C and SIGTERM save first, and exit code 75 then says: start me
-again. Bad input is one line and exit code 2.
+again goes on where it was; processes on one file system that are started with it share the runs.
+Ctrl-C and SIGTERM save first, and exit code 75 then says: start me again. Bad input is one line and
+exit code 2.
 """
 
 import os

@@ -3,13 +3,15 @@
     python -m launch.submit --nodes=2 --gpus=8 --time=1-00:00:00 --partition=gpu -- \\
         train --config=deep --config.data.source=idx:FOLDER --workdir=runs/deep
     python -m launch.submit --at_once=4 -- sweep --config=dense --sweep='seed=0,1,2'
+    python -m launch.submit --workers=20 --gpus=1 -- search --config=search_par
     python -m launch.submit --show -- evaluate --workdir=runs/deep
     python -m launch.submit --scheduler=jobset --nodes=2 --gpus=8 --image=IMAGE \\
         --volume=CLAIM:/shared -- train --config=deep --workdir=runs/deep
 
 What stands behind -- is a program of aejax with its flags. train runs one process on each node (or
 --tasks), which find one another; a sweep is an array, a task for each of its runs; other programs
-run one process. --show prints the script or the manifest and submits nothing.
+run one process. With --workers a sweep or a search is an array of so many tasks that share its
+runs. --show prints the script or the manifest and submits nothing.
 
 Slurm: the job saves and is queued again when it is preempted, and --stop_seconds before its time
 limit; scancel ends it for good. Its output goes to NAME-JOB.out, where it is submitted.
@@ -44,7 +46,10 @@ flags.DEFINE_string("time", None, "Slurm: time limit, such as 12:00:00 or 1-00:0
 flags.DEFINE_string("partition", None, "Slurm: partition.")
 flags.DEFINE_string("account", None, "Slurm: account.")
 flags.DEFINE_integer(
-    "at_once", None, "Slurm, job: tasks of a sweep at a time. Default: all.", lower_bound=1
+    "at_once", None, "Slurm, job: tasks of an array at a time. Default: all.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "workers", None, "Slurm, job: tasks that share the runs of a sweep or a search.", lower_bound=1
 )
 flags.DEFINE_integer(
     "stop_seconds",
@@ -74,6 +79,8 @@ flags.DEFINE_string("accelerator", "", "skypilot: the kind of the GPUs, such as 
 flags.DEFINE_bool("show", False, "Print the script or the manifest, and submit nothing.")
 
 _TIME = r"(\d+-)?\d+(:\d\d){0,2}"
+# Programs whose processes share work when they are started with the same command.
+_WORKERS = ("sweep", "search")
 _NOT_SUBMITTED = ("submit",)
 _POD = (*on_kubernetes.KINDS, "skypilot")
 # Which schedulers a flag is for, where it is not for all.
@@ -82,6 +89,7 @@ _FOR = {
     "partition": ("slurm",),
     "account": ("slurm",),
     "at_once": ("slurm", "job"),
+    "workers": ("slurm", "job"),
     "option": ("slurm",),
     "setup": ("slurm", "skypilot"),
     "image": _POD,
@@ -139,10 +147,16 @@ def check(words: list[str]) -> None:
         raise InputError(
             f"--nodes={given.nodes} --tasks={given.tasks}: {words[0]} is one process; must be 1"
         )
-    if given.at_once is not None and words[0] != "sweep":
+    if given.workers is not None and words[0] not in _WORKERS:
+        raise InputError(
+            f"--workers={given.workers}: is for {' and '.join(_WORKERS)}, not for {words[0]}"
+        )
+    if given.at_once is not None and words[0] != "sweep" and given.workers is None:
         raise InputError(f"--at_once={given.at_once}: is for sweep, not for {words[0]}")
     if given.time is not None and not re.fullmatch(_TIME, given.time):
         raise InputError(f"--time={given.time}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
+    if given.workers and any(re.match("--?index=", word) for word in words):
+        raise InputError(f"--workers={given.workers}: takes cells as they come; without --index")
     if words[0] in ("train", "sweep"):
         config_of(words[1:], TRAIN)
 
@@ -166,7 +180,8 @@ def job_of(words: list[str]) -> Job:
         gpus=given.gpus,
         cpus=given.cpus,
         memory=given.memory,
-        runs=_runs(words[1:]) if words[0] == "sweep" else 0,
+        runs=given.workers or (_runs(words[1:]) if words[0] == "sweep" else 0),
+        shared=given.workers is not None,
         at_once=given.at_once,
         stop_seconds=given.stop_seconds,
         setup=tuple(given.setup),
@@ -222,7 +237,10 @@ def _runs(words: list[str]) -> int:
     if not texts:
         raise InputError("-- sweep: must have --sweep='SETTING=VALUE,VALUE' (with the = sign)")
     if any(re.match("--?(index|trials)=", word) for word in words):
-        raise InputError("-- sweep: --index and --trials are no part of an array")
+        raise InputError(
+            "-- sweep: --index and --trials are no part of an array with a task a cell; --workers=N"
+            " takes --trials"
+        )
     return math.prod(len(cells.split_values(text)[1]) for text in texts)
 
 

@@ -16,12 +16,12 @@ curves beside PCA's, learning curves and the row of reconstructed images of each
 curves are of --config.evaluation.metric, or of --curve=TERM, any term of metrics.jsonl; curves.csv
 has their numbers. Where runs have stages (--config.pretrain), a table has the seconds of each.
 
-The same command again goes on where it was, and trains nothing twice. With --index it trains one
-cell, for a job array; the last one to end writes the report.
+The same command again goes on where it was, and trains nothing twice. Processes on one file system
+that are started with the same command share the runs; the last one to end writes the report. With
+--index it trains one cell, for a job array.
 
 With --trials settings may have a range, LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH, and Optuna
-chooses the values of each trial by the best test value of --config.evaluation.metric. Processes on
-one file system that are started with the same command share the study.
+chooses the values of each trial by the best test value of --config.evaluation.metric.
 """
 
 import os
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int | None:
                 raise InputError(f"--index={given.index}: is for grids, without --trials")
             found = study.search(job, grid, make_config, given.trials)
         else:
-            found = run_cells(job, cells.cells(grid, make_config), given.index)
+            found = run_cells(job, cells.cells(grid, make_config), given.index, leave=True)
     except cluster.Stopped:
         print("stopped, everything is saved; the same command goes on", file=sys.stderr, flush=True)
         os._exit(cluster.STOPPED)

@@ -19,7 +19,7 @@ from aejax.config import Config
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Source
 from aejax.models import Autoencoder
-from aejax.runs import tracking
+from aejax.runs import claims, tracking
 from aejax.search import space as spaces
 from aejax.search.settings import Search
 from aejax.search.space import Layout
@@ -32,6 +32,8 @@ from aejax.training.trainer import Trainer
 
 # Where seeds begin that layouts are reported with, so that none is one that chose them.
 _OTHER_SEEDS = 1000
+# What came out of a run, in its folder: {its duration: that}.
+_OUTCOME = "outcome.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ class SearchFolder:
             return setup(config, sources, place, False, devices, objective, say=say)
 
         outcome = Trainer.with_setup(make_setup, place).fit(
-            stop=lambda: self.failed or self.rest["stop"](),
+            stop=self._stop,
             quiet=self.rest["quiet"],
             label=name,
             initial_params=initial_params,
@@ -135,28 +137,121 @@ class SearchFolder:
             raise cluster.Stopped
         return outcome
 
-    def parallel_map(self, make: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """`make` of each item, in their order (`several.parallel_map`)."""
+    def shared_map(
+        self,
+        make: Callable[[Any], Any],
+        items: Iterable[Any],
+        name: Callable[[Any], str],
+        duration: str,
+    ) -> list[Any]:
+        """`make` of each item, in their order: a run each, which one of several processes trains.
+
+        What came out of a run is kept in its folder, as outcome.json.
+
+        Args:
+            make: trains the run of an item; returns what JSON can hold.
+            name: of the folder of an item's run.
+            duration: of the runs.
+        """
 
         def stop_others() -> None:
             self.failed = True
 
-        return several.parallel_map(make, items, self.rest["devices"], stop_others)
+        def work(item: Any) -> several.Work:
+            folder = name(item)
+            known = functools.partial(self._outcome, folder, duration)
+            make_one = functools.partial(self._ended, folder, duration, make, item)
+            return several.Work(self._claim(folder), known, make_one)
+
+        shared = several.Shared([work(item) for item in items], self._stop)
+        return shared.run(self.rest["devices"], stop_others)
+
+    def _outcome(self, folder: str, duration: str) -> Any:
+        """What came out of a run of this duration; None where none has ended."""
+        return (self.kept(f"{folder}/{_OUTCOME}") or {}).get(duration)
+
+    def _ended(self, folder: str, duration: str, make: Callable[[Any], Any], item: Any) -> Any:
+        """Makes an item, and keeps what came out in its run's folder."""
+        made, file = make(item), f"{folder}/{_OUTCOME}"
+        if cluster.is_main():
+            self.keep(file, {**(self.kept(file) or {}), duration: made})
+        return made
+
+    def _stop(self) -> bool:
+        return self.failed or self.rest["stop"]()
 
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
         run = self.settings.run
         seed = run.seed if seed is None else seed
         return dataclasses.replace(run, model=model, duration=duration, seed=seed, trackers=())
 
-    def load_or_compute(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What a file holds; made and written first where there is none."""
-        path = self.path(name)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
+    def load_or_compute(
+        self,
+        name: str,
+        make: Callable[[], dict[str, Any]],
+        *,
+        shared: bool = False,
+        is_whole: Callable[[dict[str, Any]], bool] = lambda kept: True,
+    ) -> dict[str, Any]:
+        """What a file holds; made and written first where there is none.
+
+        Args:
+            name: of the file.
+            make: by one process, while the others wait.
+            shared: by all processes together, as it is made of runs that they share.
+            is_whole: whether what a file holds is all that is wanted of it; else it is made anew.
+        """
+
+        def standing() -> dict[str, Any] | None:
+            kept = self.kept(name)
+            return kept if kept and is_whole(kept) else None
+
+        if kept := standing():
+            return kept
+        if shared:
+            made = make()
+            return standing() or self.keep(name, made)
+        with self.alone(name):
+            return standing() or self.keep(name, make())
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        """What a file holds; None where there is none."""
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
                 return json.load(file)
-        made = make()
-        files.write(path, json.dumps(made, indent=1))
-        return made
+        except FileNotFoundError:
+            return None
+
+    def keep(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Writes a file, and returns what it holds."""
+        files.write(self.path(name), json.dumps(found, indent=1))
+        return found
+
+    def alone(self, name: str) -> contextlib.AbstractContextManager:
+        """Keeps others from what has this name; waits as long as one of them is at it.
+
+        The processes of one job of JAX do everything together, and need no lock of this kind.
+
+        Raises:
+            Stopped: asked to stop.
+        """
+        if jax.process_count() > 1:
+            return contextlib.nullcontext()
+        say = functools.partial(self.say, f"{name}: another worker is at it; waiting")
+        return claims.wait(self._claim(name), self._stop, say)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether another process is making a file."""
+        if jax.process_count() > 1 or self.kept(name) is not None:
+            return False
+        own = claims.claim(self._claim(name))
+        if own is not None:
+            own.close()
+        return own is None
+
+    def _claim(self, name: str) -> str:
+        """The folder of a lock (`aejax.runs.claims`)."""
+        return self.path("claims", name)
 
     def forget(self, name: str) -> None:
         """Makes what a file held be made anew."""
@@ -180,11 +275,14 @@ class SearchFolder:
             config = self.config(models[name], settings.run.duration, seed)
             if name not in setups:
                 setups[name] = setup(config, sources, devices=self.rest["devices"])
-            folder = f"again/{name}-{seed}".replace("|", "-")
-            return self.train(folder, config, sources, same_programs=setups[name]).metrics
+            return self.train(folder(one), config, sources, same_programs=setups[name]).metrics
+
+        def folder(one: tuple[int, str]) -> str:
+            return f"again/{one[1]}-{one[0]}".replace("|", "-")
 
         # Different models side by side: each is compiled once then, for all of its seeds.
-        found = self.parallel_map(run, itertools.product(seeds, models))
+        each = itertools.product(seeds, models)
+        found = self.shared_map(run, each, folder, settings.run.duration)
         out = {}
         for number, name in enumerate(models):
             runs = found[number :: len(models)]

@@ -55,7 +55,7 @@ def successive_halving(job: SearchFolder, layout: Layout) -> dict[str, Any]:
             break
         # Written before any of its runs goes on: their losses are those of this round then.
         make = functools.partial(_round, job, left, math.ceil(share * whole), seeds)
-        found = job.load_or_compute(f"trials-{number}.json", make)
+        found = job.load_or_compute(f"trials-{number}.json", make, shared=True)
         rounds.append(found)
         left = sorted(left, key=lambda each: found[str(each)])[: math.ceil(len(left) / _KEEP)]
     return {"layout": str(left[0]), "rounds": rounds}
@@ -64,22 +64,24 @@ def successive_halving(job: SearchFolder, layout: Layout) -> dict[str, Any]:
 def _round(job: SearchFolder, layouts: list[Layout], steps: int, seeds: int) -> dict[str, float]:
     """The mean loss of each layout over seeds, after so many steps."""
     job.say(f"trying {len(layouts)} layouts: {steps} steps, {seeds} seed(s)")
-    first = job.settings.run.seed
+    first, duration = job.settings.run.seed, f"{steps} steps"
+
+    def folder(one: tuple[Layout, int]) -> str:
+        return f"trials/{one[0]}-{one[1]}".replace("|", "-")
+
+    def loss(one: tuple[Layout, int]) -> float:
+        """On all rows that are held to choose; infinite where it becomes no number."""
+        config = job.config(job.model(one[0]), duration, one[1])
+        try:
+            return job.train(folder(one), config, (job.learning, job.judging)).metrics["nll"]
+        except NotFinite as error:
+            job.say(f"{one[0]}: {error}")
+            return math.inf
+
     each = itertools.product(layouts, range(first, first + seeds))
-    losses = job.parallel_map(lambda one: _loss(job, one[0], steps, one[1]), each)
+    losses = job.shared_map(loss, each, folder, duration)
     means = np.reshape(losses, (len(layouts), seeds)).mean(1)
     return {str(layout): float(mean) for layout, mean in zip(layouts, means, strict=True)}
-
-
-def _loss(job: SearchFolder, layout: Layout, steps: int, seed: int) -> float:
-    """The loss on all rows that are held to choose; infinite where it becomes no number."""
-    config = job.config(job.model(layout), f"{steps} steps", seed)
-    name = f"trials/{layout}-{seed}".replace("|", "-")
-    try:
-        return job.train(name, config, (job.learning, job.judging)).metrics["nll"]
-    except NotFinite as error:
-        job.say(f"{layout}: {error}")
-        return math.inf
 
 
 # A size is the parent's when it is within this share of it; so many guesses of the width are made.

@@ -3,18 +3,18 @@
     WORKDIR/search.json     the settings
     WORKDIR/latency.json    what blocks take, where that is their price
     WORKDIR/supernet/       a run: the supernet;       supernet.json    the layout that it found
-    WORKDIR/parent/         a run: the parent
-    WORKDIR/library/        a run: candidates imitate the parent's blocks
-    WORKDIR/front/LAYOUT/   runs: layouts of rising price, grafted and tuned
-                                                       replacement.json the scores and the front
+    WORKDIR/parent/, library/, front/LAYOUT/           runs of replacing.py, which says more
     WORKDIR/trials/NAME/    runs: layouts of the same blocks; trials-1.json to trials-3.json
     WORKDIR/again/NAME/     runs: each layout from nothing, each seed
     WORKDIR/latencies.json  what each layout takes, and each block in the same rounds
     WORKDIR/layouts.json    all layouts and what was measured of them
     WORKDIR/report.html     the same to look at
+    WORKDIR/claims/NAME/    the lock of the process that trains, times or decides NAME
 
 Everything that trains is a run like any other, in its own folder, and whatever is decided is
-written before the next thing begins: nothing is trained, scored or timed twice. A search that has
+written before the next thing begins: nothing is trained, scored or timed twice. Any number of
+processes may search in one folder: they share the runs that do not need one another (of the front,
+the trials, and those from nothing), one does what the others wait for. A search that has
 ended takes more seeds, controls, random layouts or arms (--config.seeds=5): what is new is trained,
 and where there are other layouts all are timed once more, in one go.
 """
@@ -22,34 +22,27 @@ and where there are other layouts all are timed once more, in one go.
 import contextlib
 import dataclasses
 import functools
-import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from aejax import cluster, files, kinds
+from aejax import cluster, kinds
 from aejax.config import renamed
 from aejax.errors import InputError
 from aejax.mesh import Devices
-from aejax.models.batch import Batch
 from aejax.nn.layout import ATTENTION
-from aejax.runs import checkpoint, loading, lock
-from aejax.search import choosing, comparing, imitation, latency, retraining
+from aejax.runs import loading, lock
+from aejax.search import choosing, comparing, latency, replacing, retraining
 from aejax.search import space as spaces
 from aejax.search.choosing import Judge
-from aejax.search.imitation import Imitation
 from aejax.search.job import RowRange, SearchFolder
 from aejax.search.latency import Latency, Table
 from aejax.search.settings import Search, check_search
 from aejax.search.space import Layout
 from aejax.search.supernet import Pairs, Supernet
 from aejax.training.setup import setup
-from aejax.training.state import split
 
 COLLAPSED = "collapsed"
 _SETTINGS, _FOUND, _TIMES = "search.json", "layouts.json", "latencies.json"
@@ -103,21 +96,49 @@ def search(
     job = SearchFolder(
         settings, workdir, learning, judging, run_setup.test, run_setup.preparation, rest
     )
-    with lock.locked(workdir) if cluster.is_main() else contextlib.nullcontext():
-        _claim(job, run_setup.fingerprints)
+    together = jax.process_count() > 1 and cluster.is_main()  # one job: no other process may help
+    with lock.locked(workdir) if together else contextlib.nullcontext():
         try:
-            return job.load_or_compute(_FOUND, lambda: _found(job))
+            with job.alone(_SETTINGS):
+                _take_settings(job, run_setup.fingerprints)
+            return job.kept(_FOUND) or _ended(job)
         except cluster.Stopped:
             return None
 
 
-def _claim(job: SearchFolder, fingerprints: dict[str, str]) -> None:
+def _ended(job: SearchFolder) -> dict[str, Any]:
+    """Searches to the end, and writes what was found where the folder's settings are still these.
+
+    Raises:
+        InputError: another process has begun to compare something else.
+    """
+    found = _found(job)
+    with job.alone(_SETTINGS):
+        stored, _ = _stored(job)
+        if changed := [name for name, *_ in kinds.differences(stored, job.settings)]:
+            raise InputError(
+                f"--workdir={job.workdir}: another process has begun to compare something else here"
+                f" (config.{changed[0]}): start again with its settings; what was trained stays"
+            )
+        return job.keep(_FOUND, found)
+
+
+def _stored(job: SearchFolder) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The settings that search.json holds, and the data's fingerprints.
+
+    An earlier version wrote none of these: None.
+    """
+    stored = dict(job.kept(_SETTINGS) or {})
+    fingerprints = stored.pop(_FINGERPRINTS, None)
+    return {**renamed(stored), "run": renamed(stored["run"])}, fingerprints
+
+
+def _take_settings(job: SearchFolder, fingerprints: dict[str, str]) -> None:
     """Writes the settings and the data's fingerprints, or compares them with those that stand."""
-    os.makedirs(job.workdir, exist_ok=True)
     mine = {**kinds.to_dict(job.settings), _FINGERPRINTS: fingerprints}
-    stored = dict(job.load_or_compute(_SETTINGS, lambda: mine))
-    stored = {**renamed(stored), "run": renamed(stored["run"])}
-    known = stored.pop(_FINGERPRINTS, fingerprints)  # an earlier version wrote none
+    if job.kept(_SETTINGS) is None:
+        job.keep(_SETTINGS, mine)
+    stored, known = _stored(job)
     kinds.from_dict(Search, stored)
     changed = list(kinds.differences(stored, job.settings))
     closed = [
@@ -130,7 +151,7 @@ def _claim(job: SearchFolder, fingerprints: dict[str, str]) -> None:
             f"--workdir={job.workdir} holds a search with other settings ({'; '.join(closed)}):"
             f" use another folder, or the old values; only {', '.join(_COMPARED)} may change"
         )
-    if known != fingerprints:
+    if known not in (None, fingerprints):
         raise InputError(
             f"--workdir={job.workdir} holds a search on other data: the rows of"
             f" config.run.data.source={job.settings.run.data.source} are not those that it began"
@@ -138,7 +159,7 @@ def _claim(job: SearchFolder, fingerprints: dict[str, str]) -> None:
         )
     if changed:
         job.forget(_FOUND)
-        files.write(job.path(_SETTINGS), json.dumps(mine, indent=1))
+        job.keep(_SETTINGS, mine)
 
 
 def _found(job: SearchFolder) -> dict[str, Any]:
@@ -146,21 +167,21 @@ def _found(job: SearchFolder) -> dict[str, Any]:
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
     out: dict[str, Any] = {"parent": str(settings.parent()), "margin": settings.margin}
+    if settings.method == "both" and job.is_taken("supernet.json"):
+        _replacement(job, prices)  # meanwhile
     if settings.method in ("both", "supernet"):
         out["supernet"] = job.load_or_compute("supernet.json", lambda: _supernet(job, prices))
         if not out["supernet"][COLLAPSED]:
-            layouts["supernet"] = _read(out["supernet"]["layout"])
+            layouts["supernet"] = spaces.read(out["supernet"]["layout"])
     if settings.method in ("both", "replacement"):
-        out["replacement"] = job.load_or_compute(
-            "replacement.json", lambda: _replacement(job, prices)
-        )
-        layouts["replacement"] = _read(out["replacement"]["layout"])
-        layouts["cosine"] = _read(out["replacement"]["cosine"])
+        out["replacement"] = _replacement(job, prices)
+        layouts["replacement"] = spaces.read(out["replacement"]["layout"])
+        layouts["cosine"] = spaces.read(out["replacement"]["cosine"])
     if settings.trials and settings.method != "none" and len(layouts) == 1:
         job.say("nothing was found: no layouts are tried")
     elif settings.trials:
         out["trials"] = retraining.successive_halving(job, comparing.chosen(layouts))
-        layouts["trials"] = _read(out["trials"]["layout"])
+        layouts["trials"] = spaces.read(out["trials"]["layout"])
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(job, layouts)
     if "replacement" in out:
@@ -171,8 +192,6 @@ def _found(job: SearchFolder) -> dict[str, Any]:
             what: retraining.at_equal_cost(job, layouts, what) for what in settings.equal
         }
     if settings.latency:
-        if set(_latencies(job, layouts)) != {str(layout) for layout in layouts.values()}:
-            job.forget(_TIMES)
         out["latency"] = _latencies(job, layouts)
     out["layouts"] = {name: str(layout) for name, layout in layouts.items()}
     return out
@@ -234,98 +253,8 @@ def _supernet(job: SearchFolder, prices: dict[str, float]) -> dict[str, Any]:
 
 
 def _replacement(job: SearchFolder, prices: dict[str, float]) -> dict[str, Any]:
-    """Trains the parent and the library, scores, and verifies the front."""
-    settings, space, parent = job.settings, job.settings.space(), job.settings.parent()
-    base = spaces.with_layout(settings.run.model, parent)
-    job.train("parent", job.config(base, settings.run.duration))
-    whole = loading.load(job.path("parent"), say=job.say)
-    own = _parameters_of(whole.module)
-    given = imitation.insert_params(own, space, parent)
-    model = Imitation(settings.run.model, space, parent)
-    job.say("library: candidates imitate the parent's blocks")
-    own = job.config(model, settings.replacement.imitation)
-    job.train("library", own, initial_params=lambda: given)
-    module = loading.load(job.path("library"), say=job.say, model=model).module
-    # What stands around the blocks is the parent's own.
-    library = _parameters_of(module) | given
-    module = _with_parameters(module, library)
-    judge = Judge(module.model, space, job.rows)
-    chosen = space.choices(parent)
-    base_loss = judge(chosen)
-    if base_loss > settings.learned:
-        raise InputError(
-            f"config.learned={settings.learned}: the parent {parent} has a loss of {base_loss:.4g}"
-            " nats a row: it has not learned enough to be searched; train it longer"
-            " (config.run.duration), or say that this is enough"
-        )
-    scores = choosing.replace_one(judge, chosen)
-    each = [np.array([prices[letter] for letter in letters]) for _, _, letters in space.searched]
-    tuned = functools.partial(_tuned, job, library, scores, each, judge, whole.module)
-    tried = [choosing.cheapest(scores, each, budget) for budget in choosing.budgets(each, chosen)]
-    # The parent too: what the layouts are held against has as many steps more as they have.
-    some = dict.fromkeys(tuple(one) for one in (*tried, chosen) if one)
-    front = job.parallel_map(tuned, [list(one) for one in some])
-    reference = next(one for one in front if one["choices"] == chosen)
-    best = next(one for one in front if one["loss"] <= reference["loss"] + settings.margin)
-    rows = job.rows[:_SIMILAR]
-    batch = Batch(jnp.asarray(rows), index=jnp.arange(len(rows)))
-    similar = np.asarray(nnx.jit(lambda module: module.similarities(batch))(module))
-    count = _read(best["layout"]).count(ATTENTION)
-    return {
-        "parent_loss": reference["loss"],
-        "similarities": similar.tolist(),
-        "cosine": str(choosing.least_similar(space, parent, similar, count)),
-        "scores": [score.tolist() for score in scores],
-        "layout": best["layout"],
-        "front": front,
-    }
-
-
-def _parameters_of(module: Any) -> dict[str, np.ndarray]:
-    """A module's parameters by name."""
-    flat = checkpoint.flatten(split(module)[1])
-    return {name: np.asarray(leaf) for name, leaf in flat.items()}
-
-
-def _with_parameters(module: Any, given: dict[str, np.ndarray]) -> Any:
-    """The module with these parameters, by name."""
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
-    leaves = {name: jnp.asarray(leaf) for name, leaf in given.items()}
-    new = checkpoint.unflatten(nnx.to_pure_dict(params), leaves)
-    nnx.replace_by_pure_dict(params, new)
-    return nnx.merge(graph, params, rest)
-
-
-def _tuned(
-    job: SearchFolder,
-    library: dict[str, np.ndarray],
-    scores: list[np.ndarray],
-    prices: list[np.ndarray],
-    judge: Judge,
-    parent: Any,
-    choices: list[int],
-) -> dict[str, Any]:
-    """One layout of the front: grafted from the library, and trained a little as a whole."""
-    settings, space = job.settings, job.settings.space()
-    layout = space.layout(choices)
-    name = f"front/{layout}".replace("|", "-")
-    model = spaces.with_layout(settings.run.model, layout)
-    given = imitation.grafted(library, space, layout)
-    config, weight = job.config(model, settings.replacement.tuning), settings.replacement.distil
-    objective = None
-    # The parent itself goes on as it learned: held against what it is, it would stand still.
-    if weight and layout != settings.parent():
-        teacher = imitation.Teacher(parent, config.compute)
-        objective = imitation.Distilled(model, teacher, weight)
-    outcome = job.train(name, config, initial_params=lambda: given, objective=objective)
-    return {
-        "layout": str(layout),
-        "choices": choices,
-        "price": float(sum(each[choice] for each, choice in zip(prices, choices, strict=True))),
-        "score": float(sum(each[choice] for each, choice in zip(scores, choices, strict=True))),
-        "grafted_loss": judge(choices),
-        "loss": outcome.metrics["loss"],
-    }
+    make = functools.partial(replacing.replacement, job, prices)
+    return job.load_or_compute("replacement.json", make, shared=True)
 
 
 def _added(
@@ -384,9 +313,7 @@ def _latencies(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Any]:
                 out[str(layout)]["predicted"] = dataclasses.asdict(predicted)
         return {"table": dataclasses.asdict(table), "layouts": out}
 
-    return job.load_or_compute(_TIMES, make).get("layouts", {})
+    def timed(kept: dict[str, Any]) -> bool:
+        return set(kept.get("layouts", {})) == {str(layout) for layout in layouts.values()}
 
-
-def _read(text: str) -> Layout:
-    encoder, _, decoder = text.partition("|")
-    return Layout(encoder, decoder)
+    return job.load_or_compute(_TIMES, make, is_whole=timed)["layouts"]

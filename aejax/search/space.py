@@ -33,6 +33,12 @@ class Layout:
         return sum(letter in letters for letter in self.encoder + self.decoder)
 
 
+def read(text: str) -> Layout:
+    """The layout of these letters, as `str` writes it."""
+    encoder, _, decoder = text.partition("|")
+    return Layout(encoder, decoder)
+
+
 @dataclasses.dataclass(frozen=True)
 class Space:
     """The candidates of each slot; those of one letter are not searched.

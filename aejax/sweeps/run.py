@@ -5,12 +5,15 @@
     WORKDIR/sweep.json         the same of all cells
     WORKDIR/curves.csv         learning curves, a row a group, split and number of examples
     WORKDIR/report.html        tables and pictures;  figures/
+    WORKDIR/claims/NAME/       the lock of the process that trains a cell, or writes the report
 
-A cell that has ended is not looked at again as long as its settings and its data are the same.
+A cell that has ended is not looked at again as long as its settings and its data are the same. Any
+number of processes may work in one folder: each takes the first cell that nobody has.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -25,7 +28,7 @@ from aejax.data.sources.base import Source
 from aejax.errors import InputError
 from aejax.evaluation import TASKS, checkpoints
 from aejax.mesh import Devices
-from aejax.runs import manifests, tracking
+from aejax.runs import claims, manifests, tracking
 from aejax.sweeps import learning, report
 from aejax.sweeps.cells import Cell, Grid, cells, with_values
 from aejax.training import several
@@ -163,13 +166,34 @@ class SweepFolder:
         files.write(self.path("cells", f"{cell.name}.json"), json.dumps(found, indent=1) + "\n")
         return found
 
-    def run_all(self, todo: Sequence[Cell]) -> None:
-        """Trains and evaluates cells, side by side where they can be."""
+    def claim(self, name: str) -> str:
+        """The folder of a lock (`aejax.runs.claims`)."""
+        return self.path("claims", name)
+
+    def run_all(self, todo: Sequence[Cell], leave: bool) -> None:
+        """Trains and evaluates cells, side by side where they can be, and those that others lose.
+
+        Args:
+            todo: cells, some of which may have ended.
+            leave: as `several.Shared` takes it.
+        """
 
         def stop_others() -> None:
             self._failed = True
 
-        several.parallel_map(self.run, todo, self.devices, stop_others)
+        def work(cell: Cell) -> several.Work:
+            known, make = (functools.partial(each, cell) for each in (self.record, self.run))
+            return several.Work(self.claim(cell.name), known, make)
+
+        each = [work(cell) for cell in todo]
+        shared = several.Shared(each, lambda: self._failed or self.stop(), leave)
+        shared.run(self.devices, stop_others)
+
+    def report(self, each: Sequence[Cell], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Writes what came out of cells that have ended; returns what sweep.json holds."""
+        rows = self.given[1] if self.given else None
+        with claims.wait(self.claim("report"), self.stop):
+            return report.write(self.workdir, each, records, rows, self.curve)
 
 
 def stage_seconds(workdir: str) -> dict[str, float]:
@@ -211,7 +235,8 @@ def sweep(
         config: the settings of every run, but for those of the grid.
         grid: {setting by its dotted name: its values}; settings that change together have a tuple
             of names and tuples of values, {("batch_size", "duration"): [(32, "2 epochs"), ...]}.
-        workdir: the sweep's folder; made where it does not exist. The same call goes on.
+        workdir: the sweep's folder; made where it does not exist. The same call goes on; several
+            processes that make it share the cells, and each returns when all have ended.
         train: rows that train, as `Trainer` takes them.
         test: rows that are evaluated.
         options: fields of `SweepFolder`: tasks (of a classifier classify), stop, quiet, download,
@@ -239,7 +264,7 @@ def sweep(
 
 
 def run_cells(
-    job: SweepFolder, each: list[Cell], index: int | None = None
+    job: SweepFolder, each: list[Cell], index: int | None = None, leave: bool = False
 ) -> dict[str, Any] | None:
     """Trains the cells that have not ended, and reports when all have.
 
@@ -247,12 +272,14 @@ def run_cells(
         job: the sweep.
         each: all of its cells.
         index: the one cell to train, by its place; None for all.
+        leave: end where other processes train all cells that are left, in place of waiting.
 
     Returns:
         What sweep.json holds; None where cells of other processes have not ended.
 
     Raises:
-        InputError: no such cell, task or term, or what is wrong with one of the runs.
+        InputError: no such cell, task or term, what is wrong with one of the runs, or the one cell
+            is another process's.
         Stopped: asked to, with everything saved.
     """
     checkpoints.check_tasks(job.tasks)
@@ -267,11 +294,16 @@ def run_cells(
         job.check_curve(todo)
     with cluster.ctrl_c_stops(job.stop) as job.stop:
         job.say(f"{len(each)} cells, {len(mine) - len(todo)} of {len(mine)} here have ended before")
-        job.run_all(todo)
-    records = [job.record(cell) for cell in each]
-    ended = [one for one in records if one is not None]
-    if len(ended) < len(each):
-        job.say(f"{len(each) - len(ended)} of {len(each)} cells have not ended; no report yet")
-        return None
-    rows = job.given[1] if job.given else None
-    return report.write(job.workdir, each, ended, rows, job.curve)
+        job.run_all(todo, leave or index is not None)
+        records = [job.record(cell) for cell in each]
+        ended = [one for one in records if one is not None]
+        if len(ended) == len(each):
+            return job.report(each, ended)
+    left = f"{len(each) - len(ended)} of {len(each)} cells"
+    if index is None:
+        job.say(f"{left} are being trained by other workers; the last of them reports")
+    elif records[index] is None:
+        raise InputError(f"--index={index}: another process is training {each[index].name}")
+    else:
+        job.say(f"{left} have not ended; no report yet")
+    return None

@@ -18,8 +18,7 @@ from aejax import cluster
 from aejax.config import Config
 from aejax.errors import InputError
 from aejax.evaluation import checkpoints
-from aejax.runs import lock
-from aejax.sweeps import report
+from aejax.runs import claims
 from aejax.sweeps.cells import AND, Cell, Grid, axes, make, split_outside
 from aejax.sweeps.run import DONE, SweepFolder
 
@@ -69,7 +68,7 @@ def search(
 
     def cell(trial: Any) -> Cell:
         values = {name: _text(trial.params[name]) for name in spread}
-        return make(_settings(values), make_config, f"trial-{trial.number}")
+        return make(_settings(values), make_config, _trial(trial.number))
 
     base = make_config({}).seed
     while (taken := _next(job, study, spread, trials, base)) is not None:
@@ -94,7 +93,12 @@ def search(
     whole = [(found, one) for one in each if (found := job.record(one)) is not None]
     whole.sort(key=lambda pair: (pair[0].get("best") or {"value": float("inf")})["value"])
     cells, records = [one for _, one in whole], [found for found, _ in whole]
-    return report.write(job.workdir, cells, records, curve=job.curve)
+    return job.report(cells, records)
+
+
+def _trial(number: int) -> str:
+    """The name of a trial's cell, and of its lock."""
+    return f"trial-{number}"
 
 
 def _settings(chosen: Mapping[str, str]) -> dict[str, str]:
@@ -126,7 +130,9 @@ def _next(
     while True:
         known = study.trials
         for trial in known[:trials]:
-            if not trial.state.is_finished() and (claim := _claim(job, trial.number)):
+            if trial.state.is_finished():
+                continue
+            if claim := claims.claim(job.claim(_trial(trial.number))):
                 return trial.number, claim
         if len(known) >= trials:
             return None
@@ -136,19 +142,9 @@ def _next(
         if number >= trials:  # another process was quicker: the study is full
             study.tell(number, state=optuna.trial.TrialState.FAIL)
             return None
-        if claim := _claim(job, number):
+        if claim := claims.claim(job.claim(_trial(number))):
             return number, claim
         # Another process saw it without a lock, and has taken it up.
-
-
-def _claim(job: SweepFolder, number: int) -> contextlib.ExitStack | None:
-    """The lock of a trial; None where another process holds it."""
-    claim = contextlib.ExitStack()
-    try:
-        claim.enter_context(lock.locked(job.path("claims", f"trial-{number}")))
-    except InputError:
-        return None
-    return claim
 
 
 def _distribution(name: str, values: Sequence[str]) -> Any:

@@ -71,6 +71,22 @@ def test_a_sweep_is_an_array_of_its_runs():
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "--sweep=seed=0,1,2"),
+        ("sweep", "--sweep=seed=int:0..9", "--trials=50"),
+        ("search", "--config=search_plant"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_workers_are_an_array_of_the_same_command(words):
+    lines = script("--workers=20", "--at_once=8", "--name=many", "--gpus=1", "--", *words)
+    assert "#SBATCH --array=0-19%8" in lines and "#SBATCH --output=many-%A_%a.out" in lines
+    (line,) = (line for line in lines if line.startswith("srun "))
+    assert "--index" not in line and line.endswith(f"{words[-1]} &")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ((), "error: -- : must name a program and its flags, one of train, evaluate,"),
@@ -83,6 +99,16 @@ def test_a_sweep_is_an_array_of_its_runs():
         (("--at_once=2", "--", *TRAIN), "error: --at_once=2: is for sweep, not for train"),
         (("--", "train", "--config.model.latent_dim=-1"), "latent_dim=-1"),
         (("--", "sweep", "--config=dense"), "error: -- sweep: must have --sweep="),
+        (
+            ("--workers=2", "--", *TRAIN),
+            "error: --workers=2: is for sweep and search, not for train",
+        ),
+        (
+            ("--workers=2", "--", "sweep", "--sweep=seed=0,1", "--index=1"),
+            "error: --workers=2: takes cells as they come; without --index",
+        ),
+        (("--", "sweep", "--sweep=seed=1", "--trials=3"), "--workers=N takes --trials"),
+        (("--workers=0", "--", "search"), "--workers=0"),
         (("--scheduler=pbs", "--", *TRAIN), "--scheduler=pbs"),
     ],
     ids=str,

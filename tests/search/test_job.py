@@ -1,5 +1,6 @@
 """Runs of a search, side by side and one after another."""
 
+import math
 import threading
 import time
 from types import SimpleNamespace
@@ -7,7 +8,8 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from aejax.runs import manifests
+from aejax import cluster
+from aejax.runs import claims, manifests
 from aejax.search import Search
 from aejax.search.job import SearchFolder
 from aejax.training.loop import NotFinite
@@ -85,15 +87,17 @@ def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_pat
         both.wait()
         return 10 * item
 
-    assert job(tmp_path, 1).parallel_map(make, range(4)) == [0, 10, 20, 30]
+    assert job(tmp_path, 1).shared_map(make, range(4), str, "1 steps") == [0, 10, 20, 30]
 
 
 def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
     gpu = job(tmp_path, 1)
     gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
+    own = threading.current_thread().name
     for search in (job(tmp_path, 2), gpu):
-        ran = search.parallel_map(lambda item: (item, threading.current_thread()), range(3))
-        assert ran == [(item, threading.current_thread()) for item in range(3)]
+        search.workdir += "+"  # a new folder
+        names = search.shared_map(lambda _: threading.current_thread().name, range(3), str, "")
+        assert names == [own] * 3
 
 
 def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
@@ -109,6 +113,82 @@ def test_where_one_fails_the_others_are_saved_and_stop(tmp_path, two_cores):
         raise NotFinite("run 1")
 
     with pytest.raises(NotFinite, match="run 1"):
-        search.parallel_map(make, range(4))
+        search.shared_map(make, range(4), str, "")
     assert manifests.steps(str(tmp_path / "whole"))
     assert not [one for one in tmp_path.glob("later-*") if manifests.steps(str(one))]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Holds a lock of the search as another process does, and lets it go."""
+    monkeypatch.setattr(claims, "POLL_SECONDS", 0.01)
+
+    def hold(name: str):
+        own = claims.claim(str(tmp_path / "claims" / name))
+        assert own
+        return own
+
+    return hold
+
+
+def test_what_one_process_makes_the_others_wait_for_and_do_not_make(tmp_path, elsewhere):
+    search, own, other = job(tmp_path, 1), elsewhere("one.json"), job(tmp_path, 1)
+    assert search.is_taken("one.json") and not search.is_taken("two.json")
+
+    def end():
+        other.keep("one.json", {"made": "elsewhere"})
+        own.close()
+
+    threading.Timer(0.2, end).start()
+    assert search.load_or_compute("one.json", dict) == {"made": "elsewhere"}
+    assert not search.is_taken("one.json") and search.load_or_compute("one.json", dict)
+    # Its maker died: it is made here.
+    own = elsewhere("two.json")
+    threading.Timer(0.2, own.close).start()
+    assert search.load_or_compute("two.json", lambda: {"made": "here"}) == {"made": "here"}
+    with elsewhere("three.json"), pytest.raises(cluster.Stopped):
+        search.rest["stop"] = lambda: True
+        search.load_or_compute("three.json", dict)
+
+
+def test_what_all_make_together_nobody_waits_for_and_the_first_counts(tmp_path, elsewhere):
+    search = job(tmp_path, 1)
+
+    def make():
+        job(tmp_path, 1).keep("one.json", {"made": "elsewhere"})
+        return {"made": "here"}
+
+    with elsewhere("one.json"):
+        assert search.load_or_compute("one.json", make, shared=True) == {"made": "elsewhere"}
+
+
+def test_what_is_not_whole_is_made_anew_once(tmp_path, elsewhere):
+    search, own = job(tmp_path, 1), elsewhere("times.json")
+    search.keep("times.json", {"of": 2})
+
+    def end():
+        search.keep("times.json", {"of": 3})
+        own.close()
+
+    threading.Timer(0.2, end).start()
+
+    def three(kept):
+        return kept["of"] == 3
+
+    assert search.load_or_compute("times.json", dict, is_whole=three) == {"of": 3}
+    search.keep("times.json", {"of": 2})
+    found = search.load_or_compute("times.json", lambda: {"of": 3, "x": 1}, is_whole=three)
+    assert found == search.kept("times.json") == {"of": 3, "x": 1}
+
+
+def test_what_came_out_of_a_run_is_kept_with_its_duration(tmp_path):
+    search, made = job(tmp_path, 1), []
+
+    def make(item):
+        made.append(item)
+        return math.inf if item == "b" else 0.1
+
+    for duration in ("6 steps", "6 steps", "12 steps"):
+        assert search.shared_map(make, "ab", str, duration) == [0.1, math.inf]
+    assert sorted(made[:2]) == sorted(made[2:]) == ["a", "b"]  # of six steps it was known
+    assert search.kept("b/outcome.json") == {"6 steps": math.inf, "12 steps": math.inf}

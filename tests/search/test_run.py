@@ -13,8 +13,9 @@ import pytest
 
 from aejax import files
 from aejax.errors import InputError
-from aejax.runs import loading, lock
+from aejax.runs import loading
 from aejax.search import Replacement, Search, SupernetSearch, latency, report
+from aejax.search import run as searches
 from aejax.search.choosing import Judge
 from aejax.search.job import SearchFolder
 from aejax.search.run import search
@@ -206,13 +207,20 @@ def test_a_kill_while_settings_change_loses_nothing(whole, tmp_path, monkeypatch
     assert found is not None and len(found["again"]["aw|f"]["nll"]) == 2
 
 
-@pytest.mark.slow
-def test_two_searches_in_one_folder_are_refused(whole):
-    with (
-        lock.locked(whole[0]),
-        pytest.raises(InputError, match="another process is training in this folder"),
-    ):
-        search(settings(), whole[0], quiet=True, devices=DEVICES)
+def test_what_another_process_has_begun_to_compare_is_not_answered_with_less(tmp_path, monkeypatch):
+    own = settings(controls=(), method="none", seeds=0, latency=False)
+    assert search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    (tmp_path / "layouts.json").unlink()
+
+    def found(job):
+        stored = json.loads((tmp_path / "search.json").read_text())
+        (tmp_path / "search.json").write_text(json.dumps({**stored, "seeds": 5}))
+        return {"layouts": {}}
+
+    monkeypatch.setattr(searches, "_found", found)
+    with pytest.raises(InputError, match=r"something else here \(config.seeds\)"):
+        search(own, str(tmp_path), quiet=True, devices=DEVICES)
+    assert not (tmp_path / "layouts.json").exists()
 
 
 def test_random_layouts_have_the_blocks_of_the_one_found_and_are_different_networks(tmp_path):

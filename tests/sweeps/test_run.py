@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from aejax.errors import InputError
 from aejax.evaluation.principal import fit
 from aejax.optimizer import Sgd
 from aejax.pretrain import Greedy
-from aejax.runs import folder, manifests
+from aejax.runs import claims, folder, manifests
 from aejax.sweeps import report
 from aejax.sweeps.cells import cells, with_values
 from aejax.sweeps.run import SweepFolder, run_cells
@@ -204,6 +205,24 @@ def test_each_cell_may_be_a_job_of_an_array(tmp_path):
         assert (found is None) == (index == 1)
     with pytest.raises(InputError, match="--index=2: must be from 0 to 1, of 2 cells"):
         run_cells(job, each, 2)
+
+
+def test_a_cell_that_another_process_has_is_left_to_it_or_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "POLL_SECONDS", 0.01)
+    each = cells({"seed": [0, 1]}, lambda values: with_values(config(), values))
+    job = SweepFolder(str(tmp_path), (), devices=jax.devices()[:1])
+    own = claims.claim(job.claim("seed=0"))
+    assert own
+    with pytest.raises(InputError, match="--index=0: another process is training seed=0"):
+        run_cells(job, each, 0)
+    assert run_cells(job, each, leave=True) is None
+    said = "1 of 2 cells are being trained by other workers; the last of them reports"
+    assert said in capsys.readouterr().err
+    assert [one.name for one in (tmp_path / "cells").iterdir()] == ["seed=1.json"]
+    trained = fits(monkeypatch)
+    threading.Timer(0.3, own.close).start()  # it dies: the cell is taken over
+    found = sweep(config(), {"seed": [0, 1]}, str(tmp_path), tasks=())
+    assert len(found["cells"]) == 2 and trained == ["seed=0"]
 
 
 def test_rows_from_python_train_and_are_evaluated(tmp_path):

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from aejax.errors import InputError
+from aejax.runs import claims
 from aejax.sweeps import study
 from aejax.sweeps.cells import with_values
 from aejax.sweeps.run import SweepFolder
@@ -56,15 +57,15 @@ def test_a_study_goes_on_and_takes_up_what_another_process_left(tmp_path, monkey
 
 
 def test_a_trial_that_another_process_takes_up_at_once_is_left_to_it(tmp_path, monkeypatch):
-    job, claim, lost = SweepFolder(str(tmp_path), (), quiet=True), study._claim, []
+    job, claim, lost = SweepFolder(str(tmp_path), (), quiet=True), claims.claim, []
 
-    def slow(job, number):
-        if number == 0 and not lost:  # the other one saw it without a lock
-            lost.append(claim(job, number))
+    def slow(place):
+        if place.endswith("trial-0") and not lost:  # the other one saw it without a lock
+            lost.append(claim(place))
             return None
-        return claim(job, number)
+        return claim(place)
 
-    monkeypatch.setattr(study, "_claim", slow)
+    monkeypatch.setattr(claims, "claim", slow)
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
     own = optuna.create_study(storage=optuna.storages.JournalStorage(backend))
     spread = {name: study._distribution(name, values) for name, values in SPACE.items()}

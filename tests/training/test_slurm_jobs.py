@@ -163,3 +163,20 @@ def test_a_sweep_is_an_array_whose_last_task_reports(slurm, tmp_path):
         "latent_dim=8.json",
     ]
     assert (tmp_path / "sweep" / "report.html").exists()
+
+
+def test_workers_are_an_array_that_shares_the_cells_of_a_sweep(slurm, tmp_path):
+    words = ("--sweep=seed=0,1,2,3,4", f"--workdir={tmp_path}/sweep", *TRAIN[1:4], *TRAIN[5:])
+    words = (*words, "--config.duration=2000", "--tasks=")
+    job = submit(slurm, tmp_path, "--workers=2", "--", "sweep", *words)
+    end = time.monotonic() + 150
+    while slurm.ask("squeue", "--noheader", f"--jobs={job}") and time.monotonic() < end:
+        time.sleep(0.5)
+    said = [path.read_text() for path in sorted(tmp_path.glob("job-*.out"))]
+    assert len(said) == 2, said
+    each = [re.findall(r"^(seed=\d): loss .* s\)$", text, re.MULTILINE) for text in said]
+    assert sorted(each[0] + each[1]) == [f"seed={seed}" for seed in range(5)], said
+    for seed in range(5):
+        progress = manifests.progress(str(tmp_path / "sweep" / "runs" / f"seed={seed}"), 2000)
+        assert progress.ledger and progress.ledger["starts"] == 1
+    assert (tmp_path / "sweep" / "report.html").exists()
