@@ -68,7 +68,7 @@ class SearchFolder:
         judging: rows that layouts are chosen by.
         test: rows that layouts are reported on.
         preparation: raw rows -> x.
-        rest: stop, quiet and devices, for every run.
+        run_options: stop, quiet and devices, for every run.
         failed: something beside has failed; what still runs is saved and stops.
     """
 
@@ -78,14 +78,14 @@ class SearchFolder:
     judging: Source
     test: Source
     preparation: Preparation
-    rest: dict[str, Any]
+    run_options: dict[str, Any]
     failed: bool = dataclasses.field(default=False, init=False)
 
     def path(self, *names: str) -> str:
         return os.path.join(self.workdir, *names)
 
     def say(self, line: str) -> None:
-        if not self.rest["quiet"]:
+        if not self.run_options["quiet"]:
             tracking.show(line)
 
     @functools.cached_property
@@ -124,12 +124,12 @@ class SearchFolder:
         def make_setup(say: Callable[[str], None]) -> Setup:
             if same_programs is not None:
                 return seeded(same_programs, config, place)
-            devices = self.rest["devices"]
+            devices = self.run_options["devices"]
             return setup(config, sources, place, False, devices, objective, say=say)
 
         outcome = Trainer.with_setup(make_setup, place).fit(
             stop=self._stop,
-            quiet=self.rest["quiet"],
+            quiet=self.run_options["quiet"],
             label=name,
             initial_params=initial_params,
         )
@@ -164,7 +164,7 @@ class SearchFolder:
             return several.Work(self._claim(folder), known, make_one)
 
         shared = several.Shared([work(item) for item in items], self._stop)
-        return shared.run(self.rest["devices"], stop_others)
+        return shared.run(self.run_options["devices"], stop_others)
 
     def _outcome(self, folder: str, duration: str) -> Any:
         """What came out of a run of this duration; None where none has ended."""
@@ -178,7 +178,7 @@ class SearchFolder:
         return made
 
     def _stop(self) -> bool:
-        return self.failed or self.rest["stop"]()
+        return self.failed or self.run_options["stop"]()
 
     def config(self, model: Any, duration: str, seed: int | None = None) -> Config:
         run = self.settings.run
@@ -274,7 +274,7 @@ class SearchFolder:
             seed, name = one
             config = self.config(models[name], settings.run.duration, seed)
             if name not in setups:
-                setups[name] = setup(config, sources, devices=self.rest["devices"])
+                setups[name] = setup(config, sources, devices=self.run_options["devices"])
             return self.train(folder(one), config, sources, same_programs=setups[name]).metrics
 
         def folder(one: tuple[int, str]) -> str:

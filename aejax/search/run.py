@@ -91,10 +91,10 @@ def search(
         )
     cut = len(run_setup.train) - max(round(settings.holdout_fraction * len(run_setup.train)), 1)
     judging = RowRange(run_setup.train, cut, len(run_setup.train))
-    rest = {"stop": stop, "quiet": quiet, "devices": devices}
+    run_options = {"stop": stop, "quiet": quiet, "devices": devices}
     learning = RowRange(run_setup.train, 0, cut)
     job = SearchFolder(
-        settings, workdir, learning, judging, run_setup.test, run_setup.preparation, rest
+        settings, workdir, learning, judging, run_setup.test, run_setup.preparation, run_options
     )
     together = jax.process_count() > 1 and cluster.is_main()  # one job: no other process may help
     with lock.locked(workdir) if together else contextlib.nullcontext():
@@ -112,7 +112,7 @@ def _ended(job: SearchFolder) -> dict[str, Any]:
     Raises:
         InputError: another process has begun to compare something else.
     """
-    found = _found(job)
+    found = _run_search(job)
     with job.alone(_SETTINGS):
         stored, _ = _stored(job)
         if changed := [name for name, *_ in kinds.differences(stored, job.settings)]:
@@ -162,7 +162,7 @@ def _take_settings(job: SearchFolder, fingerprints: dict[str, str]) -> None:
         job.keep(_SETTINGS, mine)
 
 
-def _found(job: SearchFolder) -> dict[str, Any]:
+def _run_search(job: SearchFolder) -> dict[str, Any]:
     settings = job.settings
     prices = _prices(job)
     layouts: dict[str, Layout] = {"parent": settings.parent()}
@@ -185,9 +185,9 @@ def _found(job: SearchFolder) -> dict[str, Any]:
     layouts |= {text: settings.layout(text) for text in settings.controls}
     layouts |= _random(job, layouts)
     if "replacement" in out:
-        out["scores"] = _added(settings.space(), out["replacement"]["scores"], layouts)
+        out["scores"] = _summed_scores(settings.space(), out["replacement"]["scores"], layouts)
     if settings.seeds:
-        out["again"] = _again(job, layouts)
+        out["again"] = _retrain_layouts(job, layouts)
         out["equal"] = {
             what: retraining.at_equal_cost(job, layouts, what) for what in settings.equal
         }
@@ -257,7 +257,7 @@ def _replacement(job: SearchFolder, prices: dict[str, float]) -> dict[str, Any]:
     return job.load_or_compute("replacement.json", make, shared=True)
 
 
-def _added(
+def _summed_scores(
     space: spaces.Space, scores: list[list[float]], layouts: dict[str, Layout]
 ) -> dict[str, float]:
     """The sum of each layout's scores, of those that are made of candidates."""
@@ -281,7 +281,7 @@ def _random(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Layout]:
     return {f"random {number}": layout for number, layout in enumerate(drawn, 1)}
 
 
-def _again(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Any]:
+def _retrain_layouts(job: SearchFolder, layouts: dict[str, Layout]) -> dict[str, Any]:
     """Each layout trained from nothing, each seed; its metrics on the test split, by name."""
     models = {str(layout): job.model(layout) for layout in layouts.values()}
     return {

@@ -95,7 +95,7 @@ class Shared:
         """
         self._work, self._stop, self._leave = work, stop, leave
         self._found: dict[int, Any] = {}
-        self._making = self._made = 0  # here, by all hands
+        self._making = self._made = 0  # here, by all threads
         self._failed, self._change = False, threading.Condition()
 
     def run(self, devices: Devices | None, stop_others: Callable[[], None]) -> list[Any]:
@@ -110,8 +110,8 @@ class Shared:
         """
         if jax.process_count() > 1:
             return [work.make() for work in self._work]
-        hands = range(_at_once(devices) or 1)
-        parallel_map(lambda hand: self._take_all(), hands, devices, stop_others)
+        threads = range(_at_once(devices) or 1)
+        parallel_map(lambda thread: self._take_all(), threads, devices, stop_others)
         return [self._found.get(number) for number in range(len(self._work))]
 
     def _take_all(self) -> None:
@@ -126,7 +126,7 @@ class Shared:
                 continue  # from the first again: others may have died meanwhile
             if self._leave and not self._making:
                 return
-            with self._change:  # soon where another hand ends
+            with self._change:  # soon where another thread ends
                 self._change.wait_for(lambda made=made: self._made != made, claims.POLL_SECONDS)
 
     def _take(self, number: int) -> bool:
@@ -142,7 +142,7 @@ class Shared:
             try:
                 self._found[number] = work.make()
             except BaseException:
-                self._failed = True  # before its claim is free: no other hand shall try it
+                self._failed = True  # before its claim is free: no other thread shall try it
                 raise
             finally:
                 with self._change:

@@ -92,7 +92,7 @@ def test_on_one_cpu_two_go_on_at_once_and_the_order_is_that_of_the_items(tmp_pat
 
 def test_on_several_devices_and_on_a_gpu_one_runs_after_another(tmp_path, two_cores):
     gpu = job(tmp_path, 1)
-    gpu.rest["devices"] = [SimpleNamespace(platform="gpu")]
+    gpu.run_options["devices"] = [SimpleNamespace(platform="gpu")]
     own = threading.current_thread().name
     for search in (job(tmp_path, 2), gpu):
         search.workdir += "+"  # a new folder
@@ -147,7 +147,7 @@ def test_what_one_process_makes_the_others_wait_for_and_do_not_make(tmp_path, el
     threading.Timer(0.2, own.close).start()
     assert search.load_or_compute("two.json", lambda: {"made": "here"}) == {"made": "here"}
     with elsewhere("three.json"), pytest.raises(cluster.Stopped):
-        search.rest["stop"] = lambda: True
+        search.run_options["stop"] = lambda: True
         search.load_or_compute("three.json", dict)
 
 

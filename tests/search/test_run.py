@@ -217,7 +217,7 @@ def test_what_another_process_has_begun_to_compare_is_not_answered_with_less(tmp
         (tmp_path / "search.json").write_text(json.dumps({**stored, "seeds": 5}))
         return {"layouts": {}}
 
-    monkeypatch.setattr(searches, "_found", found)
+    monkeypatch.setattr(searches, "_run_search", found)
     with pytest.raises(InputError, match=r"something else here \(config.seeds\)"):
         search(own, str(tmp_path), quiet=True, devices=DEVICES)
     assert not (tmp_path / "layouts.json").exists()

@@ -122,7 +122,7 @@ def test_who_may_leave_does_where_others_have_the_rest(held):
 
 
 def test_as_long_as_it_has_work_itself_it_takes_over_from_the_dead(held, monkeypatch):
-    """Two hands: one still works when the owner of the last piece dies."""
+    """Two threads: one still works when the owner of the last piece dies."""
     monkeypatch.setattr(cluster, "cores", lambda: 2)
     held |= {"b"}
     taken_over = threading.Event()
