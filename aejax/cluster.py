@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import ipaddress
+import json
 import math
 import os
 import signal
@@ -305,6 +306,33 @@ def synchronise_control(stop: bool, steps: int, save: bool) -> tuple[bool, int, 
         return stop, steps, save
     said = multihost_utils.process_allgather(np.array([stop, steps, save], np.int64))
     return bool(said[:, 0].any()), int(said[0, 1]), bool(said[0, 2])
+
+
+def check_same(settings: dict[str, Any]) -> None:
+    """Refuses, in all processes, settings that are not those of process 0.
+
+    Args:
+        settings: {name: value that JSON can hold}.
+
+    Raises:
+        InputError: one has another value somewhere; names it with both values.
+    """
+    if jax.process_count() == 1:
+        return
+    own = np.frombuffer(json.dumps(settings).encode(), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.array(own.size)))
+    padded = np.pad(own, (0, int(sizes.max()) - own.size))
+    every = multihost_utils.process_allgather(padded)
+    first, *others = (
+        json.loads(row[:size].tobytes()) for row, size in zip(every, sizes, strict=True)
+    )
+    for process, other in enumerate(others, 1):
+        for name in sorted({*first, *other}):
+            if first.get(name) != other.get(name):
+                raise InputError(
+                    f"{name}: {first.get(name)!r} in process 0 and {other.get(name)!r} in process"
+                    f" {process}; must be the same in all processes"
+                )
 
 
 def barrier(name: str) -> None:

@@ -47,12 +47,13 @@ def abandoned(name: str, suffix: str = "") -> list[str]:
     for path in glob.glob(f"{glob.escape(name)}.*{suffix}"):
         owner = path[len(name) + 1 : len(path) - len(suffix)]
         host, _, process = owner.rpartition(".")
-        if host == socket.gethostname() and process.isdecimal() and not _lives(int(process)):
+        if host == socket.gethostname() and process.isdecimal() and not lives(int(process)):
             found.append(path)
     return found
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether a process of this machine has not ended."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

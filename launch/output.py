@@ -47,5 +47,12 @@ class Lasting:
 
 def outlive_terminal() -> None:
     """Lets this process go on where its terminal is closed, or its output cannot be written."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would be written to as this one
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.stdout, sys.stderr = Lasting(sys.stdout), Lasting(sys.stderr)

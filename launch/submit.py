@@ -157,6 +157,11 @@ def check(words: list[str]) -> None:
         raise InputError(f"--time={given.time}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
     if given.workers and any(re.match("--?index=", word) for word in words):
         raise InputError(f"--workers={given.workers}: takes cells as they come; without --index")
+    own = [word for word in words if re.match("--?(coordinator|processes|process)\\b", word)]
+    if own and given.scheduler != "slurm":
+        raise InputError(
+            f"-- {words[0]} {own[0]}: --scheduler={given.scheduler} says which they are"
+        )
     if words[0] in ("train", "sweep"):
         config_of(words[1:], TRAIN)
 

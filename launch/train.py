@@ -27,11 +27,19 @@ _STARTED = time.monotonic()
 # Until the run listens for itself there is nothing to save: start me again (cluster.STOPPED).
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
 
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
 from absl import flags  # noqa: E402
 
 from aejax.errors import InputError  # noqa: E402
 from launch import program  # noqa: E402
 from launch.flags import parse  # noqa: E402
+
+if TYPE_CHECKING:
+    from aejax import Config
+
+# Settings that may differ between the processes of a job.
+_OF_A_HOST = ("config.compilation_cache", "config.data.folder", "config.data.threads")
 
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/PRESET.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, shardings, memory and FLOPs; then stop.")
@@ -81,6 +89,7 @@ def main(argv: list[str]) -> int | None:
             told = cluster.devices_in_words(job)
             if cluster.is_main():
                 print(told, file=sys.stderr, flush=True)
+            cluster.check_same(_shared_settings(config))
         if given.dry_run:
             from aejax.training.dry_run import report
 
@@ -124,6 +133,23 @@ def main(argv: list[str]) -> int | None:
         print(f"test rows above their reconstructions: {picture}")
     print(outcome.ledger)
     return None
+
+
+def _shared_settings(config: "Config") -> dict[str, Any]:
+    """{dotted name: value} of all settings but those that are a host's own."""
+    from aejax import kinds
+
+    flat: dict[str, Any] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{name}.{key}", inner)
+        else:
+            flat[name] = value
+
+    add("config", kinds.to_dict(config))
+    return {name: value for name, value in flat.items() if name not in _OF_A_HOST}
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ class Saver:
         keep: how many of the newest stay; the best one stays too.
         say: prints a line.
         saved: is called with each step whose checkpoint is complete.
+        failed: how many saves have failed in a row, up to the last one that was waited for.
     """
 
     workdir: str
@@ -106,7 +107,7 @@ class Saver:
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
     _step: int | None = None
-    _failed: int = 0  # saves in a row
+    failed: int = 0  # saves in a row
     _reason: str = ""  # of the last of them
 
     def save(self, step: int, parts: dict[str, Any], progress: Progress) -> None:
@@ -129,7 +130,6 @@ class Saver:
                 if jax.process_count() > 1:  # the others would wait for this one
                     raise
                 self._error = error
-                self.wait_and_report()
                 return
         arrays = {part: flatten(tree) for part, tree in parts.items()}
         described = {
@@ -174,12 +174,12 @@ class Saver:
         Raises:
             OSError: three saves in a row have failed; of several processes one.
         """
-        if self._thread is not None and not self._thread.is_alive():
+        if not (self._thread is not None and self._thread.is_alive()):
             self.wait_and_report()
-        if self._failed and jax.process_count() > 1:
+        if self.failed and jax.process_count() > 1:
             # In the others Orbax waits for this one: they end when this one does.
             raise OSError(self._reason)
-        if self._failed >= _TRIES:
+        if self.failed >= _TRIES:
             raise OSError(f"{_TRIES} saves in a row failed, the last because {self._reason}")
 
     def wait(self) -> None:
@@ -188,7 +188,7 @@ class Saver:
         if thread is not None:
             thread.join()
         if thread is not None or self._error is not None:
-            self._failed = 0 if self._error is None else self._failed + 1
+            self.failed = 0 if self._error is None else self.failed + 1
         self._thread, self._error, error = None, None, self._error
         if error is not None:
             good = manifests.steps(self.workdir)

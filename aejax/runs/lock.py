@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from aejax import launchers
+from aejax import cluster, files, launchers
 from aejax.errors import InputError
 from aejax.runs.folder import path
 
@@ -32,7 +32,11 @@ SETTLE_SECONDS = 2.0
 
 
 @contextlib.contextmanager
-def locked(workdir: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def locked(
+    workdir: str,
+    say: Callable[[str], None] = lambda line: None,
+    stop: Callable[[], bool] = cluster.never,
+) -> Iterator[None]:
     """Keeps other processes from training in the same folder; ends with the process.
 
     Where the last owner was killed on another machine, waits until its lease has expired.
@@ -40,9 +44,11 @@ def locked(workdir: str, say: Callable[[str], None] = lambda line: None) -> Iter
     Args:
         workdir: the folder; made where it does not exist.
         say: told before it waits.
+        stop: asked while it waits.
 
     Raises:
         InputError: another process trains there.
+        Stopped: asked to stop.
     """
     os.makedirs(path(workdir), exist_ok=True)
     with open(path(workdir, ".lock"), "a+b") as file:
@@ -54,8 +60,8 @@ def locked(workdir: str, say: Callable[[str], None] = lambda line: None) -> Iter
         except OSError:
             flocked = False
         owner = read(workdir)
-        if owner and not (flocked and owner.get("host") == socket.gethostname()):
-            _await_expiry(workdir, owner, say)
+        if owner and not (flocked and _is_dead(owner)):
+            _await_expiry(workdir, owner, say, stop)
         lease = Lease(workdir)
         lease.write()
         if not flocked:
@@ -123,11 +129,25 @@ def read(workdir: str) -> dict[str, Any]:
     return found if isinstance(found, dict) and found else {"unreadable": data.hex()}
 
 
-def _await_expiry(workdir: str, owner: dict[str, Any], say: Callable[[str], None]) -> None:
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Whether a process of this machine had the lease, and has ended, or is this one.
+
+    Where it lives and has no lock, somebody has removed the lock.
+    """
+    number = owner.get("process")
+    if owner.get("host") != socket.gethostname() or not isinstance(number, int):
+        return False
+    return number == os.getpid() or not files.lives(number)
+
+
+def _await_expiry(
+    workdir: str, owner: dict[str, Any], say: Callable[[str], None], stop: Callable[[], bool]
+) -> None:
     """Waits until nobody has renewed the lease for a while.
 
     Raises:
         InputError: somebody has.
+        Stopped: asked to stop.
     """
     who = f"process {owner.get('process', '?')} of {owner.get('host', '?')}"
     say(
@@ -136,6 +156,8 @@ def _await_expiry(workdir: str, owner: dict[str, Any], say: Callable[[str], None
     )
     end = time.monotonic() + EXPIRE_SECONDS
     while time.monotonic() < end:
+        if stop():
+            raise cluster.Stopped
         time.sleep(min(0.25, EXPIRE_SECONDS / 10))
         if not (now := read(workdir)):
             return
@@ -170,8 +192,8 @@ def _shared(owner: dict[str, Any]) -> str:
 def _end(workdir: str) -> NoReturn:
     """What this process would write now would spoil what the other one writes."""
     print(
-        f"failed: {workdir}: another process has taken this folder over, since this one did not run"
-        f" for {EXPIRE_SECONDS:g} s",
+        f"failed: {workdir}: another process has taken this folder over: this one did not run for"
+        f" {EXPIRE_SECONDS:g} s, or its .lock and .lease were removed",
         file=sys.stderr,
         flush=True,
     )

@@ -39,7 +39,7 @@ def steps(workdir: str) -> list[int]:
     """Steps whose manifest stands, rising; read from the disk each time."""
     try:
         names = os.listdir(folder.path(workdir, "checkpoints"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))
 
@@ -48,7 +48,7 @@ def lost(workdir: str) -> list[int]:
     """Steps that Orbax committed and whose manifest is missing, rising; see this file's head."""
     try:
         names = set(os.listdir(folder.path(workdir, "checkpoints")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(
         int(name)

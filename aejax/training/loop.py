@@ -89,6 +89,10 @@ class Loop:
         if hasattr(self, "state"):
             self.sync()
             self.tracker.wait(drawn=True)
+            self.saver.wait_and_report()
+            self.saver.poll()
+            if self.saver.failed:  # whatever step it was: this one is tried once more
+                self.saved = None
             self.save()
             with self.ledger.counting("checkpoints"):
                 self.saver.wait()

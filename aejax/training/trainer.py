@@ -135,6 +135,15 @@ class Trainer:
                     return self._fit(told, stop, quiet, label, ledger, initial_params, started)
                 except _Changed:
                     started = None
+                except cluster.Stopped:  # before anything was trained
+                    return Outcome("stopped", 0, {}, None, ledger.summary(), self.folder)
+
+    def _locked(self, quiet: bool, stop: Callable[[], bool]) -> contextlib.AbstractContextManager:
+        """The folder's lock, which process 0 has for all."""
+        say = (lambda line: None) if quiet else show
+        return (
+            lock.locked(self.folder, say, stop) if cluster.is_main() else contextlib.nullcontext()
+        )
 
     def _fit(
         self,
@@ -149,13 +158,10 @@ class Trainer:
         lines, before = list[str](), manifests.steps(self.folder)
         # What one process interrupts, the others would wait in for ever.
         interrupt = stop if jax.process_count() == 1 else cluster.never
-        try:
-            run_setup, resume_point = cluster.interruptible(
-                interrupt,
-                lambda: (self._make_setup(lines.append), newest(self.folder, lines.append)),
-            )
-        except cluster.Stopped:
-            return Outcome("stopped", 0, {}, None, ledger.summary(), self.folder)
+        run_setup, resume_point = cluster.interruptible(
+            interrupt,
+            lambda: (self._make_setup(lines.append), newest(self.folder, lines.append)),
+        )
         config = run_setup.config
         if resume_point is not None:
             if _is_complete(resume_point, run_setup.total, config.evaluation.patience):
@@ -168,8 +174,7 @@ class Trainer:
             raise InputError(
                 f"config.init_from={config.init_from}: holds no checkpoint that is whole"
             )
-        say = (lambda line: None) if quiet else show
-        with lock.locked(self.folder, say) if cluster.is_main() else contextlib.nullcontext():
+        with self._locked(quiet, interrupt):
             changed = manifests.steps(self.folder) != before
             if cluster.synchronise_control(changed, 0, False)[0]:
                 raise _Changed

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aejax.cluster import Stopped
 from aejax.errors import InputError
 from aejax.runs import lock, manifests
 from aejax.training import trainer
@@ -110,6 +111,28 @@ def test_an_owner_on_another_machine_counts_where_flock_is_kept_to_one(tmp_path,
         thread.join()
     with lock.locked(str(tmp_path)):  # it was killed
         pass
+
+
+def test_an_owner_whose_lock_was_removed_is_still_the_owner(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    (tmp_path / ".lock").unlink()
+    said = []
+    with pytest.raises(InputError, match=rf"process {holder.pid} of"):
+        lock.locked(str(tmp_path), said.append).__enter__()
+    assert len(said) == 1
+    holder.kill()
+    holder.communicate()
+
+
+def test_asked_to_stop_it_waits_no_longer(tmp_path, without_flock):
+    says(tmp_path, OWNER)
+    asked, began = threading.Event(), time.monotonic()
+    with pytest.raises(Stopped):
+        lock.locked(str(tmp_path), lambda line: asked.set(), asked.is_set).__enter__()
+    assert time.monotonic() - began < lock.EXPIRE_SECONDS / 2
 
 
 def test_of_two_that_come_at_once_without_flock_one_is_refused(tmp_path, quick, without_flock):

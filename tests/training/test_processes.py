@@ -113,6 +113,18 @@ def test_bad_addresses_are_refused_at_once(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_settings_that_differ_between_processes_are_refused_by_both(tmp_path):
+    job = job_of_two()
+    flags = ("--config.model.latent_dim=8", "--config.model.latent_dim=3")
+    each = [start(tmp_path, flags[n], *job, f"--process={n}") for n in range(2)]
+    for code, _, err in finish(each):
+        assert code == 2
+        assert (
+            "error: config.model.latent_dim: 8 in process 0 and 3 in process 1; must be the same"
+        ) in err
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_a_process_that_waits_in_vain_says_for_whom(tmp_path):
     code, out, err = run(tmp_path / "none", *job_of_two(), "--connect_seconds=0.5")
     assert (code, out) == (1, "") and err.count("\n") == 1
