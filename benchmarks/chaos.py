@@ -188,13 +188,13 @@ def inject(kind: str, gang: Gang, workdir: Path, chance: random.Random) -> tuple
     data, how = bytearray(file.read_bytes()), chance.choice(["flip", "cut", "delete"])
     if how == "delete":
         file.unlink()
+    elif not data:  # nothing to cut or to flip
+        file.write_bytes(b"x")
     elif how == "cut":
         file.write_bytes(data[: len(data) // 2])
-    elif data:
+    else:
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         file.write_bytes(data)
-    else:
-        file.write_bytes(b"x")
     return True, str(file)
 
 
