@@ -60,7 +60,11 @@ def lives(process: int) -> bool:
         return False
     except (OSError, OverflowError):  # another user's
         return True
-    return True
+    try:  # one that has ended has its number until its parent looks
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
 
 
 def write(name: str, content: str | bytes) -> None:

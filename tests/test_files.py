@@ -80,3 +80,13 @@ with files.atomic({str(tmp_path / "a")!r}) as file:
     assert left.name == f"a.{socket.gethostname()}.{process.pid}.tmp"
     files.write(str(tmp_path / "a"), "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_process_that_has_ended_does_not_live_though_its_parent_has_not_looked():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert files.lives(process.pid) and files.lives(os.getpid())
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not files.lives(process.pid)
+    process.wait()
+    assert not files.lives(process.pid)
