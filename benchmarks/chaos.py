@@ -1,6 +1,6 @@
 """A real run driven through faults: what it survives, and what each costs.
 
-    python -m benchmarks.chaos [--kills=200] [--processes=2] [--steps=6000] [--seed=0]
+    python -m benchmarks.chaos [--kills=200] [--processes=2] [--steps=2000] [--seed=0]
 
 prints one JSON line; what it is doing goes to standard error. A run of `--processes` processes is
 started again and again, and each time one of these happens at a random moment of its start, its
@@ -48,7 +48,7 @@ from benchmarks.turns import machine, say
 _KILLS = flags.DEFINE_integer("kills", 200, "Faults to inject.", lower_bound=1)
 _PROCESSES = flags.DEFINE_integer("processes", 2, "Of a run.", lower_bound=2)
 _COUNTS = flags.DEFINE_list("counts", ["1", "2", "3"], "Of each start of every third run.")
-_STEPS = flags.DEFINE_integer("steps", 6000, "Of a run, in hundreds.", lower_bound=1000)
+_STEPS = flags.DEFINE_integer("steps", 2000, "Of a run, in hundreds.", lower_bound=1000)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments and kinds of faults.")
 
 FLAGS = (

@@ -174,7 +174,7 @@ class Saver:
         Raises:
             OSError: three saves in a row have failed; of several processes one.
         """
-        if not (self._thread is not None and self._thread.is_alive()):
+        if self._thread is None or not self._thread.is_alive():
             self.wait_and_report()
         if self.failed and jax.process_count() > 1:
             # In the others Orbax waits for this one: they end when this one does.

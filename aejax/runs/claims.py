@@ -21,11 +21,15 @@ _held: set[str] = set()
 _guard = threading.Lock()
 
 
-def claim(place: str) -> contextlib.ExitStack | None:
+def claim(place: str, stop: Callable[[], bool] = cluster.never) -> contextlib.ExitStack | None:
     """The lock of a piece of work, to be closed; None where another process or thread holds it.
 
     Args:
         place: folder of the lock; made where it does not exist.
+        stop: asked where it has to see whether the last owner lives.
+
+    Raises:
+        Stopped: asked to stop.
     """
     name = folder.path(place)
     with contextlib.ExitStack() as stack:
@@ -35,7 +39,7 @@ def claim(place: str) -> contextlib.ExitStack | None:
             _held.add(name)
         stack.callback(_held.discard, name)
         try:
-            stack.enter_context(lock.locked(place))
+            stack.enter_context(lock.locked(place, stop=stop))
         except InputError:
             return None
         return stack.pop_all()
@@ -55,20 +59,11 @@ def wait(
         Stopped: asked to stop.
     """
     told = False
-    while (own := claim(place)) is None:
+    while (own := claim(place, stop)) is None:
         if not told:
             say()
         told = True
-        pause(stop)
+        if stop():
+            raise cluster.Stopped
+        time.sleep(POLL_SECONDS)
     return own
-
-
-def pause(stop: Callable[[], bool]) -> None:
-    """Waits until it is time to look again.
-
-    Raises:
-        Stopped: asked to stop.
-    """
-    if stop():
-        raise cluster.Stopped
-    time.sleep(POLL_SECONDS)

@@ -132,7 +132,7 @@ class Shared:
     def _take(self, number: int) -> bool:
         """Does a piece, unless it is known or another has it; whether it was done here."""
         work = self._work[number]
-        if self._note(number) or (claim := claims.claim(work.claim)) is None:
+        if self._note(number) or (claim := claims.claim(work.claim, self._stop)) is None:
             return False
         with claim:
             if self._note(number):  # it has ended since

@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from launch import on_kubernetes, on_skypilot
 from launch.job import Job, mebibytes, quoted
 from tests.launch import cluster_objects
 from tests.launch.cluster_objects import Refused, outcome, pods
+from tests.launch.test_submit import submit
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "launch" / "kubernetes"
@@ -343,16 +343,6 @@ GOOD = ("--image=aejax", "--volume=runs:/shared")
 TYPED = ("train", ("--config=dense", "--workdir=runs/a"))
 TRAIN = ("--", TYPED[0], *TYPED[1])
 SWEEPING = ("--", "sweep", "--config=dense", "--sweep=seed=0,1,2")
-
-
-def submit(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launch.submit", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def held(monkeypatch):
     """What is claimed, by anybody; claims are entries of this set."""
     taken, guard = set(), threading.Lock()
 
-    def claim(place):
+    def claim(place, stop):
         with guard:
             if place in taken:
                 return None
@@ -90,9 +90,9 @@ def test_the_first_that_is_neither_claimed_nor_known_is_taken_first(held):
 def test_what_has_ended_while_it_was_claimed_is_not_done_again(held, monkeypatch):
     shared, claim = {}, claims.claim
 
-    def late(place):
+    def late(place, stop):
         shared.setdefault("a", ("another", 10 * "a"))  # between the look and the lock
-        return claim(place)
+        return claim(place, stop)
 
     monkeypatch.setattr(claims, "claim", late)
     one = Worker("one", "ab", shared)
@@ -138,7 +138,7 @@ def test_as_long_as_it_has_work_itself_it_takes_over_from_the_dead(held, monkeyp
     assert one.run(leave=True) == tens("ab")
 
 
-def test_a_hand_without_work_ends_with_the_last_one(held, monkeypatch):
+def test_a_thread_without_work_ends_with_the_last_one(held, monkeypatch):
     monkeypatch.setattr(cluster, "cores", lambda: 2)
     monkeypatch.setattr(claims, "POLL_SECONDS", 60)
     begun, shared = time.monotonic(), {}
@@ -147,7 +147,7 @@ def test_a_hand_without_work_ends_with_the_last_one(held, monkeypatch):
     assert time.monotonic() - begun < 30
 
 
-def test_what_fails_is_not_tried_by_another_hand(held, monkeypatch):
+def test_what_fails_is_not_tried_by_another_thread(held, monkeypatch):
     monkeypatch.setattr(cluster, "cores", lambda: 2)
     tried = []
 
