@@ -40,7 +40,7 @@ def test_another_process_has_it_until_it_is_killed(tmp_path):
 
 
 def test_threads_keep_one_another_out_where_the_lock_does_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "locked", contextlib.nullcontext)  # lets all in
+    monkeypatch.setattr(lock, "locked", lambda place, stop: contextlib.nullcontext())  # lets all in
     one, place = claims.claim(str(tmp_path / "x")), str(tmp_path / "." / "x")
     assert one and claims.claim(place) is None
     one.close()
@@ -52,7 +52,7 @@ def test_threads_keep_one_another_out_where_the_lock_does_not(tmp_path, monkeypa
 def test_what_fails_is_free_again(tmp_path, monkeypatch):
     locked = lock.locked
 
-    def full(place):
+    def full(place, stop):
         raise OSError("no space left")
 
     monkeypatch.setattr(lock, "locked", full)
