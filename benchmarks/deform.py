@@ -23,7 +23,7 @@ from aejax.models import Autoencoder
 from aejax.models.coders import Dense
 from aejax.optimizer import Adam
 from aejax.training.setup import Setup, setup
-from benchmarks.dispatch import Dispatch, mean_loss
+from benchmarks.dispatch import Dispatch
 from benchmarks.turns import machine, ratio, spread, take_turns
 
 _SOURCE = flags.DEFINE_string("source", "digits", "Images: digits, or idx:FOLDER for MNIST's.")
@@ -55,7 +55,7 @@ def training(run: Setup) -> Callable[[], float]:
         nonlocal state
         since = time.perf_counter()
         state, report = dispatch(state, _TRAINED)
-        mean_loss(report)
+        dispatch.mean_loss(report)
         return (time.perf_counter() - since) / _TRAINED
 
     return side

@@ -11,9 +11,10 @@ from aejax.training.setup import Setup
 
 
 class Dispatch:
-    """`dispatch(state, steps, first=0) -> (state, window)`: the steps from `first` on.
+    """`dispatch(state, steps, first=0) -> (state, report)`: the steps from `first` on.
 
-    The state counts its steps from there, however many it has made: draws come again as well.
+    The state counts its steps from there, however many it has made: draws come again as well. The
+    report has one log row: `first` is a multiple of `steps`.
 
     Attributes:
         init: makes a fresh state.
@@ -25,20 +26,19 @@ class Dispatch:
         self._block = self._feed.at(0)
         self._compiled = run.compile(self._feed)
         put = functools.partial(jax.device_put, device=run.replicated)
-        self._fresh = put(np.bool_(True))
         self._number = functools.cache(lambda steps: put(np.int32(steps)))
-        self.init = run.init
+        self.init, self._window = run.init, run.state.window
         self.index = np.asarray(self._block.arrays).reshape(len(self._block.arrays), -1)
 
     def __call__(self, state: Any, steps: int, first: int = 0) -> tuple[Any, Any]:
         block, number = self._block.arrays, self._number
         state = dataclasses.replace(state, step=number(first).copy())  # donated
-        return self._compiled(state, block, number(0), number(steps), self._fresh)
+        return self._compiled(state, block, number(0), number(steps), number(steps))
 
-
-def mean_loss(report: Any) -> float:
-    """Of the steps of one dispatch; waits for it."""
-    return float(report.window.sums["loss"]) / int(report.window.steps)
+    def mean_loss(self, report: Any) -> float:
+        """Of the steps of one dispatch; waits for it."""
+        window = self._window.unpack(np.asarray(report.rows)[0])
+        return float(window.sums["loss"]) / int(window.steps)
 
 
 def flat(params: Any) -> dict[str, jax.Array]:

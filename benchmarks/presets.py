@@ -29,7 +29,7 @@ from aejax.models.batch import Batch
 from aejax.training.setup import Setup, setup
 from benchmarks.bare import scan
 from benchmarks.bare.table import MODELS, RANDOM, Rows
-from benchmarks.dispatch import Dispatch, flat, mean_loss
+from benchmarks.dispatch import Dispatch, flat
 from benchmarks.turns import machine, ratio, say, spread, take_turns
 
 _PRESETS = flags.DEFINE_list("presets", list(MODELS), f"Which of {', '.join(MODELS)}.")
@@ -78,7 +78,7 @@ def measure(name: str) -> dict[str, Any]:
     run = made(name)
     dispatch = Dispatch(run)
     params = flat(dispatch.init().params)
-    one = mean_loss(dispatch(dispatch.init(), 1)[1])
+    one = dispatch.mean_loss(dispatch(dispatch.init(), 1)[1])
     steps = min(_STEPS.value or _steps(dispatch), len(dispatch.index))
     index = dispatch.index[:steps]
 
@@ -90,7 +90,9 @@ def measure(name: str) -> dict[str, Any]:
     bare = scan.compiled(loss, optimizer, state, data, index, key)
 
     sides = {
-        "aejax": Side(lambda state: dispatch(state, steps), dispatch.init(), mean_loss, steps),
+        "aejax": Side(
+            lambda state: dispatch(state, steps), dispatch.init(), dispatch.mean_loss, steps
+        ),
         "bare": Side(lambda state: bare(state, data, index, key), state, float, steps),
     }
     a, b = (side.first for side in sides.values())
@@ -131,10 +133,10 @@ def _rows(run: Setup) -> Rows:
 def _steps(dispatch: Dispatch) -> int:
     """Steps of a dispatch that takes about _DISPATCH seconds."""
     steps = min(5, len(dispatch.index))
-    state, window = dispatch(dispatch.init(), steps)
-    mean_loss(window)
+    state, report = dispatch(dispatch.init(), steps)
+    dispatch.mean_loss(report)
     since = time.perf_counter()
-    mean_loss(dispatch(state, steps)[1])
+    dispatch.mean_loss(dispatch(state, steps)[1])
     return max(1, round(_DISPATCH * steps / (time.perf_counter() - since)))
 
 

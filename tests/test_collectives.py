@@ -33,17 +33,24 @@ metadata={{op_name="jit(run)/while/body/jvp()/reduce_sum"}}
 backend_config={{"known_trip_count":{{"n":"28"}}}}
 }}
 
+%to_next_row (p.3: (s32[], f32[8,16])) -> (s32[], f32[8,16]) {{
+  %p.3 = (s32[], f32[8,16]{{1,0}}) parameter(0)
+  %while.2 = (s32[], /*index=1*/f32[8,16]{{1,0}}) while(%p.3), condition=%cond, body=%body, \
+metadata={{op_name="jit(run)/while/body/while"}}
+  {row}
+}}
+
 ENTRY %main (p.2: f32[8,16]) -> f32[8,16] {{
   %p.2 = f32[8,16]{{1,0}} parameter(0)
-  %while.1 = (s32[], /*index=1*/f32[8,16]{{1,0}}) while(%p.2), condition=%cond, body=%body, \
-metadata={{op_name="jit(run)/while"}}
+  %while.1 = (s32[], /*index=1*/f32[8,16]{{1,0}}) while(%p.2), condition=%cond, \
+body=%to_next_row, metadata={{op_name="jit(run)/while"}}
   {entry}
 }}
 """
 
 
-def found(body: str = "", inner: str = "", entry: str = "", devices: int = 8):
-    return collectives(MODULE.format(body=body, inner=inner, entry=entry), devices)
+def found(body: str = "", inner: str = "", row: str = "", entry: str = "", devices: int = 8):
+    return collectives(MODULE.format(body=body, inner=inner, row=row, entry=entry), devices)
 
 
 def only(line: str, devices: int = 8):
@@ -127,11 +134,10 @@ def test_groups_in_every_form(printed, groups):
 
 def test_loops_of_known_length_multiply_and_what_is_outside_of_the_steps_is_apart():
     line = "%r{} = f32[8,16]{{1,0}} all-reduce({}), replica_groups={{{{0,1,2,3,4,5,6,7}}}}"
-    inner, body, entry = (
-        line.format(at, operand) for at, operand in ((1, "%x.1"), (2, "%x"), (3, "%p.2"))
-    )
-    told = sorted((each.in_step, each.times) for each in found(body, inner, entry))
-    assert told == [(False, 1), (True, 1), (True, 28)]
+    operands = ("%x.1", "%x", "%p.3", "%p.2")
+    inner, body, row, entry = (line.format(at, each) for at, each in enumerate(operands, 1))
+    told = sorted((each.in_step, each.times) for each in found(body, inner, row, entry))
+    assert told == [(False, 1), (False, 1), (True, 1), (True, 28)]
 
 
 def test_the_axes_of_groups():
@@ -145,5 +151,5 @@ def test_the_axes_of_groups():
 
 def test_launches_are_those_of_a_step():
     line = "%r = f32[8,16]{1,0} add(%x.1, %x.1)"
-    text = MODULE.format(body="", inner=line, entry="%o = f32[8,16]{1,0} add(%p.2, %p.2)")
+    text = MODULE.format(body="", inner=line, row="", entry="%o = f32[8,16]{1,0} add(%p.2, %p.2)")
     assert launches(text) == 2 + 28  # two fusions in the body, and the loop's

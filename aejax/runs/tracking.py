@@ -249,12 +249,13 @@ class Tracker:
         """Whether a callback asks the run to stop."""
         return any(one.stop for one in self._started)
 
-    def row(self, row: dict[str, Any]) -> None:
-        """One row of metrics.jsonl, flushed, and to trackers and callbacks; see `wait`."""
+    def rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows of metrics.jsonl, flushed, and to trackers and callbacks; see `wait`."""
         self.wait()
-        self._writing = self._writer.submit(self._write, row)
-        for one in self.callbacks:
-            one.on_row(dict(row))
+        self._writing = self._writer.submit(self._write, rows)
+        for row in rows:
+            for one in self.callbacks:
+                one.on_row(dict(row))
 
     def wait(self, drawn: bool = False) -> None:
         """Waits until every row stands, and every picture where `drawn`; raises their OSError."""
@@ -265,18 +266,21 @@ class Tracker:
             drawing, self._drawing = self._drawing, None
             drawing.result()
 
-    def _write(self, row: dict[str, Any]) -> None:
-        line = json.dumps({name: _plain(value) for name, value in row.items()}) + "\n"
-        self._reopen_if_removed(row["step"])
+    def _write(self, rows: Sequence[dict[str, Any]]) -> None:
+        lines = "".join(
+            json.dumps({name: _plain(value) for name, value in row.items()}) + "\n" for row in rows
+        )
+        self._reopen_if_removed(rows[0]["step"])
         size = os.fstat(self._metrics.fileno()).st_size
         try:
-            _write_all(self._metrics.fileno(), line.encode())
+            _write_all(self._metrics.fileno(), lines.encode())
         except OSError as error:
-            with contextlib.suppress(OSError):  # no half of a line stays behind
+            with contextlib.suppress(OSError):  # no part of them stays behind
                 os.ftruncate(self._metrics.fileno(), size)
             raise OSError(error.errno, f"{error.strerror}: a row of metrics.jsonl") from None
-        for one in self.trackers:
-            one.on_row(row)
+        for row in rows:
+            for one in self.trackers:
+                one.on_row(row)
 
     def _reopen_if_removed(self, step: int) -> None:
         """Begins metrics.jsonl anew where somebody has removed it."""

@@ -24,7 +24,8 @@ from aejax.training.outcome import Outcome
 from aejax.training.profile import Trace
 from aejax.training.setup import Setup
 from aejax.training.start import InitialParams, parts, start
-from aejax.training.state import TrainState
+from aejax.training.state import TrainState, Window
+from aejax.training.step import ROWS
 from aejax.training.validation import Validation
 from aejax.training.watchdog import Watchdog
 
@@ -203,7 +204,7 @@ class Loop:
             numbers = (
                 self.number(np.int32(block.first)),
                 self.number(np.int32(n)),
-                self.number(np.bool_(self.step % self.config.log_every == 0)),
+                self.number(np.int32(min(self.config.log_every, self.setup.total))),
             )
             report = self.launcher.submit(self.launch, block.arrays, *numbers)
             if jax.process_count() > 1:  # all of them start their programs in the same order
@@ -211,7 +212,7 @@ class Loop:
             before, self.pending = self.pending, (self.step, self.step + n, report)
             self.step += n
             if before is not None:
-                self.process_window(*before)
+                self.process_report(*before)
 
     def launch(self, block: Any, *numbers: jax.Array) -> Any:
         """Runs in a thread: a GPU's loop of a traced length blocks the host while it runs."""
@@ -220,8 +221,10 @@ class Loop:
 
     def boundary(self) -> int:
         """The next step at which something is due."""
-        every = (self.config.log_every, *self.setup.every.values())
-        steps = [self.step - self.step % n + n for n in every if n]
+        log_every = self.config.log_every
+        rows = 1 if self.tracker.callbacks else ROWS  # a callback may stop the run after any row
+        steps = [self.step - self.step % log_every + rows * log_every]
+        steps += [self.step - self.step % n + n for n in self.setup.every.values() if n]
         steps += [step for step in self.setup.profile or () if step > self.step]
         return min(self.setup.total, *steps)
 
@@ -230,36 +233,55 @@ class Loop:
         with self.ledger.counting("steps"):
             pending, self.pending = self.pending, None
             if pending is not None:
-                self.process_window(*pending)
+                self.process_report(*pending)
             self.tracker.wait()
 
-    def process_window(self, first: int, last: int, launched: Future[Any]) -> None:
-        """Waits for a dispatch; checks its losses; writes a row where its window ends."""
+    def process_report(self, first: int, last: int, launched: Future[Any]) -> None:
+        """Waits for a dispatch; checks its losses; writes its rows.
+
+        Its time is spread evenly over its steps.
+        """
         report = jax.device_get(launched.result())
-        self.finite, window = bool(report.finite), report.window
+        self.finite = bool(report.finite)
         now = cluster.clock()
-        self.seconds_a_step = (now - self.seen_at) / (last - first)
-        self.seen_at = now
-        steps = int(window.steps)
-        means = {name: float(value) / steps for name, value in window.sums.items()}
-        if not all(math.isfinite(value) for value in means.values()):
-            raise NotFinite(self.not_finite(f"the loss in steps {first + 1} to {last}", means))
+        self.seconds_a_step, self.seen_at = (now - self.seen_at) / (last - first), now
         rate = self.config.batch_size / max(self.seconds_a_step, 1e-9)
-        if (last % self.config.log_every == 0 or last == self.setup.total) and cluster.is_main():
-            share = (last - self.row_step) * self.config.batch_size / max(now - self.row_at, 1e-9)
-            self.tracker.row(
-                {
-                    "step": last,
-                    "split": "train",
-                    **means,
-                    "learning_rate": float(window.learning_rate),
-                    "examples_per_second": round(share, 1),
-                    "seconds": round(self.ledger.total(), 3),
-                }
-            )
-            self.row_at, self.row_step = now, last
+        log_every, seconds = self.config.log_every, self.ledger.total()
+        ends = [*range(first - first % log_every + log_every, last, log_every), last]
+        rows, means = [], {}
+        try:
+            for end, packed in zip(ends, report.rows, strict=False):
+                window, before = self.setup.state.window.unpack(packed), first
+                steps = int(window.steps)
+                means = {name: float(value) / steps for name, value in window.sums.items()}
+                if not all(math.isfinite(value) for value in means.values()):
+                    raise NotFinite(
+                        self.not_finite(f"the loss in steps {before + 1} to {end}", means)
+                    )
+                first, ago = end, (last - end) * self.seconds_a_step
+                if end % log_every == 0 or end == self.setup.total:
+                    rows.append(self.row(end, now - ago, seconds - ago, means, window))
+        finally:
+            if rows and cluster.is_main():
+                self.tracker.rows(rows)
         left = (self.setup.total - last) * self.seconds_a_step
         self.tracker.progress(last, means["loss"], rate, left)
+
+    def row(
+        self, step: int, at: float, seconds: float, means: dict[str, float], window: Window
+    ) -> dict[str, Any]:
+        """A row of metrics.jsonl about the training split, at a time of `cluster.clock`."""
+        examples = (step - self.row_step) * self.config.batch_size
+        rate = examples / max(at - self.row_at, 1e-9)
+        self.row_at, self.row_step = at, step
+        return {
+            "step": step,
+            "split": "train",
+            **means,
+            "learning_rate": float(window.learning_rate),
+            "examples_per_second": round(rate, 1),
+            "seconds": round(seconds, 3),
+        }
 
     def evaluate(self) -> None:
         """Evaluates on the test split; keeps the best metric and counts evaluations without."""
@@ -286,7 +308,7 @@ class Loop:
         progress.stopped_early = bool(patience) and progress.stale >= patience
         if cluster.is_main():
             seconds = round(self.ledger.total(), 3)
-            self.tracker.row({"step": self.step, "split": "test", **metrics, "seconds": seconds})
+            self.tracker.rows([{"step": self.step, "split": "test", **metrics, "seconds": seconds}])
             if image is not None:
                 last = self.step == self.setup.total or progress.stopped_early
                 self.tracker.picture("reconstruction", image, self.step, last)

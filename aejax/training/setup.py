@@ -153,14 +153,13 @@ class Setup:
     def lower(self, source: Feed, constants: Constants) -> jax.stages.Lowered:
         """Lowers the dispatch of many steps for this feed."""
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.replicated)
-        flag = jax.ShapeDtypeStruct((), jnp.bool_, sharding=self.replicated)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         outputs = (shardings, self.replicated)
         run = jax.jit(self.dispatch, donate_argnums=0, out_shardings=outputs)
-        return run.lower(self.state, constants, source.abstract(), number, number, flag)
+        return run.lower(self.state, constants, source.abstract(), *[number] * 3)
 
     def compile(self, source: Feed) -> Callable:
-        """Compiles that dispatch: (state, block, first, n, fresh) -> (state, report)."""
+        """Compiles that dispatch: (state, block, first, n, every) -> (state, report)."""
         constants = self.constants(source)
         compiled = self.lower(source, constants).compile()
         return lambda state, *block_and_numbers: compiled(state, constants, *block_and_numbers)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -31,6 +32,21 @@ class Window:
     steps: jax.Array
     sums: dict[str, jax.Array]
     learning_rate: jax.Array
+
+    def pack(self) -> jax.Array:
+        """Its numbers as one array, so that the host fetches one, int32 [2 + terms].
+
+        Floating-point numbers keep their bits: small integers, seen as floating-point numbers, are
+        subnormal, which a device may set to zero.
+        """
+        sums = [self.sums[name] for name in sorted(self.sums)]
+        numbers = jax.lax.bitcast_convert_type(jnp.stack([self.learning_rate, *sums]), jnp.int32)
+        return jnp.concatenate([self.steps[None], numbers])
+
+    def unpack(self, packed: np.ndarray) -> "Window":
+        """The window that was packed, of NumPy numbers; `self` tells the names."""
+        rate, *sums = packed[1:].view(np.float32)
+        return Window(packed[0], dict(zip(sorted(self.sums), sums, strict=True)), rate)
 
 
 @jax.tree_util.register_dataclass

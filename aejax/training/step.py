@@ -23,6 +23,9 @@ from aejax.models.interfaces import Update
 from aejax.training import sharding
 from aejax.training.state import ModelFns, TrainState, Tree, Window
 
+# Log rows that one dispatch returns, at most.
+ROWS = 64
+
 # (params, model_state, micro_batch, means) -> loss, (terms, model_state, local means). `means` are
 # the values that Context.mean returns, call by call; None: those of the micro-batch itself.
 Average = Callable[[Tree], Tree]
@@ -76,11 +79,11 @@ class Report:
     """The metrics that a dispatch returns.
 
     Attributes:
-        window: sums since the last log row.
+        rows: the window at each log row, and after the last step, packed, int32 [ROWS, numbers].
         finite: whether all floating-point numbers of the state are finite, bool [].
     """
 
-    window: Window
+    rows: jax.Array
     finite: jax.Array
 
 
@@ -356,21 +359,32 @@ def term_names(
 
 
 def dispatch(step: Step) -> Callable:
-    """(state, constants, block, first, n, fresh) -> (state, Report): n steps in one program.
+    """(state, constants, block, first, n, every) -> (state, Report): n steps in one program.
 
-    `first` is the first step of the block. `n` is traced: one compilation serves every number of
-    steps, and the bits do not depend on how a run is split into dispatches. `fresh` resets the
-    window first. The report is separate from the state, so that it can be read while the state is
-    donated to the next dispatch.
+    `first` is the first step of the block. A log row ends at each multiple of `every`, at most ROWS
+    of them in a dispatch. `n` and `every` are traced: one compilation serves every number of steps,
+    and the bits do not depend on how a run is split into dispatches. The report is separate from
+    the state, so that it can be read while the state is donated to the next dispatch.
     """
 
-    def run(state: TrainState, constants: Constants, block, first, n, fresh):
-        kept = jax.tree.map(lambda leaf: jnp.where(fresh, 0, leaf), state.window)
-        state = dataclasses.replace(state, window=kept)
-        state = jax.lax.fori_loop(
-            0, n, lambda _, state: step(state, constants, block, state.step - first), state
-        )
-        return state, Report(state.window, _finite(state))
+    def run(state: TrainState, constants: Constants, block, first, n, every):
+        end = state.step + n
+
+        def to_next_row(i: jax.Array, carry: tuple[TrainState, jax.Array]):
+            state, rows = carry
+            begins = state.step % every == 0
+            kept = jax.tree.map(lambda leaf: jnp.where(begins, 0, leaf), state.window)
+            state = dataclasses.replace(state, window=kept)
+            steps = jnp.minimum(end - state.step, every - state.step % every)
+            state = jax.lax.fori_loop(
+                0, steps, lambda _, state: step(state, constants, block, state.step - first), state
+            )
+            return state, rows.at[i].set(state.window.pack())
+
+        count = (end - 1) // every - state.step // every + 1
+        rows = jnp.zeros((ROWS, *state.window.pack().shape), jnp.int32)
+        state, rows = jax.lax.fori_loop(0, count, to_next_row, (state, rows))
+        return state, Report(rows, _finite(state))
 
     return run
 

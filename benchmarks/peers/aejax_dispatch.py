@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.models.batch import Batch
-from benchmarks.dispatch import Dispatch, mean_loss
+from benchmarks.dispatch import Dispatch
 from benchmarks.peers import aejax_models, worker
 
 
@@ -32,10 +32,10 @@ class AejaxDispatch:
         end = self._next + self._steps
         first = self._next if end <= len(self._dispatch.index) else 0
         self._next = first + self._steps
-        each, window = self._steps // self._dispatches, None
+        each, report = self._steps // self._dispatches, None
         for start in range(first, first + self._steps, each):
-            self._state, window = self._dispatch(self._state, each, start)
-        return mean_loss(jax.block_until_ready((self._state, window))[1])
+            self._state, report = self._dispatch(self._state, each, start)
+        return self._dispatch.mean_loss(jax.block_until_ready((self._state, report))[1])
 
     def test_loss(self) -> float:
         """Of the first 1000 rows of the training split, nats a row."""

@@ -1,7 +1,8 @@
 """The collectives of a compiled program, read from its HLO text (`compiled.as_text()`).
 
-Found in the body of the loop of unknown length, which is a dispatch's loop over its steps, they are
-`in_step`; loops of known length inside multiply them.
+A dispatch is a loop over its log rows, and inside of it one over the steps up to the row; neither
+length is known. What is found inside of the inner one is `in_step`; loops of known length there
+multiply it.
 """
 
 import dataclasses
@@ -129,19 +130,19 @@ def _walk(text: str) -> Iterator[tuple[dict[str, _Instruction], _Instruction, in
     """(its computation, instruction, times, in_step) of all that is run, fusions as one."""
     computations, entry = _computations(text)
 
-    def visit(name: str, times: int, in_step: bool):
+    def visit(name: str, times: int, loops: int):
         own = computations[name]
         for each in own.values():
-            yield own, each, times, in_step
-            inner, inside = times, in_step
+            yield own, each, times, loops > 1
+            inner, inside = times, loops
             if each.opcode == "while":
                 known = re.search(r'known_trip_count":\{"n":"(\d+)"', each.attributes)
-                inner, inside = times * int(known[1]) if known else times, in_step or not known
+                inner, inside = (times * int(known[1]), loops) if known else (times, loops + 1)
             if each.opcode in ("while", "call", "conditional") or each.opcode.startswith("async"):
                 for called in _called(each):
                     yield from visit(called, inner, inside)
 
-    yield from visit(entry, 1, False)
+    yield from visit(entry, 1, 0)
 
 
 def _called(instruction: _Instruction) -> list[str]:

@@ -173,7 +173,7 @@ def test_rows_stand_once_waited_for_and_go_on_where_the_file_ends(tmp_path):
     for part in (rows[:2], rows[2:]):
         made = tracker(tmp_path)
         for row in part:
-            made.row(row)
+            made.rows([row])
         made.wait()
         written = (tmp_path / "metrics.jsonl").read_text().splitlines()
         assert json.loads(written[-1]) == part[-1]  # before it is closed
@@ -186,15 +186,15 @@ def test_rows_stand_once_waited_for_and_go_on_where_the_file_ends(tmp_path):
 def test_a_row_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     made = tracker(tmp_path)
-    made.row({"step": 1, "split": "train", "loss": 1.0})
+    made.rows([{"step": 1, "split": "train", "loss": 1.0}])
     with pytest.raises(OSError, match="No space left"):
-        made.row({"step": 2, "split": "train", "loss": 1.0})
+        made.rows([{"step": 2, "split": "train", "loss": 1.0}])
     made.close()  # nothing is left that could be written later, behind a row that is lost
 
 
 def test_a_row_that_does_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
     made = tracker(tmp_path)
-    made.row({"step": 1, "split": "train", "loss": float("inf")})
+    made.rows([{"step": 1, "split": "train", "loss": float("inf")}])
     made.wait()
     whole = (tmp_path / "metrics.jsonl").read_bytes()
     assert json.loads(whole) == {"step": 1, "split": "train", "loss": None}  # as JSON knows it
@@ -207,7 +207,7 @@ def test_a_row_that_does_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        made.row({"step": 2, "split": "train", "loss": 1.0})
+        made.rows([{"step": 2, "split": "train", "loss": 1.0}])
         with pytest.raises(OSError, match="No space left on device: a row of metrics.jsonl"):
             made.wait()
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
@@ -231,8 +231,8 @@ def events(tmp_path) -> list:
 def test_tensorboard_holds_every_number_of_every_row(tmp_path):
     made = tracker(tmp_path, trackers=[TensorBoard()])
     made.start(Config(seed=77))
-    made.row({"step": 10, "split": "train", "loss": 0.25, "seconds": 1.5})
-    made.row({"step": 20, "split": "test", "loss": 0.125, "mse": 3.0})
+    made.rows([{"step": 10, "split": "train", "loss": 0.25, "seconds": 1.5}])
+    made.rows([{"step": 20, "split": "test", "loss": 0.125, "mse": 3.0}])
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     made.picture("reconstruction", image, 20, last=False)
     made.close()
@@ -260,7 +260,7 @@ def test_tensorboard_holds_every_number_of_every_row(tmp_path):
 def test_a_run_that_goes_on_purges_what_tensorboard_holds_beyond(tmp_path):
     made = tracker(tmp_path, trackers=[TensorBoard()], first=50)
     made.start(Config())
-    made.row({"step": 60, "split": "train", "loss": 0.5})
+    made.rows([{"step": 60, "split": "train", "loss": 0.5}])
     made.close()
     starts = [event for event in events(tmp_path) if event.WhichOneof("what") == "session_log"]
     assert [(event.session_log.status, event.step) for event in starts] == [(1, 50)]
@@ -293,7 +293,7 @@ def test_a_picture_that_could_not_be_drawn_is_told_when_pictures_are_waited_for(
 
     monkeypatch.setattr(events, "on_picture", full)
     made.picture("reconstruction", image, 10, last=False)
-    made.row({"step": 11, "split": "train", "loss": 0.5})
+    made.rows([{"step": 11, "split": "train", "loss": 0.5}])
     made.wait()
     for told in (made.wait, lambda drawn: made.picture("reconstruction", image, 20, last=False)):
         with pytest.raises(OSError, match="no space left"):

@@ -99,8 +99,8 @@ def test_the_parents_numbers_are_an_argument_and_no_part_of_the_program(pair):
     longest = []
     for objective in (None, imitation.Distilled(model, imitation.Teacher(pair[0]), 0.5)):
         run = setup(toys.config(model), (source, source), objective=objective)
-        number, flag = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), bool)
-        arguments = (run.state, *run.abstract_inputs(), number, number, flag)
+        numbers = [jax.ShapeDtypeStruct((), np.int32)] * 3
+        arguments = (run.state, *run.abstract_inputs(), *numbers)
         longest.append(written(jax.jit(dispatch(run.step)).lower(*arguments).as_text()))
     assert longest[0] == longest[1]
 

@@ -103,10 +103,11 @@ def terms(
     dispatch, found = run_setup.compile(feed), []
     for step in range(steps):
         block = feed.at(step)
-        numbers = np.int32(block.first), np.int32(1), np.bool_(True)
+        numbers = np.int32(block.first), np.int32(1), np.int32(1)
         placed = [jax.device_put(number, run_setup.replicated) for number in numbers]
         state, report = dispatch(state, block.arrays, *placed)
-        found.append({name: float(value) for name, value in report.window.sums.items()})
+        window = run_setup.state.window.unpack(np.asarray(report.rows)[0])
+        found.append({name: float(value) for name, value in window.sums.items()})
     feed.close()
     return found, begun
 

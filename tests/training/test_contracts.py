@@ -66,12 +66,13 @@ def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
         before = host(state.params)
         numbers = [
             jax.device_put(value, run_setup.replicated)
-            for value in (np.int32(block.first), np.int32(1), np.bool_(True))
+            for value in (np.int32(block.first), np.int32(1), np.int32(1))
         ]
         state, report = dispatch(state, block.arrays, *numbers)
         after = host(state.params)
         gradient = {name: before[name] - after[name] for name in before}
-        out.append((before, gradient, jax.device_get(report.window.sums), host(state.model_state)))
+        window = run_setup.state.window.unpack(np.asarray(report.rows)[0])
+        out.append((before, gradient, window.sums, host(state.model_state)))
     return out
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from aejax.callbacks import StopWhen
 from aejax.config import Checkpoint, Data, Evaluation, Mesh
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
@@ -19,28 +20,56 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.optimizer import Adam, Sgd
 from aejax.runs import arrays, checkpoint, folder, manifests
+from aejax.runs.tracking import read_history
 from aejax.training import loop
 from aejax.training.loop import NotFinite
 from aejax.training.setup import Setup, setup
 from aejax.training.start import start
+from aejax.training.step import ROWS
 from aejax.training.validation import Validation
 from tests.training.processes import ROOT, assert_same_bits, rows
 from tests.training.runs import FailsAt, Watched, small, train
 
 
 def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
-    model = Watched(latent_dim=8, bottleneck=Plain("relu"))
-    train(small(model=model, duration="35 steps"), str(tmp_path))
-    every = small(model=model, duration="35 steps", log_every=1)
-    train(every, str(tmp_path / "each"))
+    config = small(
+        model=Watched(latent_dim=8, bottleneck=Plain("relu")),
+        duration="155 steps",
+        evaluation=Evaluation(every=""),
+        checkpoint=Checkpoint(every=""),
+    )
+    train(config, str(tmp_path))
+    config.log_every = 1  # more rows than a dispatch returns
+    train(config, str(tmp_path / "each"))
+    told = []
+    train(config, str(tmp_path / "told"), callbacks=[told.append])
     written = [row for row in rows(tmp_path) if row["split"] == "train"]
     single = [row for row in rows(tmp_path / "each") if row["split"] == "train"]
-    assert [row["step"] for row in written] == [10, 20, 30, 35]
-    assert [row["step"] for row in single] == list(range(1, 36))
-    for row, (first, last) in zip(written, ((0, 10), (10, 20), (20, 30), (30, 35)), strict=True):
+    ends = [*range(10, 160, 10), 155]
+    assert [row["step"] for row in written] == ends
+    assert [row["step"] for row in single] == list(range(1, 156)) and 2 * ROWS < 155
+    for row, last in zip(written, ends, strict=True):
         for name in ("loss", "nll", "index"):
-            mean = np.mean([one[name] for one in single[first:last]])
+            mean = np.mean([one[name] for one in single[(last - 1) // 10 * 10 : last]])
             assert row[name] == pytest.approx(mean, rel=1e-6)
+    assert rows(tmp_path / "told") == rows(tmp_path / "each")  # there a dispatch ends at each row
+    assert [row["step"] for row in told] == [*range(1, 156), 155]
+    history = read_history(str(tmp_path / "each"))
+    assert np.all(np.diff(history["seconds"]) >= 0)
+    assert np.all(history["examples_per_second"][:-1] > 0)
+
+
+def test_a_callback_stops_the_run_before_the_next_rows_steps_but_one(tmp_path):
+    config = small(log_every=2, evaluation=Evaluation(every=""), checkpoint=Checkpoint(every=""))
+    outcome = train(config, tmp_path, callbacks=[StopWhen(lambda row: row["step"] == 20)])
+    assert (outcome.status, outcome.step) == ("stopped", 22)
+
+
+def test_the_rows_before_a_loss_that_is_not_finite_stand(tmp_path):
+    config = small(model=Autoencoder(latent_dim=8, penalty=FailsAt(step=37)), log_every=1)
+    with pytest.raises(NotFinite, match=r"the loss in steps 38 to 38: not finite"):
+        train(config, tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 38))
 
 
 @pytest.mark.parametrize("devices", [2, 1])
@@ -114,11 +143,11 @@ def test_nothing_is_transferred_implicitly_and_every_step_count_runs_one_program
 
 
 def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, monkeypatch):
-    seen, looked, launch, process_window = (
+    seen, looked, launch, process_report = (
         [],
         threading.Event(),
         loop.Loop.launch,
-        loop.Loop.process_window,
+        loop.Loop.process_report,
     )
 
     def blocks(self, *arguments):
@@ -127,11 +156,11 @@ def test_a_dispatch_is_looked_at_while_one_that_blocks_is_launched(tmp_path, mon
         return launch(self, *arguments)
 
     def looks(self, *arguments):
-        process_window(self, *arguments)
+        process_report(self, *arguments)
         looked.set()
 
     monkeypatch.setattr(loop.Loop, "launch", blocks)
-    monkeypatch.setattr(loop.Loop, "process_window", looks)
+    monkeypatch.setattr(loop.Loop, "process_report", looks)
     train(small(duration="20 steps"), str(tmp_path))
     assert len(seen) >= 2 and all(seen)
 

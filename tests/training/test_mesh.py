@@ -99,7 +99,7 @@ def test_fsdp_stores_its_share_of_parameters_and_moments(shape):
     feed = run_setup.open_feed()
     step = run_setup.compile(feed)
     numbers = [
-        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(3), np.bool_(1))
+        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(3), np.int32(1))
     ]
     after, _ = step(state, feed.at(0).arrays, *numbers)
     for leaf, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(run_setup.state), strict=True):

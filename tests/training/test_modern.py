@@ -78,7 +78,7 @@ def test_a_hook_changes_parameters_and_moments_inside_the_step():
         feed, state, ends = run.open_feed(), run.init(), []
         dispatch = run.compile(feed)
         for first in (0, 2):  # two steps in one program
-            numbers = (np.int32(0), np.int32(2), np.bool_(True))
+            numbers = (np.int32(0), np.int32(2), np.int32(1))
             placed = [jax.device_put(number, run.replicated) for number in numbers]
             state, _ = dispatch(state, feed.at(first).arrays, *placed)
             ends.append((host(state.params), host({"moments": state.opt_state})))

@@ -52,13 +52,14 @@ def first_update(settings, devices=1):
     feed, state = run_setup.open_feed(), run_setup.init()
     before = {name: np.asarray(leaf) for name, leaf in flatten(state.params).items()}
     numbers = [
-        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(1), np.bool_(1))
+        jax.device_put(v, run_setup.replicated) for v in (np.int32(0), np.int32(1), np.int32(1))
     ]
     state, report = run_setup.compile(feed)(state, feed.at(0).arrays, *numbers)
     after = flatten(state.params)
     assert {str(leaf.dtype) for leaf in after.values()} == {"float32"}
     gradient = {name: before[name] - np.asarray(after[name]) for name in before}
-    return gradient, float(report.window.sums["loss"])
+    window = run_setup.state.window.unpack(np.asarray(report.rows)[0])
+    return gradient, float(window.sums["loss"])
 
 
 def difference(one, other) -> float:

@@ -59,7 +59,7 @@ def stream(steps: range, devices: int = 1, batch_size: int = 16, **changes) -> d
     state = dataclasses.replace(state, step=put(np.int32(steps.start)))
     for step in steps:
         block = feed.at(step)
-        numbers = put(np.int32(block.first)), put(np.int32(1)), put(np.bool_(True))
+        numbers = put(np.int32(block.first)), put(np.int32(1)), put(np.int32(1))
         state, _ = compiled(state, block.arrays, *numbers)
         rows = jax.device_get(state.model_state["rows"])
         for place, (index, x) in enumerate(zip(rows["index"], rows["x"], strict=True)):
@@ -165,7 +165,7 @@ def test_the_epoch_is_exact_up_to_the_last_of_2_to_the_32_examples(step):
     feed = run.open_feed()
     one = jax.jit(dispatch(dataclasses.replace(run.step, prepare=prepare)))
     state = dataclasses.replace(run.init(), step=jnp.int32(step))
-    numbers = np.int32(step), np.int32(1), np.bool_(True)
+    numbers = np.int32(step), np.int32(1), np.int32(1)
     state, _ = one(state, run.constants(feed), feed.at(0).arrays, *numbers)
     feed.close()
     base = jax.random.fold_in(jax.random.key(SEED), jnp.uint32(2**32 - 1))

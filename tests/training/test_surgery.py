@@ -94,7 +94,7 @@ def test_with_all_of_it_the_next_update_is_the_parents_own(parent, tmp_path):
     state = dataclasses.replace(state, step=state.step + STEPS)
     feed = run_setup.open_feed()
     run, block = run_setup.compile(feed), feed.at(STEPS)
-    at = (np.int32(block.first), np.int32(1), np.bool_(True))
+    at = (np.int32(block.first), np.int32(1), np.int32(1))
     state, _ = run(state, block.arrays, *(jax.device_put(n, run_setup.replicated) for n in at))
     own = manifests.shapes(str(tmp_path / "longer"), STEPS + 1, "params")
     read = checkpoint.load(str(tmp_path / "longer"), STEPS + 1, {"params": own})["params"]
