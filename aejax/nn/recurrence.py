@@ -139,9 +139,13 @@ class Gated(Recurrence):
 def _side_by_side(
     initial: nnx.Initializer, count: int, shape: tuple[int, int], rngs: nnx.Rngs
 ) -> jax.Array:
-    """`count` separately initialised matrices side by side: [n, count * m]."""
+    """`count` separately initialised matrices side by side: [n, count * m].
+
+    One after the other: on a CPU two batches of QR decompositions side by side wait for each other
+    for ever where there are two threads (jaxlib 0.10.2 runs a batch in the pool that it runs in).
+    """
     keys = jax.random.split(rngs.params(), count)
-    each = jax.vmap(lambda key: initial(key, shape))(keys)
+    each = jax.lax.map(lambda key: initial(key, shape), keys)
     return jnp.moveaxis(each, 0, 1).reshape(shape[0], -1)
 
 
