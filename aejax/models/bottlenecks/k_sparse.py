@@ -74,10 +74,9 @@ class KSparse(Bottleneck):
 
 def _largest(features: jax.Array, most: int, k: jax.Array) -> jax.Array:
     """Keeps the k largest of each row, k [] at most `most`."""
-    smallest = jax.lax.top_k(jax.lax.stop_gradient(features), most)[0]
-    smallest = jax.lax.dynamic_index_in_dim(smallest, k - 1, axis=-1)
-    above = jnp.sum(features > smallest, axis=-1, keepdims=True)
-    tied = features == smallest
-    late = tied & (jnp.cumsum(tied, axis=-1) > k - above)
+    found = jax.lax.top_k(jax.lax.stop_gradient(features), most)
+    smallest, last = (jax.lax.dynamic_index_in_dim(one, k - 1, axis=-1) for one in found)
+    # Of equal features top_k has the first ones first.
+    late = (features == smallest) & (jnp.arange(features.shape[-1]) > last)
     # In this form what is not a number stays, and the loss shows it.
     return jnp.where((features < smallest) | late, 0.0, features)
