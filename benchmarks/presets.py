@@ -37,7 +37,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 9, "Times each side is run.", lower_bou
 _STEPS = flags.DEFINE_integer("steps", 0, "Of one dispatch; 0: by time.", lower_bound=0)
 _SOURCE = flags.DEFINE_string("source", "digits", "Images: digits, or idx:FOLDER for MNIST's.")
 
-BAR = 1.2
+BAR = 1.1
 # A dispatch, and a round of them, take about this long.
 _DISPATCH, _ROUND = 0.2, 0.4
 _ONE_BATCH, _FIRST_STEPS, _DRAWN = 1e-5, 1e-3, 3e-2

@@ -167,6 +167,8 @@ class Loop:
         limit = 1
         if self.seconds_a_step is not None:
             limit = max(1, int(_DISPATCH_SECONDS / max(self.seconds_a_step, 1e-9)))
+        if self.tracker.callbacks:  # of process 0: one may stop the run after any row
+            limit = min(limit, self.config.log_every - self.step % self.config.log_every)
         minutes = self.config.checkpoint.minutes
         save = minutes > 0 and cluster.clock() - self.saved_at > 60 * minutes
         stop = self.stop() or self.tracker.stop_requested()
@@ -222,8 +224,7 @@ class Loop:
     def boundary(self) -> int:
         """The next step at which something is due."""
         log_every = self.config.log_every
-        rows = 1 if self.tracker.callbacks else ROWS  # a callback may stop the run after any row
-        steps = [self.step - self.step % log_every + rows * log_every]
+        steps = [self.step - self.step % log_every + ROWS * log_every]
         steps += [self.step - self.step % n + n for n in self.setup.every.values() if n]
         steps += [step for step in self.setup.profile or () if step > self.step]
         return min(self.setup.total, *steps)

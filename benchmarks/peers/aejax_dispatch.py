@@ -1,6 +1,6 @@
 """aejax's compiled dispatch of many steps, for a comparison of training steps alone.
 
-A round is one dispatch, or as many as the setting "dispatches" says, sent off one after the other.
+A round is one dispatch.
 """
 
 import jax
@@ -18,7 +18,6 @@ class AejaxDispatch:
         self._run = aejax_models.one_device(given)
         an_epoch = len(self._run.train) // self._run.config.batch_size
         self._steps = given.get("steps") or given["epochs"] * an_epoch
-        self._dispatches = given.get("dispatches", 1)
         self._dispatch, self._next = Dispatch(self._run), 0
         self._state = self._dispatch.init()
         self.about = {
@@ -32,9 +31,7 @@ class AejaxDispatch:
         end = self._next + self._steps
         first = self._next if end <= len(self._dispatch.index) else 0
         self._next = first + self._steps
-        each, report = self._steps // self._dispatches, None
-        for start in range(first, first + self._steps, each):
-            self._state, report = self._dispatch(self._state, each, start)
+        self._state, report = self._dispatch(self._state, self._steps, first)
         return self._dispatch.mean_loss(jax.block_until_ready((self._state, report))[1])
 
     def test_loss(self) -> float:

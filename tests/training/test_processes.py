@@ -1,9 +1,13 @@
 """Two real processes train one run: the same batches, one writer, and one process goes on."""
 
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -17,7 +21,7 @@ from aejax.data.sources.base import Rows
 from aejax.data.streaming import Streaming
 from aejax.runs import checkpoint, folder, manifests
 from aejax.training.setup import setup
-from tests.training.processes import rows, run, start
+from tests.training.processes import ROOT, rows, run, start
 from tests.training.runs import small, train
 
 FLAGS = (
@@ -49,7 +53,8 @@ def pair(workdir: Path, *flags: str):
     ]
 
 
-def finish(processes) -> list[tuple[int, str, str]]:
+def finish(processes: Iterable[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    processes = list(processes)
     outputs = [process.communicate(timeout=120) for process in processes]
     return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
 
@@ -97,6 +102,41 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     assert time.monotonic() - asked < 30  # four cores' work on two
     assert [code for code, _, _ in ended] == [75, 75], ended
     assert f"stopped at step {manifests.steps(str(tmp_path))[-1]}" in ended[0][2]
+
+
+WITH_A_CALLBACK = """
+import sys
+import jax
+address, process, workdir = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(process))
+from aejax.config import Evaluation
+from tests.training.runs import small, train
+told = []
+settings = small(duration="60 steps", log_every=5, evaluation=Evaluation(every=""))
+callbacks = [told.append] if process == "0" else []
+outcome = train(settings, workdir, devices=jax.devices(), callbacks=callbacks)
+print(outcome.status, outcome.step, [row["step"] for row in told])
+"""
+
+
+def test_a_callback_in_process_0_alone_leaves_the_processes_together(tmp_path):
+    address = job_of_two()[0].removeprefix("--coordinator=")
+    ended = finish(
+        subprocess.Popen(
+            [sys.executable, "-c", WITH_A_CALLBACK, address, str(number), str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    )
+    told = [*range(5, 65, 5), 60]
+    assert [out.splitlines()[-1] for _, out, _ in ended] == [
+        f"done 60 {told}",
+        "done 60 []",
+    ], ended
 
 
 def test_bad_addresses_are_refused_at_once(tmp_path):
