@@ -238,10 +238,7 @@ class Loop:
             self.tracker.wait()
 
     def process_report(self, first: int, last: int, launched: Future[Any]) -> None:
-        """Waits for a dispatch; checks its losses; writes its rows.
-
-        Its time is spread evenly over its steps.
-        """
+        """Waits for a dispatch; checks its losses; writes its rows, its time spread evenly."""
         report = jax.device_get(launched.result())
         self.finite = bool(report.finite)
         now = cluster.clock()
@@ -251,15 +248,14 @@ class Loop:
         ends = [*range(first - first % log_every + log_every, last, log_every), last]
         rows, means = [], {}
         try:
-            for end, packed in zip(ends, report.rows, strict=False):
-                window, before = self.setup.state.window.unpack(packed), first
+            for begin, end, packed in zip([first, *ends], ends, report.rows, strict=False):
+                window = self.setup.state.window.unpack(packed)
                 steps = int(window.steps)
                 means = {name: float(value) / steps for name, value in window.sums.items()}
                 if not all(math.isfinite(value) for value in means.values()):
-                    raise NotFinite(
-                        self.not_finite(f"the loss in steps {before + 1} to {end}", means)
-                    )
-                first, ago = end, (last - end) * self.seconds_a_step
+                    where = f"the loss in steps {begin + 1} to {end}"
+                    raise NotFinite(self.not_finite(where, means))
+                ago = (last - end) * self.seconds_a_step
                 if end % log_every == 0 or end == self.setup.total:
                     rows.append(self.row(end, now - ago, seconds - ago, means, window))
         finally:

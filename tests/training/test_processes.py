@@ -55,7 +55,11 @@ def pair(workdir: Path, *flags: str):
 
 def finish(processes: Iterable[subprocess.Popen]) -> list[tuple[int, str, str]]:
     processes = list(processes)
-    outputs = [process.communicate(timeout=120) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:  # those that hang
+        for process in processes:
+            process.kill()
     return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
 
 
