@@ -36,7 +36,7 @@ backend_config={{"known_trip_count":{{"n":"28"}}}}
 %to_next_row (p.3: (s32[], f32[8,16])) -> (s32[], f32[8,16]) {{
   %p.3 = (s32[], f32[8,16]{{1,0}}) parameter(0)
   %while.2 = (s32[], /*index=1*/f32[8,16]{{1,0}}) while(%p.3), condition=%cond, body=%body, \
-metadata={{op_name="jit(run)/while/body/while"}}
+control-predecessors={{%p.3, %s}}, metadata={{op_name="jit(run)/while/body/while"}}
   {row}
 }}
 

@@ -25,7 +25,7 @@ _BITS = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
 _FLOATS = re.compile(r"\b(?:b?f|c)\d+\[")
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) .*\{$")
-_CALLED = re.compile(r"(\w+)=(?:%([\w.\-]+)|\{(%[^}]*)\})")
+_CALLED = re.compile(r"([\w\-]+)=(?:%([\w.\-]+)|\{(%[^}]*)\})")
 # What costs no launch of its own on an accelerator.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
 
@@ -149,7 +149,7 @@ def _called(instruction: _Instruction) -> list[str]:
     """Computations that an instruction runs, but for a loop's condition."""
     names = []
     for key, one, several in _CALLED.findall(instruction.attributes):
-        if key != "condition":
+        if key not in ("condition", "control-predecessors"):
             names += [one] if one else [each.strip(" %") for each in several.split(",")]
     return names
 
