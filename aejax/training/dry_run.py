@@ -63,5 +63,5 @@ def compile_step(run_setup: Setup) -> Any:
     constants, block = run_setup.abstract_inputs()
     offset = jax.ShapeDtypeStruct((), jnp.int32, sharding=run_setup.replicated)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run_setup.state)
-    step = jax.jit(run_setup.step.__call__, donate_argnums=0, out_shardings=shardings)
+    step = jax.jit(run_setup.step.__call__, donate_argnums=0, out_shardings=(shardings, None))
     return step.lower(run_setup.state, constants, block, offset).compile()

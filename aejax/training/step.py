@@ -256,8 +256,12 @@ class Step:
 
     def __call__(
         self, state: TrainState, constants: Constants, block: Any, offset: jax.Array
-    ) -> TrainState:
-        """Makes one update with the rows `offset` steps into the block."""
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Makes one update with the rows `offset` steps into the block.
+
+        Returns:
+            state, whose window is as it was; the loss and its terms.
+        """
         rows = jnp.arange(self.shape[0] * self.shape[1], dtype=jnp.uint32)
         key = jax.random.wrap_key_data(constants.key)
         keys = row_keys(key, state.step, rows).reshape(self.shape)
@@ -291,16 +295,10 @@ class Step:
         ema = state.ema
         if self.ema:
             ema = optax.incremental_update(params, ema, 1 - self.ema)
-        sums = {"loss": loss, **terms}
-        window = Window(
-            state.window.steps + 1,
-            {name: state.window.sums[name] + sums[name] for name in sums},
-            jnp.asarray(self.program.learning_rate(state.step), jnp.float32),
-        )
-        new = TrainState(state.step + 1, params, ema, model_state, opt_state, window)
-        if self.shardings is None:
-            return new
-        return jax.lax.with_sharding_constraint(new, self.shardings)
+        new = TrainState(state.step + 1, params, ema, model_state, opt_state, state.window)
+        if self.shardings is not None:
+            new = jax.lax.with_sharding_constraint(new, self.shardings)
+        return new, {"loss": loss, **terms}
 
     def _forward(self, average: Average, loss_inputs: Tree | None) -> Forward:
         graph, prepare = self.program.graph, self.prepare
@@ -370,16 +368,23 @@ def dispatch(step: Step) -> Callable:
     def run(state: TrainState, constants: Constants, block, first, n, every):
         end = state.step + n
 
+        def update(_, carry: tuple[TrainState, jax.Array]):
+            state, sums = carry
+            state, terms = step(state, constants, block, state.step - first)
+            return state, sums + jnp.stack([terms[name] for name in sorted(terms)])
+
         def to_next_row(i: jax.Array, carry: tuple[TrainState, jax.Array]):
             state, rows = carry
             begins = state.step % every == 0
-            kept = jax.tree.map(lambda leaf: jnp.where(begins, 0, leaf), state.window)
-            state = dataclasses.replace(state, window=kept)
+            before = jax.tree.map(lambda leaf: jnp.where(begins, 0, leaf), state.window)
             steps = jnp.minimum(end - state.step, every - state.step % every)
-            state = jax.lax.fori_loop(
-                0, steps, lambda _, state: step(state, constants, block, state.step - first), state
-            )
-            return state, rows.at[i].set(state.window.pack())
+            # One array, whose sum is one kernel in each step; what can wait is not in the loop.
+            sums = jnp.stack([before.sums[name] for name in sorted(before.sums)])
+            state, sums = jax.lax.fori_loop(0, steps, update, (state, sums))
+            rate = jnp.asarray(step.program.learning_rate(state.step - 1), jnp.float32)
+            named = dict(zip(sorted(before.sums), sums, strict=True))
+            window = Window(before.steps + steps, named, rate)
+            return dataclasses.replace(state, window=window), rows.at[i].set(window.pack())
 
         count = (end - 1) // every - state.step // every + 1
         rows = jnp.zeros((ROWS, *state.window.pack().shape), jnp.int32)

@@ -105,7 +105,7 @@ def test_killed_at_five_moments_it_ends_with_the_same_bits(short, tmp_path):
 def test_stopped_on_request_saves_and_goes_on(short, tmp_path):
     workdir = tmp_path / "stopped"
     for number in (signal.SIGTERM, signal.SIGINT):
-        process, asked = gets(number, "window", workdir, *SHORT)
+        process, asked = gets(number, "window", workdir, *SHORT, EVERY)
         while process.poll() is None and not asked.exists():
             time.sleep(0.01)
         since = time.monotonic()
