@@ -94,6 +94,8 @@ def test_columns_without_names_have_numbers(tmp_path):
     [
         ("39,work,13\n50,home,9\n", ["first line is 39, work, 13;", "header=0", "header=none"]),
         ("a,b;c\n1,2;3\n", ["cut in 2 ways; delimiter=, or delimiter=; decides"]),
+        ("a b\n1 2\n", ["cut in 2 ways; delimiter=, or delimiter=%20 decides"]),
+        ("sep=;\na;b\n1;2\n", ["its first line is sep=;, a note for Excel; must be taken out"]),
         ("a,b,b\n1,2,3\n", ["two columns b", "header=none"]),
         ('a,b\n"1,234",5\n', ["column a has 1,234, whose comma may be", "decimal=,"]),
         ('a,b\n"1,234,567",5\n', ["column a has 1,234,567", "no thousands separators", "skip=a"]),
@@ -128,7 +130,11 @@ def test_the_options_that_a_refusal_names_decide(tmp_path):
     assert source.spec.columns[0].categories == ("1,234", "2,500")
     with pytest.raises(InputError, match="column a has 1,234, which is no number with decimal=\\."):
         open_source(f"{text}?decimal=.", "all")
-    for word, accepted in (("header=None", "one of 0, none"), ("decimal=;", "one of ., ,")):
+    for word, accepted in (
+        ("header=None", "one of 0, none"),
+        ("decimal=;", "one of ., ,"),
+        ("delimiter=;;", "one letter"),
+    ):
         with pytest.raises(InputError, match=f"{word}: must be {accepted}"):
             open_source(f"{text}?{word}", "all")
 

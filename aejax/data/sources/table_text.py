@@ -63,7 +63,12 @@ def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> t
         InputError: the file can be read in two ways, or has numbers with thousands separators.
     """
     sample = _sample(path)
+    if sample.lower().startswith("sep="):
+        line = sample.splitlines()[0]
+        raise InputError(f"{path}: its first line is {line}, a note for Excel; must be taken out")
     usual = "\t" if ".tsv" in os.path.basename(path) else ","
+    if len(options["delimiter"]) > 1:
+        raise InputError(f"delimiter={options['delimiter']}: must be one letter")
     delimiter = options["delimiter"] or _delimiter(path, sample, usual)
     header = options["header"] or _header(path, _records(sample, delimiter))
     reading = Reading(delimiter, options["decimal"] or ".", header)
@@ -101,7 +106,7 @@ def _records(sample: str, delimiter: str) -> list[list[str]]:
     try:
         lines = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
         return [[field.strip() for field in line] for line in lines if line]
-    except (csv.Error, TypeError, ValueError):  # a delimiter of several letters
+    except (csv.Error, ValueError):  # a quote that does not end, or a delimiter such as a newline
         return []
 
 
@@ -112,7 +117,12 @@ def _delimiter(path: str, sample: str, usual: str) -> str:
     even = {e: ls for e, ls in found.items() if all(len(line) == len(ls[0]) for line in ls)}
     # Where no delimiter cuts all lines evenly, the first line says which is meant.
     fitting = even or found
-    if not fitting or (usual == "\t" and usual in fitting):
+    if usual == "\t" and usual in fitting:
+        return usual
+    blank = _records(sample, " ")
+    if not fitting and blank and len(blank[0]) > 1 and len(set(map(len, blank))) == 1:
+        fitting = {usual: [], " ": blank}
+    if not fitting:
         return usual
     if len(fitting) > 1:
         shown = [f"delimiter={urllib.parse.quote(each, safe=',;|')}" for each in fitting]
