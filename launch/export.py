@@ -6,8 +6,8 @@ stablehlo: `model.stablehlo`, functions for JAX. onnx: `model.onnx` and `decoder
 `model.safetensors`, parameters by name with the settings. The files take raw rows, as the run's
 source stores them, in any number; what prepares them is inside. They give codes, reconstructions,
 a score of how strange each row is, and whether it is above the threshold that
-`launch.evaluate --tasks=anomaly` left in the run's folder. `card.md` says what the model is and how
-each file is read.
+`launch.evaluate --tasks=anomaly` left in the run's folder; those of a classifier, codes and the
+probability of each class. `card.md` says what the model is and how each file is read.
 """
 
 from absl import flags

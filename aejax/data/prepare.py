@@ -211,7 +211,7 @@ def check_symbols(settings: Any, source: Source, count: int) -> None:
     Raises:
         InputError: preparation changes the symbols, or a value is no such number.
     """
-    accepted = f"model.likelihood=categorical takes whole numbers from 0 to {count - 1}"
+    accepted = f"{count} symbols are whole numbers from 0 to {count - 1}"
     for name, value, plain in (
         ("scale", settings.scale, False),
         ("centre", settings.centre, "none"),

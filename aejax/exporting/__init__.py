@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from aejax.exporting import onnx_model, stablehlo, tensors
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import RowFunctions
 
 __all__ = ["FORMATS", "Format"]
 
@@ -17,19 +17,19 @@ class Format:
         build: the functions of a run -> {file name: contents}.
         packages: packages that it needs.
         files: names of all files that it may write.
-        loading: Markdown that says how to read its files without aejax.
+        loading: the functions of a run -> Markdown that says how to read its files without aejax.
     """
 
-    build: Callable[[Functions], dict[str, bytes]]
+    build: Callable[[RowFunctions], dict[str, bytes]]
     packages: tuple[str, ...]
     files: tuple[str, ...]
-    loading: str
+    loading: Callable[[RowFunctions], str]
 
 
 FORMATS = {
-    "stablehlo": Format(stablehlo.build, ("flatbuffers",), (stablehlo.FILE,), stablehlo.LOADING),
+    "stablehlo": Format(stablehlo.build, ("flatbuffers",), (stablehlo.FILE,), stablehlo.loading),
     "onnx": Format(
-        onnx_model.build, ("onnx",), (onnx_model.FILE, onnx_model.DECODER), onnx_model.LOADING
+        onnx_model.build, ("onnx",), (onnx_model.FILE, onnx_model.DECODER), onnx_model.loading
     ),
-    "safetensors": Format(tensors.build, ("safetensors",), (tensors.FILE,), tensors.LOADING),
+    "safetensors": Format(tensors.build, ("safetensors",), (tensors.FILE,), tensors.loading),
 }

@@ -7,7 +7,7 @@ import jax
 
 from aejax.evaluation import records
 from aejax.evaluation.result import shown
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import Functions, RowFunctions
 from aejax.runs import manifests
 
 FILE = "card.md"
@@ -22,7 +22,7 @@ _UNITS = {
 _ENDS = ("_low", "_high")
 
 
-def card(workdir: str, functions: Functions, loading: list[str]) -> str:
+def card(workdir: str, functions: RowFunctions, loading: list[str]) -> str:
     """The card as Markdown.
 
     Args:
@@ -45,7 +45,7 @@ def card(workdir: str, functions: Functions, loading: list[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(functions: Functions) -> list[tuple[str, str]]:
+def _facts(functions: RowFunctions) -> list[tuple[str, str]]:
     model, spec = functions.model, functions.spec
     data, shape = model.run.config.data, ", ".join(map(str, spec.shape))
     labels = ", ".join(map(str, data.keep_labels))
@@ -61,14 +61,30 @@ def _facts(functions: Functions) -> list[tuple[str, str]]:
         *named,
         ("preparation, inside the files", _preparation(functions)),
         ("code", f"float32 [rows, {code}]"),
-        ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
-        ("score", _score(functions)),
-        ("flagged", _flagged(functions)),
+        *_gives(functions),
         ("written with", f"JAX {jax.__version__}"),
     ]
 
 
-def _preparation(functions: Functions) -> str:
+def _gives(functions: RowFunctions) -> list[tuple[str, str]]:
+    """What the files give beside codes."""
+    shape = ", ".join(map(str, functions.spec.shape))
+    if isinstance(functions, Functions):
+        return [
+            ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
+            ("score", _score(functions)),
+            ("flagged", _flagged(functions)),
+        ]
+    count = functions.model.run.config.model.classes
+    known = functions.spec.classes
+    names = [known[k] if k < len(known) else str(k) for k in range(count)]
+    return [
+        ("probabilities", f"float32 [rows, {count}], p(label given the row); each row sums to 1"),
+        ("classes, in this order", ", ".join(names)),
+    ]
+
+
+def _preparation(functions: RowFunctions) -> str:
     settings, spec = functions.model.run.config.data.prepare, functions.spec
     statistics, steps = functions.model.run.statistics, []
     if settings.scale:
@@ -114,7 +130,7 @@ def _flagged(functions: Functions) -> str:
     )
 
 
-def _measured(workdir: str, functions: Functions) -> str:
+def _measured(workdir: str, functions: RowFunctions) -> str:
     model = functions.model
     identity = manifests.identity(workdir, model.step)
     kind = "ema" if model.averaged else "params"
@@ -132,13 +148,26 @@ def _measured(workdir: str, functions: Functions) -> str:
     return f"{_table(lines)}\n\n`evaluation.json` in the run's folder has the ends of intervals."
 
 
-def _limits(functions: Functions) -> list[str]:
+def _limits(functions: RowFunctions) -> list[str]:
+    model = functions.model
+    labels = f" with labels {list(kept)}" if (kept := model.run.config.data.keep_labels) else ""
+    known = f"It knows the {model.run.rows} rows{labels} that it was trained on and rows like them;"
+    if isinstance(functions, Functions):
+        return [
+            f"{known} of others its codes and reconstructions say little.",
+            *_limits_of_autoencoder(functions),
+        ]
+    return [
+        f"{known} of others its probabilities say little, and a row of no class gets some too.",
+        "Probabilities are the model's own, as training left them: they are not calibrated, and a"
+        " row that is classified wrongly can have a large one.",
+    ]
+
+
+def _limits_of_autoencoder(functions: Functions) -> list[str]:
     model, detector = functions.model, functions.detector
     elements, code = math.prod(functions.spec.shape), math.prod(model.code_shape)
-    labels = f" with labels {list(kept)}" if (kept := model.run.config.data.keep_labels) else ""
     limits = [
-        f"It knows the {model.run.rows} rows{labels} that it was trained on and rows like them; of"
-        " others its codes and reconstructions say little.",
         f"{elements} elements become {code} numbers: what is lost is not marked in a"
         " reconstruction.",
         "A score is no probability, and no cause: it ranks rows by how badly this model fits them."

@@ -9,7 +9,7 @@ differently.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,18 +26,21 @@ SCORES = ("error", "mahalanobis", "knn")
 _MARGIN = 1e-5
 
 
+# A function of one array, and the shape and type of that array.
+Entry = tuple[Callable[[jax.Array], Any], jax.ShapeDtypeStruct]
+
+
 @dataclasses.dataclass(frozen=True)
-class Functions:
+class RowFunctions:
     """The functions of a run that are exported; matrices are multiplied in full float32.
 
     Attributes:
         model: the live model.
-        detector: computes scores and flags; None if no row is flagged and the score is
-            `Model.score`.
+        outputs: names of what `all` gives.
     """
 
     model: Model
-    detector: Detector | None
+    outputs: ClassVar[tuple[str, ...]]
 
     def __post_init__(self):
         # Not placed on a device: parameters become constants of the exported functions.
@@ -50,9 +53,74 @@ class Functions:
         """The spec of the raw rows."""
         return self.model.run.spec
 
+    @property
+    def threshold(self) -> dict[str, Any] | None:
+        """The record of the threshold above which rows are flagged; None without one."""
+        return None
+
     def encode(self, raw: jax.Array) -> jax.Array:
         """Raw rows [rows, *shape] -> codes, as `Model.encode`."""
         return _mapped(lambda rows: self._prepared(rows)[1], raw)
+
+    def all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
+        """Raw rows -> the arrays of `outputs`."""
+        return _mapped(self._all, raw)
+
+    def entries(self, count: Any) -> dict[str, Entry]:
+        """Each exported function by name, for so many rows."""
+        return {"encode": (self.encode, self.rows(count))}
+
+    def rows(self, count: Any) -> jax.ShapeDtypeStruct:
+        """Shape and type of `count` raw rows."""
+        return jax.ShapeDtypeStruct((count, *self.spec.shape), self.spec.dtype)
+
+    def codes(self, count: Any) -> jax.ShapeDtypeStruct:
+        """Shape and type of `count` codes."""
+        return jax.ShapeDtypeStruct((count, *self.model.code_shape), jnp.float32)
+
+    def _all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
+        raise NotImplementedError
+
+    def _prepared(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """x, its code, and its mask (None where everything is real)."""
+        x = self.model.preparation(raw)
+        real = batch_mask(raw, None, self.spec.shape, self.spec.missing)
+        return x, self.model.module.encode(x, real), real
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(RowFunctions):
+    """The functions of a classifier."""
+
+    outputs = ("code", "probabilities")
+
+    def classify(self, raw: jax.Array) -> jax.Array:
+        """Raw rows -> p(label given x) [rows, classes], as `Model.classify`."""
+        return self.all(raw)[1]
+
+    def entries(self, count: Any) -> dict[str, Entry]:
+        return {**super().entries(count), "classify": (self.classify, self.rows(count))}
+
+    def _all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
+        x, z, real = self._prepared(raw)
+        return z, self.model.module.classify(x, real)
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions(RowFunctions):
+    """The functions of an autoencoder.
+
+    Attributes:
+        detector: computes scores and flags; None if no row is flagged and the score is
+            `Model.score`.
+    """
+
+    detector: Detector | None
+    outputs = ("code", "reconstruction", "score", "flagged")
+
+    @property
+    def threshold(self) -> dict[str, Any] | None:
+        return None if self.detector is None else self.detector.record
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Codes -> rows in the units of `Model.decode`."""
@@ -63,15 +131,20 @@ class Functions:
         """Raw rows -> reconstructions, as `Model.reconstruct`."""
         return self.all(raw)[1]
 
-    def score(self, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def score(self, raw: jax.Array) -> tuple[jax.Array, ...]:
         """Raw rows -> the score of each, float32 [rows], and whether it is flagged, bool [rows]."""
         return self.all(raw)[2:]
 
-    def all(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Raw rows -> code, reconstruction, score, flagged."""
-        return _mapped(self._all, raw)
+    def entries(self, count: Any) -> dict[str, Entry]:
+        raw = self.rows(count)
+        return {
+            **super().entries(count),
+            "decode": (self.decode, self.codes(count)),
+            "reconstruct": (self.reconstruct, raw),
+            "score": (self.score, raw),
+        }
 
-    def _all(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def _all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
         x, z, real = self._prepared(raw)
         decoded = self.model.module.decode(z)
         score = self._score(z, lambda: self.model.row_errors(x, decoded, real))
@@ -80,20 +153,6 @@ class Functions:
             # NaN is flagged as well.
             flagged = ~(score <= np.float32(limit + _MARGIN * abs(limit)))
         return z, self.model.preparation.inverse(decoded), score, flagged
-
-    def rows(self, count: Any) -> jax.ShapeDtypeStruct:
-        """Shape and type of `count` raw rows."""
-        return jax.ShapeDtypeStruct((count, *self.spec.shape), self.spec.dtype)
-
-    def codes(self, count: Any) -> jax.ShapeDtypeStruct:
-        """Shape and type of `count` codes."""
-        return jax.ShapeDtypeStruct((count, *self.model.code_shape), jnp.float32)
-
-    def _prepared(self, raw: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """x, its code, and its mask (None where everything is real)."""
-        x = self.model.preparation(raw)
-        real = batch_mask(raw, None, self.spec.shape, self.spec.missing)
-        return x, self.model.module.encode(x, real), real
 
     def _score(self, z: jax.Array, error: Callable[[], jax.Array]) -> jax.Array:
         if self.detector is None or self.detector.score == "error":

@@ -12,22 +12,11 @@ from jax import export
 from jax.extend.core import Literal
 
 from aejax.errors import InputError
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import Functions, RowFunctions
 from aejax.exporting.onnx_graph import IR_VERSION, OPSET, Graph
 from aejax.exporting.onnx_primitives import PRIMITIVES
 
 FILE, DECODER = "model.onnx", "decoder.onnx"
-LOADING = """\
-`model.onnx` takes raw rows and gives code, reconstruction, score and flagged; `decoder.onnx` takes
-codes. Any number of rows (`pip install onnxruntime`):
-
-```python
-import onnxruntime
-session = onnxruntime.InferenceSession("model.onnx")
-code, reconstruction, score, flagged = session.run(None, {"raw": rows})
-(decoded,) = onnxruntime.InferenceSession("decoder.onnx").run(None, {"code": code})
-```
-"""
 # Primitives that call a function, and the name of the parameter with the function.
 _CALLS = {
     "closed_call": "call_jaxpr",
@@ -38,20 +27,39 @@ _CALLS = {
 }
 
 
-def build(functions: Functions) -> dict[str, bytes]:
-    """Both files.
+def loading(functions: RowFunctions) -> str:
+    """Markdown that says how to read the files without aejax."""
+    outputs = ", ".join(functions.outputs)
+    takes, decode = "", ""
+    if isinstance(functions, Functions):
+        takes = f" `{DECODER}` takes codes."
+        decode = f"""
+decoder = onnxruntime.InferenceSession("{DECODER}")
+(decoded,) = decoder.run(None, {{"code": code}})"""
+    return f"""\
+`{FILE}` takes raw rows and gives {outputs}.{takes}
+Any number of rows (`pip install onnxruntime`):
+
+```python
+import onnxruntime
+session = onnxruntime.InferenceSession("{FILE}")
+{outputs} = session.run(None, {{"raw": rows}}){decode}
+```
+"""
+
+
+def build(functions: RowFunctions) -> dict[str, bytes]:
+    """The model, and of an autoencoder its decoder.
 
     Raises:
         InputError: the model uses a primitive that is not supported.
     """
     (rows,) = export.symbolic_shape("rows")
-    outputs = ("code", "reconstruction", "score", "flagged")
-    return {
-        FILE: model(functions.all, rows, ("raw", functions.rows(rows)), outputs),
-        DECODER: model(
-            functions.decode, rows, ("code", functions.codes(rows)), ("reconstruction",)
-        ),
-    }
+    files = {FILE: model(functions.all, rows, ("raw", functions.rows(rows)), functions.outputs)}
+    if isinstance(functions, Functions):
+        taken = ("code", functions.codes(rows))
+        files[DECODER] = model(functions.decode, rows, taken, ("reconstruction",))
+    return files
 
 
 def model(

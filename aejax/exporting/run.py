@@ -12,7 +12,7 @@ from aejax.errors import InputError, near
 from aejax.evaluation import detector
 from aejax.evaluation.result import need_autoencoder
 from aejax.exporting import FORMATS, card
-from aejax.exporting.functions import Functions, check_detector
+from aejax.exporting.functions import Classification, Functions, RowFunctions, check_detector
 from aejax.runs import folder
 from aejax.runs.loading import Model, load
 
@@ -47,7 +47,8 @@ def export(
     """
     check_formats(to)
     run = folder.read(workdir)
-    need_autoencoder(run, f"--to={','.join(to)}")
+    if not run.config.model.classes:
+        need_autoencoder(run, f"--to={','.join(to)}")
     if run.spec.padded:
         raise InputError(
             f"--workdir={workdir}: its rows have a length each; export takes rows of one length"
@@ -55,17 +56,30 @@ def export(
     place = folder.path(out) if out else folder.path(workdir, FOLDER)
     check_place(place, f"--out={out or place}", overwrite)
     model = load(workdir, step, say)
-    kept = detector.read(workdir, model, f"--workdir={workdir}")
-    check_detector(workdir, kept)
     check_size(model, to)
-    functions = Functions(model, kept)
+    functions = functions_of(workdir, model)
     formats = [FORMATS[name] for name in dict.fromkeys(to)]
     contents: dict[str, str | bytes] = {}
     for each in formats:
         contents |= each.build(functions)
-    contents[card.FILE] = card.card(workdir, functions, [each.loading for each in formats])
+    contents[card.FILE] = card.card(
+        workdir, functions, [each.loading(functions) for each in formats]
+    )
     files.write_folder(place, contents)
     return place
+
+
+def functions_of(workdir: str, model: Model) -> RowFunctions:
+    """The functions of a run's model, with the threshold that its folder keeps.
+
+    Raises:
+        InputError: a threshold of other parameters, or of a score that is drawn.
+    """
+    if model.run.config.model.classes:
+        return Classification(model)
+    kept = detector.read(workdir, model, f"--workdir={workdir}")
+    check_detector(workdir, kept)
+    return Functions(model, kept)
 
 
 def check_formats(to: Sequence[str]) -> None:

@@ -12,36 +12,35 @@ import zipfile
 import jax
 from jax import export
 
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import RowFunctions
 
 FILE = "model.stablehlo"
 PLATFORMS = ("cpu", "cuda", "tpu")
-LOADING = """\
-`model.stablehlo` is a zip file; each entry is a function for any number of rows, on CPU, CUDA and
+
+
+def loading(functions: RowFunctions) -> str:
+    """Markdown that says how to read the file without aejax."""
+    names = list(functions.entries(1))
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"""\
+`{FILE}` is a zip file; each entry is a function for any number of rows, on CPU, CUDA and
 TPU (`pip install jax flatbuffers`):
 
 ```python
 import zipfile, jax.export
-with zipfile.ZipFile("model.stablehlo") as file:
-    names = "encode", "decode", "reconstruct", "score"
-    encode, decode, reconstruct, score = (jax.export.deserialize(file.read(n)).call for n in names)
+with zipfile.ZipFile("{FILE}") as file:
+    names = {quoted}
+    {", ".join(names)} = (jax.export.deserialize(file.read(n)).call for n in names)
 ```
 """
 
 
-def build(functions: Functions) -> dict[str, bytes]:
+def build(functions: RowFunctions) -> dict[str, bytes]:
     """The zip file."""
     (rows,) = export.symbolic_shape("rows")
-    raw, codes = functions.rows(rows), functions.codes(rows)
-    given = {
-        "encode": (functions.encode, raw),
-        "decode": (functions.decode, codes),
-        "reconstruct": (functions.reconstruct, raw),
-        "score": (functions.score, raw),
-    }
     out, signature = io.BytesIO(), {}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, (function, taken) in given.items():
+        for name, (function, taken) in functions.entries(rows).items():
             exported = export.export(jax.jit(function), platforms=PLATFORMS)(taken)
             signature[name] = {
                 "takes": [str(each) for each in exported.in_avals],

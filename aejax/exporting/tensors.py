@@ -8,11 +8,11 @@ import numpy as np
 from flax import nnx
 
 from aejax import kinds
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import RowFunctions
 from aejax.runs.arrays import flatten
 
 FILE = "model.safetensors"
-LOADING = """\
+_LOADING = """\
 `model.safetensors` holds parameters by name (`encoder/layers/0/weight`); its metadata are the
 settings, the rows' shape and type, the statistics of the preparation and the threshold, as JSON
 (`pip install safetensors`):
@@ -26,11 +26,16 @@ with safetensors.safe_open("model.safetensors", "numpy") as file:
 """
 
 
-def build(functions: Functions) -> dict[str, bytes]:
+def loading(functions: RowFunctions) -> str:
+    """Markdown that says how to read the file without aejax."""
+    return _LOADING
+
+
+def build(functions: RowFunctions) -> dict[str, bytes]:
     """The file: parameters in their own types, and metadata."""
     from safetensors.numpy import save
 
-    model, detector = functions.model, functions.detector
+    model = functions.model
     state = nnx.to_pure_dict(nnx.state(model.module))
     arrays = flatten(jax.device_get(state))
     metadata = {
@@ -39,7 +44,7 @@ def build(functions: Functions) -> dict[str, bytes]:
         "statistics": model.run.statistics,
         "step": model.step,
         "averaged": model.averaged,
-        "threshold": None if detector is None else detector.record,
+        "threshold": functions.threshold,
     }
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     return {FILE: save(contiguous, {name: json.dumps(each) for name, each in metadata.items()})}

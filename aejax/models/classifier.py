@@ -35,7 +35,7 @@ class Classifier(Trainable):
         classes: how many labels there are, 0 to classes - 1.
         dropout: share of the code's units that are put to 0 in training (those of a dense coder's
             hidden layers: coder.dropout).
-        input_dropout: share of the input's elements.
+        input_dropout: share of the input's elements; 0 where they are symbols.
     """
 
     coder: Any = part(coders.KINDS, Dense)
@@ -52,6 +52,10 @@ class Classifier(Trainable):
 
     def check(self, interval: bool) -> None:
         """Raises ValueError where the coder does not suit it."""
+        if self.symbols and self.input_dropout:
+            raise ValueError(
+                f"input_dropout={self.input_dropout}: must be 0 with coder.symbols={self.symbols}"
+            )
         try:
             self.coder.check(self)
         except ValueError as error:
@@ -59,6 +63,11 @@ class Classifier(Trainable):
 
     def check_platform(self, platform: str, compute: str, tensor: int) -> None:
         self.coder.check_platform(platform, compute, tensor)
+
+    @property
+    def symbols(self) -> int:  # pyright: ignore - of its coder
+        """How many kinds of symbols its rows are made of; 0 where they are numbers."""
+        return self.coder.symbols
 
     @property
     def sharding_rules(self) -> tuple[str, ...]:  # pyright: ignore - of its coder

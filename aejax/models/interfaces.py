@@ -142,10 +142,12 @@ class Coder(Hooked):
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
         code_is_tokens: whether latent_dim=0 is accepted; the code is then the encoder's tokens.
+        symbols: number of kinds of symbols that it reads; 0 for numbers. May be a setting.
     """
 
     sharding_rules: ClassVar[tuple[str, ...]] = ()
     code_is_tokens: ClassVar[bool] = False
+    symbols = 0
 
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> Any:
         """A module (x [rows, *shape], hidden, mask, context) -> [rows, ..., features].

@@ -8,7 +8,7 @@ from typing import Any
 from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources.base import Spec
-from aejax.data.sources.places import Location, locate
+from aejax.data.sources.places import Location, locate, with_options
 from aejax.errors import InputError
 
 FORMAT = 1
@@ -42,7 +42,8 @@ class Run:
             InputError: in neither place.
         """
         data = self.config.data
-        return locate(data.source, data.folder, (self.base, os.getcwd()))
+        source = with_options(data.source, self.spec.reading)
+        return locate(source, data.folder, (self.base, os.getcwd()))
 
 
 def path(workdir: str, *names: str) -> str:

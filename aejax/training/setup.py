@@ -18,7 +18,7 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources import open_several
 from aejax.data.sources.base import Source
 from aejax.data.sources.labels import check_classes, some_of_each
-from aejax.data.sources.places import locate
+from aejax.data.sources.places import locate, reading_for, with_options
 from aejax.data.streaming import Streaming
 from aejax.errors import InputError
 from aejax.mesh import Devices, make_mesh, replicated, with_sharding
@@ -197,7 +197,7 @@ def setup(
     old = None if workdir is None else folder.read_to_resume(workdir, config)
     mesh = make_mesh(config.mesh, devices or jax.devices(), config.batch_size, config.micro_batches)
     base = (old.base if old else "") or os.getcwd()
-    train, test, base = (*sources, base) if sources else open_sources(config, base, download)
+    train, test, base = (*sources, base) if sources else open_sources(config, base, download, old)
     same_data.check_same_kind(config, train, test)
     all_train = train
     if config.model.classes:
@@ -321,7 +321,9 @@ def is_streaming(config: Config, source: Source) -> bool:
     return size > config.data.resident_mib * 2**20
 
 
-def open_sources(config: Config, base: str, download: bool = False) -> tuple[Source, Source, str]:
+def open_sources(
+    config: Config, base: str, download: bool = False, old: folder.Run | None = None
+) -> tuple[Source, Source, str]:
     """The training and test split that the settings name, and the folder their path refers to.
 
     Args:
@@ -329,9 +331,12 @@ def open_sources(config: Config, base: str, download: bool = False) -> tuple[Sou
         base: the folder in which the run was first started. Relative paths refer to it, or else to
             the working folder.
         download: whether TFDS may download what is missing.
+        old: the folder's run, by whose options a table is read.
     """
-    data = config.data
-    source, where, base = locate(data.source, data.folder, (base, os.getcwd()))
+    data, text = config.data, config.data.source
+    if old is not None:
+        text = with_options(text, reading_for(text, old.config.data.source, old.spec.reading))
+    source, where, base = locate(text, data.folder, (base, os.getcwd()))
     train, test = open_several(source, (data.train, data.test), where, download, data.keep_labels)
     return train, test, base
 

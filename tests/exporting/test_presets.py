@@ -1,5 +1,6 @@
 """Every preset gives the numbers of its model in every format, for any number of rows."""
 
+import dataclasses
 import io
 import zipfile
 
@@ -11,13 +12,13 @@ import safetensors.numpy
 from flax import nnx
 
 from aejax.exporting import onnx_model, stablehlo, tensors
-from aejax.exporting.functions import Functions
+from aejax.exporting.functions import Classification, Functions
 from aejax.runs.arrays import flatten
 from launch.flags import presets
 from tests.exporting.presets import model_of, source_of
 
 QUICK = ("k_sparse", "table")
-CLASSIFIERS = ("classifier", "infinite_digits")  # refused: they have no decoder
+CLASSIFIERS = ("classifier", "infinite_digits")  # no decoder
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,39 @@ def test_a_preset_gives_its_numbers_in_every_format(name):
     encode, decode, score = calls
     z = encode(raw[:7])
     same([z, decode(z), *score(raw[:7])], [each[:7] for each in wanted])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("classifier", "digits"),
+        ("classifier", "holes"),
+        pytest.param("infinite_digits", "digits", marks=pytest.mark.slow),
+    ],
+)
+def test_a_classifier_gives_its_probabilities_in_every_format(name, kind):
+    source = source_of(name)
+    if kind == "holes":
+        label = np.arange(40, dtype=np.int32) % 10
+        source = dataclasses.replace(source_of("table"), label=label)
+    model = model_of(name, source)
+    raw = source[:].x
+    with jax.default_matmul_precision("highest"):
+        wanted = [model.encode(raw), model.classify(raw)]
+    np.testing.assert_allclose(wanted[1].sum(axis=1), 1, rtol=1e-5)
+    functions = Classification(model)
+    arrays = safetensors.numpy.load(tensors.build(functions)["model.safetensors"])
+    assert {"head/kernel", "head/bias"} < set(arrays)
+    files = onnx_model.build(functions)
+    assert set(files) == {"model.onnx"}
+    session = onnxruntime.InferenceSession(files["model.onnx"])
+    assert [each.name for each in session.get_outputs()] == ["code", "probabilities"]
+    for count in (40, 1):
+        same(session.run(None, {"raw": raw[:count]}), [each[:count] for each in wanted])
+    with zipfile.ZipFile(io.BytesIO(stablehlo.build(functions)["model.stablehlo"])) as file:
+        assert file.namelist() == ["encode", "classify", "signature.json"]
+        encode, classify = (jax.export.deserialize(file.read(n)).call for n in file.namelist()[:2])
+    same([encode(raw[:7]), classify(raw[:7])], [each[:7] for each in wanted])
 
 
 def same(found, wanted):

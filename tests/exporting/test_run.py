@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,6 +19,7 @@ from aejax.evaluation import detector
 from aejax.exporting import run as exporting
 from aejax.runs import folder
 from aejax.runs.loading import load
+from configs import classifier
 from configs.dense import get_config
 from tests.exporting.presets import model_of
 from tests.training.runs import train
@@ -32,6 +35,13 @@ with zipfile.ZipFile(place + "/model.stablehlo") as file:
 z = encode(raw)
 scores, flagged = score(raw)
 np.savez(out, z=z, decoded=decode(z), x=reconstruct(raw), score=scores, flagged=flagged)
+assert not any(name.partition(".")[0] in ("aejax", "flax", "launch") for name in sys.modules)
+"""
+CARD = """
+import sys, numpy as np
+rows = np.load("{rows}/rows.npy")
+{lines}
+np.savez("{rows}/{to}.npz", {arrays})
 assert not any(name.partition(".")[0] in ("aejax", "flax", "launch") for name in sys.modules)
 """
 WITH_SAFETENSORS = """
@@ -136,6 +146,53 @@ def test_the_card_says_what_the_model_is(run, exported):
         "jax.export.deserialize",
     ):
         assert words in text, words
+
+
+def test_a_classifiers_folder_is_read_as_its_card_says(tmp_path):
+    run = str(tmp_path / "run")
+    config = classifier.get_config()
+    config.duration, config.trackers, config.optimizer.ema = "20 steps", (), 0.9
+    train(config, run)
+    aejax.evaluate(run, say=lambda line: None)
+    place = pathlib.Path(aejax.export(run, ("stablehlo", "onnx", "safetensors")))
+    names = {"card.md", "model.onnx", "model.safetensors", "model.stablehlo"}
+    assert {each.name for each in place.iterdir()} == names
+    text, raw = (place / "card.md").read_text(), open_source("digits", "test")[:].x
+    np.save(tmp_path / "rows.npy", raw)
+    by_jax, by_onnx, by_safetensors = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    programs = {
+        "jax": (by_jax, "code=encode(rows), probabilities=classify(rows)"),
+        "onnx": (by_onnx, "code=code, probabilities=probabilities"),
+        "safetensors": (by_safetensors, "head=parameters['head/kernel']"),
+    }
+    started = [  # a reader's process: the lines of the card, in the folder, without aejax
+        subprocess.Popen(
+            [sys.executable, "-c", CARD.format(lines=lines, arrays=arrays, rows=tmp_path, to=name)],
+            cwd=place,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, (lines, arrays) in programs.items()
+    ]
+    model = aejax.load(run)
+    z, p = model.encode(raw), model.classify(raw)
+    for process in started:
+        assert process.wait(timeout=240) == 0, process.stderr.read()
+    for name in ("jax", "onnx"):
+        with np.load(tmp_path / f"{name}.npz") as found:
+            np.testing.assert_allclose(found["code"], z, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found["probabilities"], p, rtol=1e-5, atol=1e-5)
+    with np.load(tmp_path / "safetensors.npz") as found:
+        assert found["head"].shape == (128, 10)
+    for words in (
+        "float32 [rows, 10], p(label given the row); each row sums to 1",
+        "| classes, in this order | 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |",
+        "they are not calibrated",
+        "classify (`digits`, test, 360 rows)",
+    ):
+        assert words in text, words
+    assert "reconstruction" not in text and "flagged" not in text
 
 
 def test_what_is_there_is_replaced_whole_or_not_at_all(run, tmp_path):

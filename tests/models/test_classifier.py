@@ -1,5 +1,7 @@
 """The classifier: its loss against NumPy, dropout, few labels, and what gives it an encoder."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +10,17 @@ from flax import nnx
 from scipy import special
 
 import aejax
-from aejax.config import Data
+from aejax.config import Data, Prepare
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays
+from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.models import Autoencoder, Batch, Classifier, Context
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Convolutional, ConvolutionalStage, Dense
+from aejax.models.coders import Convolutional, ConvolutionalStage, Dense, Recurrent
+from aejax.models.likelihood import Categorical
 from aejax.nn.dropout import dropout
+from aejax.optimizer import Adam
 from aejax.training.setup import setup
 from tests.training.runs import losses, small, train
 
@@ -165,6 +170,40 @@ def test_rows_and_labels_from_python_train(tmp_path):
             train(config, tmp_path / "none", ((rows.x, labels), (rows.x, rows.label)))
     with pytest.raises(InputError, match=r"label has shape \(99,\); must be \(1437,\)"):
         Arrays(rows.x, rows.label[:99])
+
+
+def written() -> Arrays:
+    """Rows of 12 letters, with the label 1 where the last of them comes before the first."""
+    x = np.random.RandomState(0).randint(97, 123, (600, 12)).astype(np.uint8)
+    return Arrays(x, (x[:, -1] < x[:, 0]).astype(np.int32), 255.0)
+
+
+def test_text_with_labels_is_classified_by_what_read_it_as_an_autoencoder(tmp_path):
+    rows, coder = written(), Recurrent(cell="gru", hidden=(16,), symbols=256, embedding=8)
+    data = Data(prepare=Prepare(scale=False))
+    reader = Autoencoder(coder, 8, bottleneck=Plain("linear"), likelihood=Categorical())
+    pair = (rows, take(rows, slice(100)))
+    train(small(model=reader, data=data, duration="2 steps"), tmp_path / "reader", pair)
+    config = small(model=Classifier(coder, 8, 2), optimizer=Adam(1e-2), data=data)
+    config.duration, config.init_from = "1 step", str(tmp_path / "reader")
+    config.optimizer.learning_rate = 0.0
+    train(config, tmp_path / "same", pair)
+    before, after = (aejax.load(str(tmp_path / name)) for name in ("reader", "same"))
+    np.testing.assert_array_equal(before.encode(rows.x[:30]), after.encode(rows.x[:30]))
+    config.duration, config.optimizer.learning_rate = "150 steps", 1e-2
+    train(config, tmp_path / "run", pair)
+    quiet = {"say": lambda line: None, "source": pair[1]}
+    found = aejax.evaluate(str(tmp_path / "run"), **quiet)["tasks"]["classify"]
+    p = aejax.load(str(tmp_path / "run")).classify(rows.x[:100])
+    assert found["wrong"] == np.sum(p.argmax(axis=1) != rows.label[:100])
+    assert found["error"] < 25
+    for changes, said in (
+        ({"model": Classifier(coder, 8, 2, input_dropout=0.1)}, "input_dropout=0.1: must be 0"),
+        ({"data": Data()}, "prepare.scale=True: 256 symbols are whole numbers from 0 to 255 as"),
+        ({"model": Classifier(Recurrent(symbols=99), 8, 2)}, "99 symbols are .* there is 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(dataclasses.replace(config, **changes), tmp_path / "none", pair)
 
 
 def test_a_code_of_any_shape_is_classified():

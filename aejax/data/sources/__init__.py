@@ -15,7 +15,7 @@ import numpy as np
 from aejax.data.sources import checks, digits, idx, images, npz, planted, sound, table, text, tfds
 from aejax.data.sources.base import Arrays, Rows, Source, Spec
 from aejax.data.sources.labels import keep_labels
-from aejax.data.sources.places import parts
+from aejax.data.sources.places import parts, reading_for, with_options
 from aejax.data.sources.splits import Splits, select
 from aejax.errors import InputError
 from aejax.kinds import near
@@ -167,15 +167,11 @@ def inherited(text: str, own: str, spec: Spec) -> str:
         own: the run's source.
         spec: of the run's rows; pictures become greyscale or RGB like these.
     """
-    (kind, argument), (own_kind, own_argument) = parts(text), parts(own)
-    words = checks.split_options(argument)[1]
-    given = {word.partition("=")[0] for word in words}
-    more = checks.split_options(own_argument)[1] if kind == own_kind else []
-    more = [word for word in more if word.partition("=")[0] not in given]
+    kind, (own_kind, own_argument) = parts(text)[0], parts(own)
+    more = list(checks.split_options(own_argument)[1]) if kind == own_kind else []
+    found = with_options(text, [*more, *reading_for(text, own, spec.reading)])
     mode = images.mode_of(spec) if kind == "images" else ""
-    if mode and not any(word.startswith("mode=") for word in (*words, *more)):
-        more.append(f"mode={mode}")
-    return text + ("&" if words else "?") + "&".join(more) if more else text
+    return with_options(found, [f"mode={mode}"] if mode else [])
 
 
 def _read(where: str, read: Callable[[], Source]) -> Source:

@@ -75,6 +75,8 @@ class Spec:
         missing: whether NaN marks missing elements.
         columns: of a table, in the order of a row's elements; () for other sources.
         rate: samples a second, for rows of a waveform with values in -1 to 1; else 0.
+        reading: of a table's text, the options that say how it was read (delimiter=;, decimal=,
+            and header=0), also where they were found out. They are not compared.
     """
 
     shape: tuple[int, ...]
@@ -86,6 +88,7 @@ class Spec:
     missing: bool = False
     columns: tuple[Column, ...] = ()
     rate: int = 0
+    reading: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
         # From a file's JSON these are lists.
@@ -94,6 +97,7 @@ class Spec:
         )
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "reading", tuple(self.reading))
         object.__setattr__(self, "columns", tuple(columns))
 
     @property

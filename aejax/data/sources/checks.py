@@ -2,8 +2,10 @@
 
 import bz2
 import dataclasses
+import functools
 import gzip
 import os
+import sys
 import urllib.parse
 import zlib
 from collections.abc import Mapping
@@ -155,6 +157,12 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if abs(number) < 1e9 else None
+
+
+@functools.cache
+def tell(line: str) -> None:
+    """Prints a line, once: the same data are opened for training, evaluation and figures."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def read_bytes(path: str) -> bytes:

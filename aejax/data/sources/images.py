@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -186,14 +185,8 @@ def _readable(files: Files, skip: bool, given: str) -> tuple[Files, list[Header]
         raise InputError(f"{found[broken[0]]} ({count}); accepted: whole files{more}")
     named = ", ".join(files.names[row] for row in broken[:_NAMED])
     more = ", ..." if len(broken) > _NAMED else ""
-    _tell(f"images:{given}: {count} and are left out: {named}{more}")
+    checks.tell(f"images:{given}: {count} and are left out: {named}{more}")
     return files.only(good), headers
-
-
-@functools.cache
-def _tell(line: str) -> None:
-    """Prints a line, once: the same folder is opened for training, evaluation and figures."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _common_mode(files: Files, headers: Sequence[Header]) -> str:

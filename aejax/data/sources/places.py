@@ -26,6 +26,25 @@ def parts(text: str) -> tuple[str, str]:
     return kind, text[len(kind) :].removeprefix(":")
 
 
+def with_options(text: str, more: Sequence[str]) -> str:
+    """A source with the options "name=value" that it does not set itself."""
+    words = checks.split_options(parts(text)[1])[1]
+    given = {word.partition("=")[0] for word in words}
+    more = [word for word in more if word.partition("=")[0] not in given]
+    return text + ("&" if words else "?") + "&".join(more) if more else text
+
+
+def reading_for(text: str, own: str, reading: Sequence[str]) -> Sequence[str]:
+    """The options by which a run's own table was read, for a source of the same kind of file."""
+
+    def file(source: str) -> tuple[str, str]:
+        kind, argument = parts(source)
+        path = checks.split_options(argument)[0].removesuffix(".gz")
+        return kind, os.path.splitext(path)[1]
+
+    return reading if file(text) == file(own) else ()
+
+
 def locate(text: str, folder: str, bases: Sequence[str], setting: str = "data.source") -> Location:
     """Resolves a source's relative path with the first of some folders in which it exists.
 

@@ -2,26 +2,23 @@
 
 import dataclasses
 import functools
-import os
 import re
 from typing import Any
 
 import numpy as np
 
-from aejax.data.sources import checks
+from aejax.data.sources import checks, table_text
 from aejax.data.sources.base import Arrays, Column, Rows, Source, Spec
 from aejax.data.sources.splits import Splits, of_whole
 from aejax.errors import InputError
 from aejax.kinds import near
 
 FORM = (
-    "table:FILE.csv|.tsv|.parquet|.npy?label=NAME&skip=NAME,NAME&categorical=NAME,NAME&delimiter=;"
+    "table:FILE.csv|.tsv|.parquet|.npy?label=NAME&skip=NAME,NAME&categorical=NAME,NAME"
+    "&delimiter=;&decimal=,&header=none"
 )
-OPTIONS = {"label": "", "skip": "", "categorical": "", "delimiter": ""}
+OPTIONS = {"label": "", "skip": "", "categorical": "", **table_text.OPTIONS}
 MOST_CATEGORIES = 100
-# Texts that mean a missing value in a .csv, besides an empty field.
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
-_TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 # The index that pandas writes beside its columns.
 _INDEX = re.compile(r"__index_level_\d+__")
 
@@ -52,8 +49,8 @@ def splits(argument: str, like: Spec | None = None) -> Splits:
 
     A column of numbers is one element of a row; a column of text, truth values or dictionary
     entries is one element for each of its categories, which is 1 where it is that and 0 elsewhere.
-    Missing values (empty, NaN, null) are NaN, all elements of a category among them. The first line
-    of a .csv names its columns. A .npy is an array [rows, ...]; it has no columns.
+    Missing values (empty, NaN, null) are NaN, all elements of a category among them. How text is
+    read, `table_text` finds out. A .npy is an array [rows, ...]; it has no columns.
 
     Args:
         argument: what stands behind "table:".
@@ -69,7 +66,7 @@ def splits(argument: str, like: Spec | None = None) -> Splits:
         if given := [name for name, value in options.items() if value]:
             raise InputError(f"{given[0]}={options[given[0]]}: a .npy has no columns by name")
         return of_whole(functools.partial(_array, path), shuffle=True)
-    if not path.endswith((*_TEXT, ".parquet")):
+    if not path.endswith((*table_text.ENDINGS, ".parquet")):
         raise InputError(f"{path} is no table by its name; accepted: {FORM}")
     return of_whole(lambda: _table(path, options, like), shuffle=True)
 
@@ -88,7 +85,8 @@ def _array(path: str) -> Source:
 
 
 def _table(path: str, options: dict[str, Any], like: Spec | None) -> Source:
-    columns = _read(path, options["delimiter"])
+    known = like.columns if like else ()
+    columns, reading = _read(path, options, known)
     label, names, classes = None, list(columns), ()
     if options["label"] and (like is None or options["label"] in columns):
         label, classes = _label(columns, options["label"], path, like.classes if like else ())
@@ -97,8 +95,8 @@ def _table(path: str, options: dict[str, Any], like: Spec | None) -> Source:
         if name in names:
             names.remove(name)
     categorical = _listed("categorical", options["categorical"], columns)
-    if like is not None and like.columns:
-        wanted = like.columns
+    if known:
+        wanted = known
         if absent := [column.name for column in wanted if column.name not in columns]:
             raise InputError(
                 f"{path} has no column {absent[0]}, which this model takes{near(absent[0], names)}"
@@ -116,6 +114,7 @@ def _table(path: str, options: dict[str, Any], like: Spec | None) -> Source:
         classes=classes,
         missing=missing,
         columns=tuple(wanted),
+        reading=reading,
     )
     return Table(x, label, spec)
 
@@ -126,55 +125,55 @@ def _check_rows(x: np.ndarray, path: str) -> None:
         raise InputError(f"{path}: row {int(np.argmax(empty))} has no value at all; leave it out")
 
 
-def _read(path: str, delimiter: str) -> dict[str, Any]:
-    """The columns of a file by name, each one of Arrow's arrays."""
+def _read(
+    path: str, options: dict[str, Any], known: tuple[Column, ...]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The columns of a file by name, each one of Arrow's arrays, and how its text was read."""
     import pyarrow
 
+    numbers = {column.name for column in known if column.categories is None}
+    other = {
+        name for option in ("label", "skip", "categorical") for name in _names(options[option])
+    }
+    reading = ()
     try:
         if path.endswith(".parquet"):
             from pyarrow import parquet
 
             found = parquet.ParquetFile(path).read()
         else:
-            from pyarrow import csv
-
-            found = csv.read_csv(
-                path,
-                parse_options=csv.ParseOptions(
-                    delimiter=delimiter or ("\t" if ".tsv" in os.path.basename(path) else ",")
-                ),
-                convert_options=csv.ConvertOptions(
-                    null_values=MISSING, strings_can_be_null=True, check_utf8=True
-                ),
+            found, how = table_text.read(
+                path, options, lambda name: name in numbers if known else name not in other
             )
+            reading = how.words()
         names = [name.strip() for name in found.column_names]
+    except InputError:
+        raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read: its text is not UTF-8 ({error.reason})") from None
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read: {reason}") from None
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{path} has two columns {twice[0]}; each must have a name of its own")
-    if not path.endswith(".parquet") and all(map(_is_number, names)):
-        raise InputError(f"{path}: its first line is {', '.join(names[:4])}; must name the columns")
+        unnamed = "" if path.endswith(".parquet") else ", or header=none where no line has names"
+        raise InputError(
+            f"{path} has two columns {twice[0]}; each must have a name of its own{unnamed}"
+        )
     if not found.num_rows:
         raise InputError(f"{path} has no rows")
     columns = (column.combine_chunks() for column in found.columns)
     kept = zip(names, columns, strict=True)
-    return {name: column for name, column in kept if not _INDEX.fullmatch(name)}
+    return {name: column for name, column in kept if not _INDEX.fullmatch(name)}, reading
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _names(text: str) -> list[str]:
+    """The names in an option's value."""
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def _listed(option: str, text: str, columns: dict[str, Any]) -> list[str]:
     """The columns that an option names."""
-    names = [name.strip() for name in text.split(",")] if text else []
+    names = _names(text)
     for name in names:
         _check_name(option, name, columns)
     return names
@@ -255,6 +254,8 @@ def _kind(kind: Any) -> str:
         return "dates or times"
     if types.is_nested(kind):
         return "lists or records"
+    if types.is_binary(kind):
+        return "text that is not UTF-8"
     return f"what Arrow calls {kind}"
 
 

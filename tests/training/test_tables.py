@@ -1,0 +1,45 @@
+"""How a table's text was read stands in the folder: evaluations and resumed runs read it so."""
+
+import numpy as np
+import pytest
+
+import aejax
+from aejax.config import Data, Prepare
+from aejax.errors import InputError
+from aejax.models import Autoencoder
+from aejax.models.likelihood import Gaussian
+from aejax.runs.folder import read
+from tests.training.runs import small, train
+
+
+def text(digits: int) -> str:
+    """Sixty rows as a German spreadsheet writes them, with so many digits behind the comma."""
+    x = np.random.RandomState(0).uniform(1, 2, (60, 4))
+    lines = [";".join(f"{value:.{digits}f}".replace(".", ",") for value in row) for row in x]
+    return "\n".join(["a;b;c;d", *lines, ""])
+
+
+def test_a_run_reads_its_data_as_it_began(tmp_path):
+    file, run = tmp_path / "rows.csv", str(tmp_path / "run")
+    file.write_text(text(4))
+    config = small(
+        model=Autoencoder(latent_dim=2, likelihood=Gaussian()),
+        data=Data(source=f"table:{file}", prepare=Prepare(scale=False, centre="standardise")),
+        duration="10 steps",
+        batch_size=20,
+    )
+    train(config, run)
+    assert read(run).spec.reading == ("delimiter=;", "decimal=,", "header=0")
+    own = aejax.evaluate(run, tasks=["reconstruction"])["tasks"]["reconstruction"]["mse"]
+    # alone this file could not be read: 1,234 may be 1.234 or 1234
+    file.write_text(text(3))
+    with pytest.raises(InputError, match="may be a decimal mark"):
+        train(config, str(tmp_path / "fresh"))
+    found = aejax.evaluate(run, tasks=["reconstruction"], source=f"table:{file}", split="test")
+    assert found["tasks"]["reconstruction"]["mse"] == pytest.approx(own, rel=0.01)
+    with pytest.raises(InputError, match="no longer those that the run was evaluated on"):
+        aejax.evaluate(run, tasks=["reconstruction"])
+    config.duration = "20 steps"
+    with pytest.raises(InputError, match="was trained on other data"):
+        train(config, run)
+    assert train(config, run, accept_changed_data=True).step == 20
