@@ -7,6 +7,7 @@ from typing import Any
 
 from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, renamed
+from aejax.data.sources import table_text
 from aejax.data.sources.base import Spec
 from aejax.data.sources.places import Location, locate, with_options
 from aejax.errors import InputError
@@ -105,6 +106,8 @@ def read(workdir: str, model: Any = None) -> Run:
         raise InputError(f"{name}: damaged ({type(error).__name__}: {error})") from None
     if model is not None:
         config.model = model
+    if "reading" not in data["data"]:
+        spec = dataclasses.replace(spec, reading=table_text.unkept(config.data.source))
     return Run(config, spec, statistics, count, fingerprints, base)
 
 

@@ -1,5 +1,7 @@
 """How a table's text was read stands in the folder: evaluations and resumed runs read it so."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,3 +45,27 @@ def test_a_run_reads_its_data_as_it_began(tmp_path):
     with pytest.raises(InputError, match="was trained on other data"):
         train(config, run)
     assert train(config, run, accept_changed_data=True).step == 20
+
+
+def test_a_folder_that_does_not_say_how_its_table_was_read_has_names_commas_and_points(tmp_path):
+    """Begun before this was found out; alone its file can be read in two ways."""
+    file, run = tmp_path / "rows.csv", str(tmp_path / "run")
+    rows = [f"{name},{at % 7},{at % 5}" for at, name in enumerate("abcdef" * 10)]
+    file.write_text("\n".join(["name,2019,2020", *rows, ""]))
+    config = small(
+        model=Autoencoder(latent_dim=2, likelihood=Gaussian()),
+        data=Data(source=f"table:{file}?header=0", prepare=Prepare(scale=False)),
+        duration="10 steps",
+        batch_size=20,
+    )
+    train(config, run)
+    name = tmp_path / "run" / "config.json"
+    kept = json.loads(name.read_text())
+    assert kept["data"].pop("reading")
+    kept["config"]["data"]["source"] = f"table:{file}"
+    name.write_text(json.dumps(kept))
+    config.data.source, config.duration = f"table:{file}", "20 steps"
+    with pytest.raises(InputError, match="must name the columns"):
+        train(config, str(tmp_path / "fresh"))
+    assert train(config, run).step == 20
+    assert aejax.evaluate(run, tasks=["reconstruction"])["tasks"]

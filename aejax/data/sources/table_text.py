@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aejax.data.sources import checks
+from aejax.data.sources.places import parts
 from aejax.errors import InputError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
@@ -51,6 +52,15 @@ class Reading:
         return f"delimiter={delimiter}", f"decimal={self.decimal}", f"header={self.header}"
 
 
+def unkept(source: str) -> tuple[str, ...]:
+    """How the table of a run was read whose folder does not say: before it was found out."""
+    kind, argument = parts(source)
+    path = checks.split_options(argument)[0]
+    if kind != "table" or not path.endswith(ENDINGS):
+        return ()
+    return Reading(_usual(path), ".", "0").words()
+
+
 def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> tuple[Any, Reading]:
     """An Arrow table of a file, and how it was read.
 
@@ -66,7 +76,7 @@ def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> t
     if sample.lower().startswith("sep="):
         line = sample.splitlines()[0]
         raise InputError(f"{path}: its first line is {line}, a note for Excel; must be taken out")
-    usual = "\t" if ".tsv" in os.path.basename(path) else ","
+    usual = _usual(path)
     if len(options["delimiter"]) > 1:
         raise InputError(f"delimiter={options['delimiter']}: must be one letter")
     delimiter = options["delimiter"] or _delimiter(path, sample, usual)
@@ -86,6 +96,11 @@ def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> t
     if reading != Reading(usual, ".", "0") and not all(options[name] for name in OPTIONS):
         checks.tell(f"{path} is read with {' '.join(reading.words())} (options of the source)")
     return table, reading
+
+
+def _usual(path: str) -> str:
+    """The delimiter that a file's name tells."""
+    return "\t" if ".tsv" in os.path.basename(path) else ","
 
 
 def _sample(path: str) -> str:
