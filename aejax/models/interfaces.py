@@ -141,10 +141,13 @@ class Coder(Hooked):
 
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        gradient_by_device: whether, with parallel=pjit too, each device computes the gradient of
+            its own rows, because the compiler would not divide the work (scans over time).
         code_is_tokens: whether latent_dim=0 is accepted; the code is then the encoder's tokens.
     """
 
     sharding_rules: ClassVar[tuple[str, ...]] = ()
+    gradient_by_device: ClassVar[bool] = False
     code_is_tokens: ClassVar[bool] = False
 
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> Any:
@@ -333,6 +336,7 @@ class Trainable(Hooked):
 
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        gradient_by_device: as `Coder.gradient_by_device`.
         symbols: number of kinds of symbols in its rows; 0 for numbers.
         classes: number of labels that its loss distinguishes; 0 if it needs no labels.
         loss_inputs: constant arrays that the loss reads from `Context.loss_inputs`; they are
@@ -344,6 +348,7 @@ class Trainable(Hooked):
     """
 
     sharding_rules: tuple[str, ...] = ()
+    gradient_by_device: bool = False
     symbols: int = 0
     classes: int = 0
     loss_inputs: Any = None
