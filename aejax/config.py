@@ -97,7 +97,8 @@ class Config:
         duration: 3000 steps, 50 epochs or 1e6 examples.
         seed: of the initial parameters, the order of the data and all that is drawn.
         mesh: how devices are laid out.
-        parallel: pjit (one program over the whole mesh, which the compiler divides) or pmap (one
+        parallel: pjit (one program over the whole mesh, which the compiler divides; the gradient of
+            recurrent coders is computed as in pmap, unless mesh.tensor is used) or pmap (one
             program a device with its own collectives; over mesh.data alone).
         evaluation: on the test split, while training.
         checkpoint: when the run is saved.

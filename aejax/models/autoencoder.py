@@ -119,6 +119,11 @@ class Autoencoder(Trainable):
         """The coder's rules for the sharding of parameters (as `config.mesh.rules`)."""
         return self.coder.sharding_rules
 
+    @property
+    def gradient_by_device(self) -> bool:  # pyright: ignore - of its coder
+        """Whether each device computes the gradient of its own rows (as the coder says)."""
+        return self.coder.gradient_by_device
+
     def prior(self, module: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
         return self.bottleneck.prior(key, shape)
 

@@ -74,6 +74,11 @@ class Classifier(Trainable):
         """The coder's rules for the sharding of parameters (as `config.mesh.rules`)."""
         return self.coder.sharding_rules
 
+    @property
+    def gradient_by_device(self) -> bool:  # pyright: ignore - of its coder
+        """Whether each device computes the gradient of its own rows (as the coder says)."""
+        return self.coder.gradient_by_device
+
     def is_transferable(self, name: str, other: Any) -> bool:
         known = isinstance(other, Autoencoder | Classifier)
         return not known or self.coder.is_transferable(name, other.coder)

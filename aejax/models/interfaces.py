@@ -141,11 +141,14 @@ class Coder(Hooked):
 
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        gradient_by_device: whether, with parallel=pjit too, each device computes the gradient of
+            its own rows, because the compiler would not divide the work (scans over time).
         code_is_tokens: whether latent_dim=0 is accepted; the code is then the encoder's tokens.
         symbols: number of kinds of symbols that it reads; 0 for numbers. May be a setting.
     """
 
     sharding_rules: ClassVar[tuple[str, ...]] = ()
+    gradient_by_device: ClassVar[bool] = False
     code_is_tokens: ClassVar[bool] = False
     symbols = 0
 
@@ -335,6 +338,7 @@ class Trainable(Hooked):
 
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
+        gradient_by_device: as `Coder.gradient_by_device`.
         symbols: number of kinds of symbols in its rows; 0 for numbers.
         classes: number of labels that its loss distinguishes; 0 if it needs no labels.
         loss_inputs: constant arrays that the loss reads from `Context.loss_inputs`; they are
@@ -346,6 +350,7 @@ class Trainable(Hooked):
     """
 
     sharding_rules: tuple[str, ...] = ()
+    gradient_by_device: bool = False
     symbols: int = 0
     classes: int = 0
     loss_inputs: Any = None

@@ -258,7 +258,7 @@ def setup(
         ema=config.optimizer.ema,
         compute=config.compute,
         missing=train.spec.missing,
-        mesh=mesh if config.parallel == "pmap" else None,
+        mesh=_gradient_mesh(config, mesh),
         shardings=shardings,
         stream=len(train) if config.data.prepare.deform else 0,
     )
@@ -281,6 +281,14 @@ def setup(
         loss_inputs=loss_inputs,
         base=base,
     )
+
+
+def _gradient_mesh(config: Config, mesh: jax.sharding.Mesh) -> jax.sharding.Mesh | None:
+    """The mesh whose devices each compute the gradient of their own rows (`Step.mesh`), or None."""
+    sizes = mesh.shape
+    shared = sizes["data"] * sizes["fsdp"] > 1 and sizes["tensor"] == 1
+    by_device = config.model.gradient_by_device and shared
+    return mesh if config.parallel == "pmap" or by_device else None
 
 
 def training_preparation(preparation: Preparation) -> PrepareFn:

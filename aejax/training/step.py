@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.deform import stream_keys
 from aejax.data.feed import Raw, ResidentRows
+from aejax.mesh import ROWS as ROW_AXES
 from aejax.models.batch import Batch, Context, batch_mask, split
 from aejax.models.interfaces import Update
 from aejax.training import sharding
@@ -237,8 +238,8 @@ class Step:
         ema: decay of the average of the parameters, 0 for none.
         compute: type that the model computes in; parameters and moments stay float32.
         missing: whether raw elements that are NaN are missing.
-        mesh: for the "pmap" style, where each device along "data" computes the gradient of its own
-            rows; None for "pjit", where the compiler partitions one program.
+        mesh: where each device along "data" and "fsdp" computes the gradient of its own rows
+            ("pmap", and coders with `gradient_by_device`); None where the compiler partitions.
         shardings: of the state; None to leave them to the compiler.
         stream: rows of the training split, where `prepare` needs `MicroBatch.stream_keys`; else 0.
     """
@@ -308,21 +309,21 @@ class Step:
         self, params: Tree, model_state: Tree, micro_batches: MicroBatch, loss_inputs: Tree | None
     ):
         """The gradient over the global batch, in this step's parallel style."""
+        if self.shardings is not None:
+            # Sharded parameters are gathered before use, as in FSDP. Without this constraint,
+            # XLA's partitioner gave wrong gradients on a mesh of (2, 2, 2) (jax 0.10.2).
+            gathered = jax.tree.map(sharding.gathered, self.shardings.params)
+            params = jax.lax.with_sharding_constraint(params, gathered)
         if self.mesh is None:
-            if self.shardings is not None:
-                # Sharded parameters are gathered before use, as in FSDP. Without this constraint,
-                # XLA's partitioner gave wrong gradients on a mesh of (2, 2, 2) (jax 0.10.2).
-                gathered = jax.tree.map(sharding.gathered, self.shardings.params)
-                params = jax.lax.with_sharding_constraint(params, gathered)
             run = self._forward(_same, loss_inputs)
             return gradient(run, params, model_state, micro_batches, self.shape[0])
 
         def each_device(params, model_state, micro_batches, loss_inputs):
-            average = functools.partial(jax.lax.pmean, axis_name="data")
+            average = functools.partial(jax.lax.pmean, axis_name=ROW_AXES)
             run = self._forward(average, loss_inputs)
             return gradient(run, params, model_state, micro_batches, self.shape[0], average)
 
-        whole, over_rows = PartitionSpec(), PartitionSpec(None, "data")
+        whole, over_rows = PartitionSpec(), PartitionSpec(None, ROW_AXES)
         state = {"rows": over_rows, "other": whole}
         by_row: Any = MicroBatch(over_rows, over_rows, whole, over_rows)  # pyright: ignore
         # With check_vma=False JAX adds no collectives to those that are written here.

@@ -6,9 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.config import Config, Data, Prepare
+from aejax.config import Config, Data, Mesh, Prepare
 from aejax.data import order
 from aejax.data.sources.base import Arrays
+from aejax.models import Autoencoder
+from aejax.models.bottlenecks import Plain
+from aejax.models.coders import Recurrent
+from aejax.models.interfaces import Coder
+from aejax.models.penalties import Activity
 from aejax.optimizer import Adam, Sgd
 from aejax.runs import arrays
 from aejax.training.setup import setup
@@ -20,6 +25,9 @@ X = np.random.RandomState(0).randint(0, 2, (ROWS, ELEMENTS)).astype(np.uint8)
 SOURCE = Arrays(X, None, 1.0)
 # Devices, micro-batches, parallel style.
 LAYOUTS = [*itertools.product((1, 8), (1, 2), ("pjit",)), (8, 1, "pmap"), (8, 2, "pmap")]
+
+# Data, fsdp and tensor axes over which each device computes the gradient of its own rows.
+BY_DEVICE = [((8, 1, 1), 2), ((1, 8, 1), 1), ((4, 2, 1), 1), ((4, 2, 1), 2)]
 
 # What couples the rows of a batch, or keeps state of them, stands in all of these; the others in
 # those that differ most.
@@ -36,7 +44,7 @@ TOYS = {
 }
 
 
-def configuration(model, micro_batches=1, parallel="pjit", optimizer=None) -> Config:
+def configuration(model, micro_batches=1, parallel="pjit", optimizer=None, mesh=()) -> Config:
     return Config(
         model=model,
         data=Data(prepare=Prepare(scale=True)),
@@ -46,15 +54,16 @@ def configuration(model, micro_batches=1, parallel="pjit", optimizer=None) -> Co
         duration="8 steps",
         seed=SEED,
         parallel=parallel,
+        mesh=Mesh(*mesh),
         log_every=1,
         trackers=(),
     )
 
 
-def updates(model, devices: int, micro_batches: int, parallel: str, steps: int):
+def updates(model, devices: int, micro_batches: int, parallel: str, steps: int, mesh=()):
     """Plain SGD with rate 1, step by step: (parameters before, gradient, sums, model state)."""
     run_setup = setup(
-        configuration(model, micro_batches, parallel),
+        configuration(model, micro_batches, parallel, mesh=mesh),
         (SOURCE, SOURCE),
         devices=jax.devices()[:devices],
     )
@@ -120,6 +129,35 @@ def test_gradient_is_that_of_the_global_batch(toy, layout):
         assert_close(gradient, finite_differences(loss, params, x, SEED, step), 2e-5)
 
 
+@pytest.mark.parametrize(("mesh", "micro_batches"), BY_DEVICE, ids=str)
+@pytest.mark.parametrize("toy", COUPLED)
+def test_gradient_by_device_is_that_of_the_global_batch(monkeypatch, toy, mesh, micro_batches):
+    monkeypatch.setattr(Coder, "gradient_by_device", True)
+    model, loss = TOYS[toy]
+    ((params, gradient, sums, _),) = updates(model(), 8, micro_batches, "pjit", 1, mesh)
+    assert sums["loss"] == pytest.approx(loss(params, rows_of(0), SEED, 0), rel=1e-5)
+    assert_close(gradient, finite_differences(loss, params, rows_of(0), SEED, 0), 2e-5)
+
+
+@pytest.fixture(scope="module")
+def recurrent_alone():
+    return updates(recurrent(), *LAYOUTS[0], steps=2)
+
+
+def recurrent() -> Autoencoder:
+    """Kernels that fsdp deals out, and a penalty that couples the rows of a batch."""
+    code = Plain("sigmoid")
+    return Autoencoder(Recurrent(hidden=(32,)), latent_dim=4, bottleneck=code, penalty=Activity())
+
+
+@pytest.mark.parametrize(("mesh", "micro_batches"), BY_DEVICE, ids=str)
+def test_recurrent_gradient_is_that_of_one_device(mesh, micro_batches, recurrent_alone):
+    steps = updates(recurrent(), 8, micro_batches, "pjit", 2, mesh)
+    for (_, gradient, sums, _), (_, expected, alone, _) in zip(steps, recurrent_alone, strict=True):
+        assert sums == pytest.approx(alone, rel=1e-5)
+        assert_close(gradient, expected, 2e-5)
+
+
 @pytest.fixture(scope="module")
 def reference():
     return updates(toys.Boltzmann(), *LAYOUTS[0], steps=3)
@@ -134,6 +172,14 @@ def test_boltzmann_machine_with_persistent_chains(layout, reference):
         assert_close(gradient, toys.boltzmann_gradient(params, rows_of(step), chains), 2e-5)
         np.testing.assert_array_equal(chains, reference[step][3]["rows/chains"])
     assert (steps[0][3]["rows/chains"] != steps[1][3]["rows/chains"]).any()
+
+
+def test_persistent_chains_with_a_gradient_by_device(monkeypatch, reference):
+    monkeypatch.setattr(toys.Boltzmann, "gradient_by_device", True)
+    steps = updates(toys.Boltzmann(), 8, 2, "pjit", 3, (4, 2, 1))
+    for (_, gradient, _, state), (_, expected, _, alone) in zip(steps, reference, strict=True):
+        np.testing.assert_array_equal(state["rows/chains"], alone["rows/chains"])
+        assert_close(gradient, expected, 2e-5)
 
 
 def test_annealing_changes_the_gradient_by_step():

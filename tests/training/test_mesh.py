@@ -12,8 +12,8 @@ from aejax.errors import InputError
 from aejax.mesh import make_mesh
 from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
-from aejax.models.coders import Convolutional, Dense, Transformer
-from aejax.optimizer import Adam
+from aejax.models.coders import Convolutional, Dense, Recurrent, Transformer
+from aejax.optimizer import Adam, Sgd
 from aejax.training import sharding
 from aejax.training.dry_run import compile_step
 from aejax.training.setup import setup
@@ -71,6 +71,34 @@ def test_that_all_reduce_carries_gradients_and_scalars_alone():
     sizes = sorted(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
     parameters = sorted(leaf.size for leaf in jax.tree.leaves(run_setup.state.params))
     assert [size for size in sizes if size > 1] == parameters
+
+
+def recurrent(**changes) -> Config:
+    """LSTM over the lines of a digit; with Sgd, nearly all FLOPs are those of the gradient."""
+    model = Autoencoder(coder=Recurrent(hidden=(32,)), latent_dim=8)
+    settings = {"model": model, "optimizer": Sgd(learning_rate=1e-3), "batch_size": 512}
+    return small(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def flops_alone() -> float:
+    run_setup = setup(recurrent(), devices=jax.devices()[:1])
+    return compile_step(run_setup).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (4, 2, 1)], ids=str)
+def test_a_recurrent_step_is_shared_with_one_sum_of_the_gradient(shape, micro_batches, flops_alone):
+    compiled = compile_step(setup(recurrent(mesh=Mesh(*shape), micro_batches=micro_batches)))
+    share = compiled.cost_analysis()["flops"] / flops_alone
+    # XLA counts the body of the loop over micro-batches once.
+    assert 8 * micro_batches * share == pytest.approx(1, rel=0.1)
+    lines = compiled.as_text().splitlines()
+    found = [match[1] for line in lines if (match := COLLECTIVE.search(line))]
+    assert found.count("all-reduce") == 1
+    # Beside it only what fsdp dealt out is gathered, once.
+    gathered = found.count("all-gather")
+    assert len(found) == 1 + gathered and gathered <= (0 if shape[1] == 1 else 9)
 
 
 @pytest.mark.parametrize(

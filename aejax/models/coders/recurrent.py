@@ -57,6 +57,11 @@ class Recurrent(Coder):
     positions: bool = True
     teacher_forcing: float = 0.0
 
+    # A product over [steps, rows] as one axis cannot stay divided over rows: each device would
+    # compute the whole batch. Over two axes it can, but then XLA sums the gradient of U over
+    # devices in each pass of the scan, 57 times in a step of `sequence` (jax 0.10.2, for CPUs).
+    gradient_by_device = True
+
     def __post_init__(self):
         self.hidden = tuple(self.hidden)
         if self.cell not in CELLS:
