@@ -112,7 +112,7 @@ def _check_space(job: SweepFolder, trials: Sequence[Any], spread: dict[str, Any]
         names = {*known, *spread} if trial.state.is_finished() else {*known}
         for name in sorted(names):
             old, new = known.get(name), spread.get(name)
-            if type(old) is type(new) and not isinstance(old, CategoricalDistribution):
+            if new and type(old) is type(new) and not isinstance(old, CategoricalDistribution):
                 value = trial.params[name]
                 if new.log == old.log and new.low <= value <= new.high:
                     continue
