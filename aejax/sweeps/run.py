@@ -108,12 +108,11 @@ class SweepFolder:
         except ValueError as error:
             raise InputError(f"{file.name}: damaged ({error}); move it away") from None
 
-    def check_names(self, names: Sequence[str], accepted: str) -> None:
+    def check_names(self, names: Sequence[str]) -> None:
         """Refuses a family of runs without those that have ended in this folder.
 
         Args:
             names: of all cells.
-            accepted: the end of the message.
 
         Raises:
             InputError: names the cells that would be left out.
@@ -123,7 +122,8 @@ class SweepFolder:
             more = f", and {len(others) - 3} more" if len(others) > 3 else ""
             raise InputError(
                 f"--workdir={self.workdir} holds a sweep with other runs ({', '.join(others[:3])}"
-                f"{more}), which its report would lose: use another folder, or {accepted}"
+                f"{more}), which its report would lose: use another folder, or"
+                " a sweep that has these too"
             )
 
     def ended(self) -> list[str]:
@@ -338,7 +338,7 @@ def run_cells(
         raise InputError(
             f"--index={index}: must be from 0 to {len(each) - 1}, of {len(each)} cells"
         )
-    job.check_names([cell.name for cell in each], "a grid that has these too")
+    job.check_names([cell.name for cell in each])
     job.check_unchanged(each)
     mine = each if index is None else [each[index]]
     todo = [cell for cell in mine if job.record(cell) is None]

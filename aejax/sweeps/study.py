@@ -59,7 +59,7 @@ def search(
     spread = {name: _distribution(name, values) for name, values in joined.items()}
     for ends in (0, -1):  # both ends of every range are accepted, before anything is trained
         make(_settings({name: _end(each, ends) for name, each in spread.items()}), make_config)
-    job.check_names([_trial(number) for number in range(trials)], f"more than --trials={trials}")
+    job.check_names([_trial(number) for number in range(trials)])
     os.makedirs(job.workdir, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(job.path(_JOURNAL))

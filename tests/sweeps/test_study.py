@@ -147,7 +147,7 @@ def test_other_settings_in_the_folder_of_a_study_are_refused(searched):
     job = SweepFolder(str(searched), (), quiet=True)
     with pytest.raises(InputError, match="config.batch_size: 64 -> 32"):
         study.search(job, SPACE, other, 3)
-    with pytest.raises(InputError, match="other runs .trial-0, trial-1.*a grid that has these"):
+    with pytest.raises(InputError, match="other runs .trial-0, trial-1.*a sweep that has these"):
         run_cells(job, cells({"seed": [0]}, lambda values: config_of({})))
 
 
