@@ -9,7 +9,17 @@ Kubernetes 1.29 (backoffLimitPerIndex) and of Trainer v1alpha1 since 2.2 (mlPoli
 """
 
 from aejax.errors import InputError
-from launch.job import CONNECT_SECONDS, SEVERAL, Job, check_name, mebibytes, render
+from launch.job import (
+    CONNECT_SECONDS,
+    SEVERAL,
+    Job,
+    check_image,
+    check_name,
+    check_queue,
+    check_volumes,
+    mebibytes,
+    render,
+)
 
 KINDS = ("jobset", "job", "trainjob")
 # The replicated Job of a JobSet; Trainer looks for this name.
@@ -44,11 +54,15 @@ def check(kind: str, job: Job) -> None:
     check_name(job.name, _LABEL - len(added))
     if not job.image:
         raise InputError(f"--image=: --scheduler={kind} needs the image that has aejax")
+    check_image(job.image)
+    if job.queue:
+        check_queue(job.queue)
     if not job.volumes:
         raise InputError(
             f"--volume=: --scheduler={kind} needs CLAIM:/PATH, a claim that outlives the pods, for"
             " the run's folder"
         )
+    check_volumes(job)
     if job.runs and kind != "job":
         raise InputError(
             f"-- {job.program}: is an array; --scheduler={kind} has none, --scheduler=job has"

@@ -123,7 +123,11 @@ def _in_words(error: flags.IllegalFlagValueError) -> Exception:
     words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     if match is None or match[1] not in flags.FLAGS:
         return error
-    kind = words.get(flags.FLAGS[match[1]].flag_type())
+    flag = flags.FLAGS[match[1]]
+    kind = words.get(flag.flag_type())
+    for bound, side in (("lower_bound", "at least"), ("upper_bound", "at most")):
+        if kind and (limit := getattr(flag.parser, bound, None)) is not None:
+            kind += f", {side} {limit}"
     return InputError(f"--{match[1]}={match[2]}: must be {kind}") if kind else error
 
 

@@ -31,7 +31,7 @@ from aejax.errors import InputError
 from launch import on_kubernetes, on_skypilot, on_slurm, program
 from launch.command import PROGRAMS
 from launch.flags import TRAIN, config_of
-from launch.job import SEVERAL, Job
+from launch.job import MOST_PROCESSES, SEVERAL, Job, shown, volume
 
 flags.DEFINE_enum(
     "scheduler", "slurm", ["slurm", "jobset", "job", "trainjob", "skypilot"], "What runs jobs here."
@@ -74,6 +74,7 @@ flags.DEFINE_integer(
     3,
     "Kubernetes, skypilot: how often a job that failed is started again.",
     lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 flags.DEFINE_string("accelerator", "", "skypilot: the kind of the GPUs, such as H100.")
 flags.DEFINE_bool("show", False, "Print the script or the manifest, and submit nothing.")
@@ -147,6 +148,11 @@ def check(words: list[str]) -> None:
         raise InputError(
             f"--nodes={given.nodes} --tasks={given.tasks}: {words[0]} is one process; must be 1"
         )
+    for name, count in (("nodes", given.nodes * given.tasks), ("workers", given.workers or 0)):
+        if count > MOST_PROCESSES:
+            raise InputError(
+                f"--{name}={given[name].value}: {count} processes; must be at most {MOST_PROCESSES}"
+            )
     if given.workers is not None and words[0] not in _WORKERS:
         raise InputError(
             f"--workers={given.workers}: is for {' and '.join(_WORKERS)}, not for {words[0]}"
@@ -154,9 +160,19 @@ def check(words: list[str]) -> None:
     if given.at_once is not None and words[0] != "sweep" and given.workers is None:
         raise InputError(f"--at_once={given.at_once}: is for sweep, not for {words[0]}")
     if given.time is not None and not re.fullmatch(_TIME, given.time):
-        raise InputError(f"--time={given.time}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
+        raise InputError(f"--time={shown(given.time)}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
     if given.workers and any(re.match("--?index=", word) for word in words):
         raise InputError(f"--workers={given.workers}: takes cells as they come; without --index")
+    for name, word in (("partition", given.partition), ("account", given.account)):
+        if word is not None:
+            on_slurm.check_word(name, word)
+    for name, lines in (("option", given.option), ("setup", given.setup)):
+        for line in lines:
+            on_slurm.check_line(name, line)
+    if wrong := [value for value in given.option if not value.startswith("-")]:
+        raise InputError(f"--option={wrong[0]}: must be an option of sbatch, as --qos=low")
+    if wrong := [word for word in words if not _is_text(word)]:
+        raise InputError(f"-- {words[0]} {shown(wrong[0])}: is no text in UTF-8")
     own = [word for word in words if re.match("--?(coordinator|processes|process)\\b", word)]
     if own and given.scheduler != "slurm":
         raise InputError(
@@ -191,7 +207,7 @@ def job_of(words: list[str]) -> Job:
         stop_seconds=given.stop_seconds,
         setup=tuple(given.setup),
         image=given.image,
-        volumes=tuple(_volume(text) for text in given.volume),
+        volumes=tuple(volume(text) for text in given.volume),
         queue=given.queue,
         restarts=given.restarts,
         accelerator=given.accelerator,
@@ -226,12 +242,9 @@ def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
-def _volume(text: str) -> tuple[str, str]:
-    """CLAIM and PATH of CLAIM:/PATH."""
-    match = re.fullmatch("([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?):(/[^:]*)", text)
-    if match is None:
-        raise InputError(f"--volume={text}: must be CLAIM:/PATH, as runs:/shared")
-    return match[1], match[2]
+def _is_text(word: str) -> bool:
+    """Whether a word has no bytes that Python could not read as UTF-8."""
+    return not re.search("[\ud800-\udfff]", word)
 
 
 def _runs(words: list[str]) -> int:

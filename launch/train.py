@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int | None:
         program.leave(1)
     # After JAX's own handler, which would keep the signal to itself.
     stop = cluster.StopRequest().install()
+    from aejax.runs.tracking import metrics_line
     from aejax.training.loop import NotFinite
     from aejax.training.trainer import Trainer
 
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> int | None:
         program.leave(cluster.STOPPED)
     if outcome.status == "complete":
         print(f"{workdir} is complete: {outcome.step} steps; a longer --config.duration goes on")
-    shown = "  ".join(f"{name} {value:.5g}" for name, value in outcome.metrics.items())
+    shown = metrics_line(outcome.metrics, config.model.shares)
     print(f"test after {outcome.step} steps: {shown or 'no finite number'}")
     if os.path.exists(picture := os.path.join(workdir, "figures", "reconstruction.png")):
         print(f"test rows above their reconstructions: {picture}")

@@ -17,7 +17,7 @@ from aejax.data.sources.splits import WHOLE
 from aejax.errors import InputError, near
 from aejax.evaluation import TASKS, records, report
 from aejax.evaluation.result import Result, shown
-from aejax.evaluation.rows import Chosen, choose_rows, rescaled
+from aejax.evaluation.rows import Chosen, check_no_stage, choose_rows, rescaled
 from aejax.runs import folder, manifests
 from aejax.runs.loading import Model, choose, load
 from aejax.runs.progress import Progress
@@ -91,9 +91,12 @@ def check_request(
     run = folder.read(workdir)
     tasks = default_tasks(run.config) if tasks is None else tasks
     settings = _settings(tasks, options)
+    folder.check_places(workdir, (records.RECORD, "codes.npz", REPORT), ("figures",))
     records.read(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
+    if not source and run.config.data.source == ARRAYS:
+        check_no_stage(workdir)
     rows = choose_rows(run, source, split, data_folder)
     for name in tasks:
         TASKS[name].check_options(run, rows.source.spec, settings)
@@ -374,7 +377,7 @@ def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dic
 def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
     """One line: the step and its main numbers."""
     parts = [
-        f"{name} {shown(number.value)}"
+        f"{name} {shown(number.value)}{' %' * (number.unit == '%')}"
         for result in results.values()
         for name, number in result.numbers.items()
         if number.main

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from aejax.data.sources.splits import WHOLE, select
 from aejax.errors import InputError
 from aejax.models.batch import batch_mask
 from aejax.pictures import is_image
+from aejax.runs import folder
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
@@ -91,6 +94,22 @@ def choose_rows(run: Run, source: Any = "", split: str = "", folder: str = "") -
             " takes them as they are now"
         )
     return Chosen(opened, name, split, None if every is opened else every)
+
+
+def check_no_stage(workdir: str) -> None:
+    """Refuses a stage of pre-training above the first: its rows are codes of the stages below.
+
+    Raises:
+        InputError: says what to evaluate instead.
+    """
+    parent, name = os.path.split(folder.path(workdir))
+    if re.fullmatch(r"stage([2-9]|\d\d+)", name) and folder.exists(parent):
+        where = os.path.relpath(parent)
+        raise InputError(
+            f"--workdir={workdir}: is a stage above the first, whose rows are codes of those below"
+            f" and stand in no file: evaluate the run, --workdir={where}, or its first stage,"
+            f" --workdir={os.path.join(where, 'stage1')}; codes as rows go by --source=npz:FILE"
+        )
 
 
 def _check(where: str, spec: Spec, run: Run) -> None:

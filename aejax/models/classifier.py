@@ -43,6 +43,7 @@ class Classifier(Trainable):
     classes: int = 10
     dropout: float = 0.0
     input_dropout: float = 0.0
+    shares = ("error",)
 
     def __post_init__(self):
         check_least("latent_dim", self.latent_dim, 1)

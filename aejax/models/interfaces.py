@@ -341,6 +341,7 @@ class Trainable(Hooked):
         gradient_by_device: as `Coder.gradient_by_device`.
         symbols: number of kinds of symbols in its rows; 0 for numbers.
         classes: number of labels that its loss distinguishes; 0 if it needs no labels.
+        shares: names of terms of its loss that are shares of the rows; lines show them in %.
         loss_inputs: constant arrays that the loss reads from `Context.loss_inputs`; they are
             neither trained nor saved. None for none.
         decodes: whether its module has `encode` and `decode`.
@@ -353,6 +354,7 @@ class Trainable(Hooked):
     gradient_by_device: bool = False
     symbols: int = 0
     classes: int = 0
+    shares: tuple[str, ...] = ()
     loss_inputs: Any = None
     decodes: bool = False
     has_posterior: bool = False

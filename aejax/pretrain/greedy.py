@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from aejax import optimizer
-from aejax.config import Config, Pretraining, steps_of
+from aejax import kinds, optimizer
+from aejax.config import Config, Pretraining, check, steps_of
 from aejax.errors import InputError, check_least
 from aejax.kinds import part
 from aejax.models import Autoencoder, Batch, DeepBelief, corruption, penalties
@@ -128,10 +128,39 @@ class Greedy(Stages):
                 f"config.pretrain.by={','.join(self.by)}: layers of model=deep_belief are machines;"
                 " must be rbm or none"
             )
+        self._check_unused(found)
         try:
-            self._models(config)
+            stages = self.stages(config)
         except ValueError as error:
             raise InputError(f"config.pretrain: {error}") from None
+        for number, stage in enumerate(stages, start=1):
+            try:
+                check(stage)
+            except InputError as error:
+                raise InputError(f"config.pretrain: stage {number}: {error}") from None
+
+    def _check_unused(self, found: list[Layer]) -> None:
+        """Raises InputError for a setting that none of the stages would look at."""
+        each = list(zip(self._methods(found), found, strict=True))
+        autoencoders = [layer for method, layer in each if method == "autoencoder"]
+        users = {
+            ("corruption", "penalty"): ("autoencoder", bool(autoencoders)),
+            ("tied",): (
+                "autoencoder with a dense layer",
+                not all(one.kernel for one in autoencoders),
+            ),
+            ("k", "persistent"): ("rbm", "rbm" in dict(each)),
+        }
+        usual = kinds.to_dict(type(self)())
+        for names, (user, used) in users.items():
+            for name in names:
+                value = kinds.to_dict(self)[name]
+                if not used and value != usual[name]:
+                    value = value["kind"] if isinstance(value, dict) else value
+                    raise InputError(
+                        f"config.pretrain.{name}={value}: is for stages by {user}, and"
+                        f" config.pretrain.by={','.join(self.by)} has none"
+                    )
 
     def stages(self, config: Config) -> list[Config]:
         models = self._models(config)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from aejax import files, kinds
@@ -55,6 +56,27 @@ def path(workdir: str, *names: str) -> str:
 def exists(workdir: str) -> bool:
     """Whether this folder holds a run."""
     return os.path.isfile(path(workdir, "config.json"))
+
+
+def check_places(workdir: str, names: Sequence[str], folders: Sequence[str]) -> None:
+    """Refuses a folder where a file is to be written, and a file where a folder is.
+
+    Args:
+        workdir: the run's folder.
+        names: of the files in it, which may be missing.
+        folders: names of the folders in it, which may be missing.
+
+    Raises:
+        InputError: names the path.
+    """
+    for name in (*names, *folders):
+        place = path(workdir, name)
+        if not os.path.lexists(place) or os.path.isdir(place) == (name in folders):
+            continue
+        found, wanted = ("no folder", "folder") if name in folders else ("a folder", "file")
+        raise InputError(
+            f"{place}: is {found}; move it away, the {wanted} of this name belongs here"
+        )
 
 
 def write(workdir: str, run: Run) -> None:

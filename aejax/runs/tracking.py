@@ -15,6 +15,7 @@ import numpy as np
 
 from aejax import files, kinds, pictures
 from aejax.callbacks import Callback, Start
+from aejax.errors import InputError
 from aejax.runs import folder
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -117,6 +118,19 @@ def show(text: str) -> None:
         print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
+def metrics_line(metrics: dict[str, float], shares: Sequence[str] = ()) -> str:
+    """Numbers with their names, for people; those that are shares of the rows in %.
+
+    Args:
+        metrics: as a row of metrics.jsonl has them.
+        shares: as `Trainable` has them.
+    """
+    return "  ".join(
+        f"{name} {100 * value:.5g} %" if name in shares else f"{name} {value:.5g}"
+        for name, value in metrics.items()
+    )
+
+
 def _plain(value: Any) -> Any:
     """A value as strict JSON knows it: null for a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -163,11 +177,19 @@ def read_history(workdir: str) -> dict[str, np.ndarray]:
     Returns:
         {"step": int [rows], "split": text [rows], and of each number its column, float [rows], NaN
         where a row has none}.
+
+    Raises:
+        InputError: a row is damaged.
     """
     name = folder.path(workdir, "metrics.jsonl")
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(open(name, encoding="utf-8")) if os.path.exists(name) else []
-        rows = [json.loads(line) for line in lines]
+        try:
+            rows = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise InputError(
+                f"{name}: damaged ({error}); remove the rows that are no JSON"
+            ) from None
     columns = {key: None for row in rows for key in row}
     whole = {"step": np.int64, "split": np.str_}
     return {

@@ -7,8 +7,9 @@
     WORKDIR/report.html        tables and pictures;  figures/
     WORKDIR/claims/NAME/       the lock of the process that trains a cell, or writes the report
 
-A cell that has ended is not looked at again as long as its settings and its data are the same. Any
-number of processes may work in one folder: each takes the first cell that nobody has.
+A cell that has ended is not trained again. A folder takes more cells, and refuses a grid without
+those that have ended in it, so that no result goes lost. Any number of processes may work in one
+folder: each takes the first cell that nobody has.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aejax import cluster, files, kinds
-from aejax.config import Config
+from aejax.config import Config, renamed
 from aejax.data.fingerprint import fingerprint
 from aejax.data.sources.base import Source
 from aejax.errors import InputError
 from aejax.evaluation import TASKS, checkpoints
 from aejax.mesh import Devices
-from aejax.runs import claims, manifests, tracking
+from aejax.runs import claims, folder, manifests, tracking
 from aejax.sweeps import learning, report
 from aejax.sweeps.cells import Cell, Grid, cells, with_values
 from aejax.training import several
@@ -91,15 +92,65 @@ class SweepFolder:
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
         """What came out of a cell; None where it has not ended with these settings and data."""
+        found = self._stored(cell.name)
+        if found is None:
+            return None
+        same = all(found.get(name) == value for name, value in self._identity(cell).items())
+        return found if same and {*self.tasks} <= {*found["numbers"]} else None
+
+    def _stored(self, name: str) -> dict[str, Any] | None:
+        """What came out of a cell, with whatever settings and data; None where it has not ended."""
         try:
-            with open(self.path("cells", f"{cell.name}.json"), encoding="utf-8") as file:
-                found = json.load(file)
+            with open(self.path("cells", f"{name}.json"), encoding="utf-8") as file:
+                return json.load(file)
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise InputError(f"{file.name}: damaged ({error}); move it away") from None
-        same = all(found.get(name) == value for name, value in self._identity(cell).items())
-        return found if same and {*self.tasks} <= {*found["numbers"]} else None
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuses a family of runs without those that have ended in this folder.
+
+        Args:
+            names: of all cells.
+
+        Raises:
+            InputError: names the cells that would be left out.
+        """
+        others = sorted({*self.ended()} - {*names})
+        if others:
+            more = f", and {len(others) - 3} more" if len(others) > 3 else ""
+            raise InputError(
+                f"--workdir={self.workdir} holds a sweep with other runs ({', '.join(others[:3])}"
+                f"{more}), which its report would lose: use another folder, or"
+                " a sweep that has these too"
+            )
+
+    def ended(self) -> list[str]:
+        """Names of the cells that have ended in this folder."""
+        place = self.path("cells")
+        names = os.listdir(place) if os.path.isdir(place) else []
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def check_unchanged(self, each: Sequence[Cell]) -> None:
+        """Refuses cells whose runs began in this folder with other settings, or on other rows.
+
+        Raises:
+            InputError: names the cell, and each setting with both values.
+        """
+        for cell in each:
+            folder.read_to_resume(self.path("runs", cell.name), cell.config)
+            stored = self._stored(cell.name)
+            if stored is None:
+                continue
+            where = f"--workdir={self.workdir} holds a sweep whose {cell.name} has other"
+            if changed := folder.differences(renamed(stored["config"]), cell.config):
+                raise InputError(
+                    f"{where} settings ({'; '.join(changed)}): use another folder, or the old"
+                    " values"
+                )
+            if stored["data"] != self._identity(cell)["data"]:
+                raise InputError(f"{where} rows: use another folder, or the old rows")
 
     def _identity(self, cell: Cell) -> dict[str, Any]:
         self.sources(cell.config)
@@ -278,8 +329,8 @@ def run_cells(
         What sweep.json holds; None where cells of other processes have not ended.
 
     Raises:
-        InputError: no such cell, task or term, what is wrong with one of the runs, or the one cell
-            is another process's.
+        InputError: no such cell, task or term, what is wrong with one of the runs, a folder of
+            another sweep, or the one cell is another process's.
         Stopped: asked to, with everything saved.
     """
     checkpoints.check_tasks(job.tasks)
@@ -287,6 +338,8 @@ def run_cells(
         raise InputError(
             f"--index={index}: must be from 0 to {len(each) - 1}, of {len(each)} cells"
         )
+    job.check_names([cell.name for cell in each])
+    job.check_unchanged(each)
     mine = each if index is None else [each[index]]
     todo = [cell for cell in mine if job.record(cell) is None]
     job.prepare(todo)

@@ -48,7 +48,7 @@ def search(
         What sweep.json holds; None where other processes have trials that have not ended.
 
     Raises:
-        InputError: a bad space or setting, or no Optuna.
+        InputError: a bad space or setting, a folder of another sweep, or no Optuna.
         Stopped: asked to, with everything saved.
     """
     optuna = _optuna()
@@ -59,6 +59,7 @@ def search(
     spread = {name: _distribution(name, values) for name, values in joined.items()}
     for ends in (0, -1):  # both ends of every range are accepted, before anything is trained
         make(_settings({name: _end(each, ends) for name, each in spread.items()}), make_config)
+    job.check_names([_trial(number) for number in range(trials)])
     os.makedirs(job.workdir, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(job.path(_JOURNAL))
@@ -70,6 +71,8 @@ def search(
         values = {name: _text(trial.params[name]) for name in spread}
         return make(_settings(values), make_config, _trial(trial.number))
 
+    _check_space(job, study.trials, spread)
+    job.check_unchanged([cell(one) for one in study.trials[:trials] if one.state.is_finished()])
     base = make_config({}).seed
     while (taken := _next(job, study, spread, trials, base)) is not None:
         number, claim = taken
@@ -94,6 +97,44 @@ def search(
     whole.sort(key=lambda pair: (pair[0].get("best") or {"value": float("inf")})["value"])
     cells, records = [one for _, one in whole], [found for found, _ in whole]
     return job.report(cells, records)
+
+
+def _check_space(job: SweepFolder, trials: Sequence[Any], spread: dict[str, Any]) -> None:
+    """Refuses a space without one of the study's trials, which could not be told beside the others.
+
+    Raises:
+        InputError: names the setting, with what it was chosen from and what it would be.
+    """
+    from optuna.distributions import CategoricalDistribution
+
+    for trial in trials:
+        known = trial.distributions
+        names = {*known, *spread} if trial.state.is_finished() else {*known}
+        for name in sorted(names):
+            old, new = known.get(name), spread.get(name)
+            if new and type(old) is type(new) and not isinstance(old, CategoricalDistribution):
+                value = trial.params[name]
+                if new.log == old.log and new.low <= value <= new.high:
+                    continue
+            if old != new:
+                raise InputError(
+                    f"--workdir={job.workdir} holds a sweep that chose {name} from"
+                    f" {_words(old)}, not from {_words(new)}: use another folder, or values that"
+                    " hold those of its trials"
+                )
+
+
+def _words(distribution: Any) -> str:
+    """A distribution as --sweep has it."""
+    from optuna import distributions
+
+    if distribution is None:
+        return "its one value"
+    if isinstance(distribution, distributions.CategoricalDistribution):
+        return ",".join(map(str, distribution.choices))
+    whole = isinstance(distribution, distributions.IntDistribution)
+    kind = "int:" if whole else "log:" if distribution.log else ""
+    return f"{kind}{distribution.low}..{distribution.high}"
 
 
 def _trial(number: int) -> str:

@@ -19,7 +19,7 @@ from aejax.data.feed import to_device
 from aejax.data.outliers import describe
 from aejax.runs import checkpoint, folder, manifests
 from aejax.runs.progress import Progress
-from aejax.runs.tracking import Ledger, Tracker
+from aejax.runs.tracking import Ledger, Tracker, metrics_line
 from aejax.training.outcome import Outcome
 from aejax.training.profile import Trace
 from aejax.training.setup import Setup
@@ -309,7 +309,7 @@ class Loop:
             if image is not None:
                 last = self.step == self.setup.total or progress.stopped_early
                 self.tracker.picture("reconstruction", image, self.step, last)
-            shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+            shown = metrics_line(metrics, self.config.model.shares)
             self.tracker.say(f"step {self.step}  test: {shown}")
             if rows is not None:
                 where = describe(self.setup.preparation, self.setup.test, rows) or "no row alone"

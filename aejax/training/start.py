@@ -106,12 +106,15 @@ def _initialised(setup: Setup, state: TrainState, source: str, say: Callable) ->
         for name, array in fresh.items()
         if _same_array(stored.get(name), array) and transferable(name)
     }
+    if not kept:
+        raise InputError(
+            f"config.init_from={source}: no parameter has a name and shape in common, so that"
+            f" nothing would be taken ({_compared(fresh, stored)})"
+        )
     lines = [f"parameters from {folder.path(source)}, step {step}:"]
     for name in sorted(fresh.keys() | stored.keys()):
         lines.append(_line(name, fresh.get(name), stored.get(name), name in kept))
     say("\n".join(lines))
-    if not kept:
-        raise InputError(f"config.init_from={source}: no parameter has a name and shape in common")
     read = _read(setup, source, step, "params", {name: fresh[name] for name in kept})
     begun = _starting_at(state, fresh | read)
     if not setup.config.init_moments:
@@ -138,6 +141,13 @@ def _is_transferable(model: Trainable, source: str, say: Callable) -> Callable[[
         say(f"{error}; names and shapes alone say what is kept")
         return lambda name: True
     return lambda name: model.is_transferable(name, other)
+
+
+def _compared(fresh: dict[str, Any], stored: dict[str, Any]) -> str:
+    """A parameter that both models have, with both shapes, or a name of each, for a message."""
+    if both := sorted(fresh.keys() & stored.keys()):
+        return f"{both[0]} {fresh[both[0]].shape}, there {stored[both[0]].shape}"
+    return f"here {min(fresh)}, there {min(stored)}"
 
 
 def _line(name: str, fresh: Any, stored: Any, kept: bool) -> str:

@@ -17,12 +17,17 @@ from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.mesh import Devices
 from aejax.runs import lock, manifests
+from aejax.runs.folder import check_places
 from aejax.runs.progress import Progress
 from aejax.runs.tracking import Ledger, Tracker, cut_metrics, show
 from aejax.training.loop import Loop
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup
 from aejax.training.start import InitialParams, newest
+
+# What a training writes in its folder.
+_FILES = ("config.json", "metrics.jsonl", ".lock", ".lease")
+_FOLDERS = ("checkpoints", "figures")
 
 
 class _Changed(Exception):
@@ -155,6 +160,7 @@ class Trainer:
         initial_params: InitialParams | None,
         started: float | None,
     ) -> Outcome:
+        check_places(self.folder, _FILES, _FOLDERS)
         lines, before = list[str](), manifests.steps(self.folder)
         # What one process interrupts, the others would wait in for ever.
         interrupt = stop if jax.process_count() == 1 else cluster.never

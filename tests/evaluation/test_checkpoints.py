@@ -197,6 +197,13 @@ def test_a_damaged_record_is_refused_before_anything_is_computed(folder):
         check_request(str(folder))
 
 
+@pytest.mark.parametrize("name", ["evaluation.json", "report.html", "codes.npz"])
+def test_a_folder_where_a_result_belongs_is_refused_before_anything_is_computed(folder, name):
+    (folder / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}: is a folder; move it away, the file of this"):
+        check_request(str(folder))
+
+
 def copied(trained, folder, step: int) -> None:
     """Puts a checkpoint of another folder into this one, its manifest last."""
     source, target = trained / "checkpoints", folder / "checkpoints"

@@ -48,6 +48,16 @@ def test_errors_are_counted_by_class_with_their_interval(workdir):
         assert os.path.exists(f"{workdir}/figures/{name}.png")
 
 
+def test_training_and_evaluation_say_an_error_in_the_same_unit(tmp_path, capsys):
+    train(small(model=Classifier(Dense(()), 16), optimizer=Adam(1e-2)), tmp_path, quiet=False)
+    lines: list[str] = []
+    record = aejax.evaluate(str(tmp_path), say=lines.append)
+    words = f"error {record['tasks']['classify']['error']:.5g} %"
+    assert words in capsys.readouterr().err and words in lines[-1]
+    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert 100 * json.loads(last)["error"] == pytest.approx(record["tasks"]["classify"]["error"])
+
+
 def test_classes_that_are_taken_for_others_stand_in_the_table():
     confusion = np.array([[8, 2, 0], [0, 5, 0], [0, 0, 0]])
     table = classify._table(confusion, ["cat", "dog", "owl"])

@@ -370,6 +370,38 @@ SWEEPING = ("--", "sweep", "--config=dense", "--sweep=seed=0,1,2")
         ("skypilot", but(SKY, tasks=2), "--tasks=2: --scheduler=skypilot starts one process"),
         ("skypilot", but(SKY, volumes=()), "--volume=: --scheduler=skypilot needs NAME:/PATH"),
         ("skypilot", but(SKY, memory="1X"), "--memory=1X: must be a number"),
+        ("jobset", but(BARE, image="a b"), "--image=a b: must be an image, as registry"),
+        ("job", but(BARE, image="aejax:0.1\n"), "--image='aejax:0.1\\n': must be an image"),
+        ("trainjob", but(BARE, image="Somewhere"), "--image=Somewhere: must be an image"),
+        ("skypilot", but(SKY, image="a\x1b"), "--image='a\\x1b': must be an image"),
+        ("jobset", but(GANG, queue="my team"), "--queue=my team: must be small letters"),
+        ("job", but(GANG, queue="team\n"), "--queue='team\\n': must be small letters"),
+        ("job", but(GANG, queue="a" * 64), f"--queue={'a' * 64}: must be small letters"),
+        ("job", but(GANG, queue="-team"), "--queue=-team: must be small letters"),
+        (
+            "jobset",
+            but(BARE, volumes=(("runs", "/shared"), ("data", "/shared/"))),
+            "--volume=data:/shared/: /shared has the volume runs already",
+        ),
+        (
+            "skypilot",
+            but(SKY, volumes=(("runs", "/shared"), ("data", "/shared"))),
+            "--volume=data:/shared: /shared has the volume runs already",
+        ),
+        (
+            "job",
+            but(GANG, volumes=(("runs", "/dev/shm"),)),
+            "--volume=runs:/dev/shm: /dev/shm has the memory that GPUs share already",
+        ),
+        ("skypilot", but(SKY, accelerator="H 100"), "--accelerator=H 100: must be a kind of GPU"),
+        ("skypilot", but(SKY, accelerator="H100:8"), "--accelerator=H100:8: must be a kind"),
+        ("skypilot", but(SKY, gpus=0), "--accelerator=H100: needs --gpus, how many a node has"),
+        (
+            "skypilot",
+            but(SKY, words=("--workdir=a\rb",)),
+            "-- train '--workdir=a\\rb': has a control character",
+        ),
+        ("skypilot", but(SKY, words=("a\u2028b",)), "-- train 'a\\u2028b': has a control char"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -385,6 +417,22 @@ def test_what_cannot_be_is_refused_by_name(render, job, said):
         (
             ("--scheduler=job", "--image=a", "--volume=runs", *TRAIN),
             "--volume=runs: must be CLAIM:",
+        ),
+        (
+            ("--scheduler=job", "--image=a", "--volume=a..b:/x", *TRAIN),
+            "--volume=a..b:/x: must be CLAIM:/PATH",
+        ),
+        (
+            ("--scheduler=job", "--image=a", "--volume=a:/x\ny", *TRAIN),
+            "--volume='a:/x\\ny': must be CLAIM:/PATH",
+        ),
+        (
+            ("--scheduler=job", "--image=a", "--volume=a://", *TRAIN),
+            "--volume=a://: the image lies at /; must be another path",
+        ),
+        (
+            ("--scheduler=job", "--restarts=9999999999", *GOOD, *TRAIN),
+            "--restarts=9999999999: must be a whole number, at least 0, at most 2147483647",
         ),
         (("--scheduler=job", "--time=5", *GOOD, *TRAIN), "--time=5: is for --scheduler=slurm, not"),
         (("--image=a", *TRAIN), "--image=a: is for --scheduler=jobset or job or trainjob or sky"),
@@ -475,3 +523,17 @@ def test_templates_are_part_of_the_package():
 
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "aejax",
+        "somewhere/aejax:0.1",
+        "Localhost:5000/team/ae__jax-1:v1.0_x",
+        "[::1]:5000/aejax",
+        "registry.example.org/a/b@sha256:" + "0" * 64,
+    ],
+)
+def test_images_that_registries_have_are_taken(image):
+    cluster_objects.check(rendered("jobset", but(BARE, image=image)))

@@ -283,3 +283,11 @@ def test_stages_may_not_change_under_a_run(whole, tmp_path):
     with pytest.raises(aejax.InputError, match="config.pretrain.duration: '60 steps' -> '80 st"):
         one(tmp_path, stacked(pretrain=Greedy("80 steps", Adam(3e-3))))
     assert not (tmp_path / "stage1").exists()
+
+
+def test_a_stage_above_the_first_is_refused_with_what_to_evaluate_instead(whole, monkeypatch):
+    monkeypatch.chdir(whole.parent)
+    with pytest.raises(aejax.InputError) as error:
+        aejax.evaluate(str(whole / "stage2"))
+    assert f"evaluate the run, --workdir={whole.name}, or its first stage" in str(error.value)
+    assert f"--workdir={whole.name}/stage1;" in str(error.value)

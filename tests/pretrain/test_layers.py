@@ -22,7 +22,7 @@ from aejax.models.bottlenecks import KSparse, Plain
 from aejax.models.coders import Convolutional, ConvolutionalStage, Dense
 from aejax.models.corruption import Masking
 from aejax.models.likelihood import Bernoulli, Gaussian
-from aejax.models.penalties import Contractive
+from aejax.models.penalties import Activity, Contractive
 from aejax.optimizer import Adam
 from aejax.pretrain import Greedy
 from aejax.runs import manifests
@@ -110,7 +110,7 @@ def test_a_classifier_has_the_encoders_of_its_stages(by):
 
 
 def test_settings_of_each_kind_of_stage():
-    greedy = Greedy("7 steps", corruption=Masking(0.1), penalty=Contractive(0.2), k=3)
+    greedy = Greedy("7 steps", corruption=Masking(0.1), penalty=Contractive(0.2))
     model = Classifier(Convolutional((4, 6), kernel=5, activation="relu"), 9)
     config = stacked(model=model, pretrain=greedy, data=Data(labels="10%"))
     settings.check(config)
@@ -176,6 +176,29 @@ def test_a_run_that_is_cut_in_its_second_stage_ends_with_the_same_bits(tmp_path)
         (Classifier(SIGMOID, 4), Greedy(by=("rbm", "none")), "one for each of the 3 layers"),
         (Classifier(SIGMOID, 4), Greedy(by=("none", "rbm", "rbm")), "above a layer with none"),
         (DeepBelief((8,), 4), Greedy(), "model=deep_belief are machines; must be rbm or none"),
+        (
+            Classifier(SIGMOID, 4),
+            Greedy(by=("rbm",), corruption=Masking(0.1)),
+            "config.pretrain.corruption=masking: is for stages by autoencoder, and .*by=rbm has",
+        ),
+        (
+            Classifier(SIGMOID, 4),
+            Greedy(by=("rbm", "none", "none"), penalty=Contractive(0.2)),
+            "config.pretrain.penalty=contractive: is for stages by autoencoder",
+        ),
+        (Classifier(SIGMOID, 4), Greedy(by=("none",), tied=True), "config.pretrain.tied=True: is"),
+        (
+            Classifier(Convolutional((4,)), 4),
+            Greedy(by=("autoencoder", "none"), tied=True),
+            "tied=True: is for stages by autoencoder with a dense layer",
+        ),
+        (Classifier(SIGMOID, 4), Greedy(k=3), "config.pretrain.k=3: is for stages by rbm, and "),
+        (Classifier(SIGMOID, 4), Greedy(persistent=True), "config.pretrain.persistent=True: is fo"),
+        (
+            Autoencoder(SIGMOID, 4, Plain("linear"), Gaussian()),
+            Greedy(penalty=Activity()),
+            "config.pretrain: stage 3: config.model.penalty: activity needs units between 0 and 1",
+        ),
         (RBM(8), Greedy(), "greedy needs model.coder=dense or convolutional"),
         (
             Autoencoder(SIGMOID, 4, Plain("linear"), Gaussian()),

@@ -10,8 +10,17 @@ import pytest
 
 from aejax.callbacks import TensorBoard
 from aejax.config import Config
+from aejax.errors import InputError
+from aejax.models import Autoencoder, Classifier
 from aejax.runs import tracking
-from aejax.runs.tracking import CATEGORIES, Ledger, Tracker, cut_metrics
+from aejax.runs.tracking import (
+    CATEGORIES,
+    Ledger,
+    Tracker,
+    cut_metrics,
+    metrics_line,
+    read_history,
+)
 
 
 def line(step: int, seconds: float | None = None, split: str = "train") -> str:
@@ -352,3 +361,15 @@ def test_one_of_several_runs_says_which(monkeypatch, tmp_path, terminal, clock):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_shows_nothing(monkeypatch, tmp_path, terminal, clock):
     assert shown(monkeypatch, tmp_path, terminal, clock, quiet=True) == ""
+
+
+def test_shares_are_shown_in_percent_and_other_numbers_as_they_are():
+    metrics = {"error": 0.075, "loss": 0.25}
+    assert metrics_line(metrics, Classifier().shares) == "error 7.5 %  loss 0.25"
+    assert metrics_line(metrics, Autoencoder().shares) == "error 0.075  loss 0.25"
+
+
+def test_a_damaged_row_is_refused_with_the_files_name(metrics):
+    metrics.write_text(line(10) + line(20)[:9])
+    with pytest.raises(InputError, match="metrics.jsonl: damaged .*; remove the rows that are no"):
+        read_history(str(metrics.parent))

@@ -234,7 +234,7 @@ def test_rows_from_python_train_and_are_evaluated(tmp_path):
         error = np.square(model.reconstruct(rows[250:]) - rows[250:]).mean()
         assert one["numbers"]["reconstruction"]["mse"] == pytest.approx(error, rel=1e-5)
     with pytest.raises(InputError, match="other rows|not those"):
-        sweep(config(), {"seed": [0]}, str(tmp_path), rows[:240], rows[250:])
+        sweep(config(), {"seed": [0, 1]}, str(tmp_path), rows[:240], rows[250:])
 
 
 def test_labels_of_rows_from_python_are_each_cells_own(tmp_path):
@@ -273,3 +273,47 @@ def test_what_is_wrong_with_one_cell_is_told_before_any_is_trained(tmp_path, mon
     with pytest.raises(InputError, match="--curve=kl: no run reports it; must be one of loss, mse"):
         sweep(config(), {"seed": [0]}, str(tmp_path), curve="kl")
     assert not trained and not (tmp_path / "runs").exists()
+
+
+def files_of(path) -> dict:
+    return {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("grid", "changes", "said"),
+    [
+        ({"seed": [2]}, {}, "holds a sweep with other runs (seed=0, seed=1)"),
+        ({"seed": [0, 2]}, {}, "holds a sweep with other runs (seed=1)"),
+        ({"seed": [0, 1], "model.latent_dim": [4]}, {}, "other runs (seed=0, seed=1)"),
+        ({"seed": [2, 0, 1]}, {"batch_size": 32}, "config.batch_size: 64 -> 32"),
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False], ids=["with runs", "without runs"])
+def test_another_grid_in_a_folder_is_refused_and_changes_nothing(
+    pair, tmp_path, monkeypatch, grid, changes, said, kept
+):
+    path = tmp_path / "pair"
+    shutil.copytree(pair, path)
+    if not kept:  # to save room
+        shutil.rmtree(path / "runs")
+    before, trained = files_of(path), fits(monkeypatch)
+    with pytest.raises(InputError) as error:
+        sweep(config(**changes), grid, str(path), tasks=())
+    assert said in str(error.value) and not trained and files_of(path) == before
+
+
+def test_a_grid_that_has_all_runs_of_a_folder_and_more_goes_on(pair, tmp_path, monkeypatch):
+    path = tmp_path / "pair"
+    shutil.copytree(pair, path)
+    before, trained = files_of(path / "cells"), fits(monkeypatch)
+    found = sweep(config(), {"seed": [2, 1, 0]}, str(path), tasks=())
+    assert trained == ["seed=2"] and len(found["cells"]) == 3
+    assert before.items() <= files_of(path / "cells").items()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The folder of a sweep over two seeds that has ended. Do not change."""
+    path = tmp_path_factory.mktemp("pair")
+    sweep(config(), {"seed": [0, 1]}, str(path), tasks=())
+    return path

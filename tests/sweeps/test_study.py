@@ -1,6 +1,8 @@
 """Adaptive sweeps: Optuna's trials as runs, over starts and processes."""
 
+import dataclasses
 import json
+import shutil
 import sys
 
 import jax
@@ -10,8 +12,8 @@ import pytest
 from aejax.errors import InputError
 from aejax.runs import claims
 from aejax.sweeps import study
-from aejax.sweeps.cells import with_values
-from aejax.sweeps.run import SweepFolder
+from aejax.sweeps.cells import cells, with_values
+from aejax.sweeps.run import SweepFolder, run_cells
 from aejax.training.trainer import Trainer
 from tests.training.runs import small
 
@@ -103,3 +105,55 @@ def test_without_optuna_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match=r"pip install 'aejax\[optuna\]'"):
         search(tmp_path, 1)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The folder of a study of two trials. Do not change."""
+    path = tmp_path_factory.mktemp("searched")
+    search(path, 2)
+    return path
+
+
+RATE = "optimizer.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("trials", "space", "said"),
+    [
+        (1, SPACE, "holds a sweep with other runs (trial-1)"),
+        (3, {RATE: SPACE[RATE]}, "chose model.latent_dim from int:2..8, not from its one value"),
+        (3, {**SPACE, "seed": ["int:0..9"]}, "chose seed from its one value, not from int:0..9"),
+        (3, {**SPACE, RATE: ["log:1e-9..1e-8"]}, "from log:0.0001..0.01, not from log:1e-09..1e-"),
+        (3, {**SPACE, RATE: ["1e-4..1e-2"]}, "from log:0.0001..0.01, not from 0.0001..0.01"),
+        (3, {**SPACE, "model.latent_dim": ["2", "8"]}, "from int:2..8, not from 2,8"),
+    ],
+)
+def test_another_space_in_the_folder_of_a_study_is_refused(searched, trials, space, said):
+    before = (searched / "sweep.json").read_bytes()
+    with pytest.raises(InputError) as error:
+        search(searched, trials, space)
+    assert said in str(error.value)
+    assert (searched / "sweep.json").read_bytes() == before
+    backend = optuna.storages.journal.JournalFileBackend(str(searched / "study.log"))
+    stored = optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
+    assert len(stored.trials) == 2
+
+
+def test_other_settings_in_the_folder_of_a_study_are_refused(searched):
+    def other(values):
+        return dataclasses.replace(config_of(values), batch_size=32)
+
+    job = SweepFolder(str(searched), (), quiet=True)
+    with pytest.raises(InputError, match="config.batch_size: 64 -> 32"):
+        study.search(job, SPACE, other, 3)
+    with pytest.raises(InputError, match="other runs .trial-0, trial-1.*a sweep that has these"):
+        run_cells(job, cells({"seed": [0]}, lambda values: config_of({})))
+
+
+def test_wider_ranges_that_hold_all_trials_go_on(searched, tmp_path):
+    shutil.copytree(searched, tmp_path / "wider")
+    found = search(
+        tmp_path / "wider", 3, {RATE: ["log:1e-5..1e-1"], "model.latent_dim": ["int:2..9"]}
+    )
+    assert found and len(found["cells"]) == 3

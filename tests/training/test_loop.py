@@ -400,6 +400,16 @@ def test_init_from_takes_what_fits_and_says_so(tmp_path):
     assert sum(line.split()[0] == "dropped" for line in lines[0].splitlines()[1:]) == 4
 
 
+def test_init_from_a_run_of_which_nothing_fits_is_one_line(tmp_path):
+    train(small(duration="20 steps"), str(tmp_path / "old"))
+    config, lines = small(init_from=str(tmp_path / "old")), list[str]()
+    config.model.coder.hidden = (5,)
+    said = r"so that nothing would be taken \(decoder/layers/0/bias \(5,\), there \(64,\)\)"
+    with pytest.raises(InputError, match=said):
+        start(setup(config), str(tmp_path / "new"), None, None, lines.append)
+    assert not lines
+
+
 def test_profile_is_written(tmp_path):
     train(small(duration="30 steps", profile="10:20"), str(tmp_path))
     assert list(Path(folder.path(str(tmp_path), "profile")).rglob("*.xplane.pb"))

@@ -119,3 +119,19 @@ def test_ctrl_c_saves_and_stops_a_run_from_python(tmp_path, inside):
         other.join()
         assert ended == ["done"]
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", ".lock"])
+def test_a_folder_in_a_files_place_is_refused_by_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(aejax.InputError, match=f"/{name}: is a folder; move it away"):
+        train(small(), tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "figures"])
+def test_a_file_in_a_folders_place_is_refused_before_anything_is_trained(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(aejax.InputError, match=f"/{name}: is no folder; move it away"):
+        train(small(), tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == [name]
