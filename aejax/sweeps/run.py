@@ -151,6 +151,13 @@ class SweepFolder:
                 )
             if stored["data"] != self._identity(cell)["data"]:
                 raise InputError(f"{where} rows: use another folder, or the old rows")
+            old, new = stored["config"]["duration"], cell.config.duration
+            if old != new and stored.get("step", 0) > self._setup(cell).total:
+                raise InputError(
+                    f"--workdir={self.workdir} holds a sweep whose {cell.name} has"
+                    f" {stored['step']} steps (config.duration={old}), more than"
+                    f" config.duration={new} has: use another folder, or at least as many"
+                )
 
     def _identity(self, cell: Cell) -> dict[str, Any]:
         self.sources(cell.config)

@@ -150,3 +150,16 @@ def test_another_file_is_read_as_the_runs_own(tmp_path):
     assert inherited("table:other.parquet", own, spec) == "table:other.parquet"
     assert inherited("npz:other.npz", own, spec) == "npz:other.npz"
     assert json.loads(json.dumps(spec.reading)) == list(spec.reading)
+
+
+def test_an_option_that_the_run_was_given_is_no_second_one_for_another_file(tmp_path):
+    own = written(tmp_path, GERMAN) + "?delimiter=;&label=Art"
+    spec = open_source(own, "all").spec
+    other = inherited(written(tmp_path, GERMAN, "other.csv"), own, spec)
+    assert other.endswith("other.csv?delimiter=;&label=Art&decimal=,&header=0")
+    assert len(open_source(other, "all")) == 3
+
+
+def test_the_index_that_pandas_writes_without_a_name_is_no_column(tmp_path):
+    source = open_source(written(tmp_path, ",a,b\n0,1.5,2\n1,2.5,3\n"), "all")
+    assert names(source) == ["a", "b"]

@@ -41,7 +41,7 @@ def rows_with(rows, label):
 
 
 def config(**changes):
-    return small(duration="12 steps", log_every=6, **changes)
+    return small(**{"duration": "12 steps", "log_every": 6, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +286,7 @@ def files_of(path) -> dict:
         ({"seed": [0, 2]}, {}, "holds a sweep with other runs (seed=1)"),
         ({"seed": [0, 1], "model.latent_dim": [4]}, {}, "other runs (seed=0, seed=1)"),
         ({"seed": [2, 0, 1]}, {"batch_size": 32}, "config.batch_size: 64 -> 32"),
+        ({"seed": [2, 0, 1]}, {"duration": "7 steps"}, "more than config.duration=7 steps has"),
     ],
 )
 @pytest.mark.parametrize("kept", [True, False], ids=["with runs", "without runs"])

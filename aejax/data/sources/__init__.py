@@ -39,7 +39,7 @@ ARRAYS = "arrays"
 
 def _given(argument: str, folder: str, download: bool) -> Splits:
     raise InputError(
-        "the run was given its rows by a program (a stage: the codes of the stage before), and"
+        "the run was given its rows from Python, or by the stage of pre-training before it, and"
         " they cannot be opened again; give such rows:"
         " --source=npz:FILE (to train on, --config.data.source=npz:FILE)"
     )
@@ -169,7 +169,7 @@ def inherited(text: str, own: str, spec: Spec) -> str:
     """
     kind, (own_kind, own_argument) = parts(text)[0], parts(own)
     more = list(checks.split_options(own_argument)[1]) if kind == own_kind else []
-    found = with_options(text, [*more, *reading_for(text, own, spec.reading)])
+    found = with_options(with_options(text, more), reading_for(text, own, spec.reading))
     mode = images.mode_of(spec) if kind == "images" else ""
     return with_options(found, [f"mode={mode}"] if mode else [])
 

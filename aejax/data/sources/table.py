@@ -19,8 +19,8 @@ FORM = (
 )
 OPTIONS = {"label": "", "skip": "", "categorical": "", **table_text.OPTIONS}
 MOST_CATEGORIES = 100
-# The index that pandas writes beside its columns.
-_INDEX = re.compile(r"__index_level_\d+__")
+# The index that pandas writes beside its columns, into text without a name.
+_INDEX = re.compile(r"__index_level_\d+__|")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _read(
         raise InputError(f"{path} has no rows")
     columns = (column.combine_chunks() for column in found.columns)
     kept = zip(names, columns, strict=True)
-    return {name: column for name, column in kept if not _INDEX.fullmatch(name)}, reading
+    own = {column.name for column in known}
+    return {n: column for n, column in kept if n in own or not _INDEX.fullmatch(n)}, reading
 
 
 def _names(text: str) -> list[str]:
