@@ -126,7 +126,7 @@ def check_volumes(job: Job) -> None:
     """Raises InputError where two things would be mounted at one path."""
     taken = {"/dev/shm": "the memory that GPUs share"} if job.gpus else {}  # noqa: S108
     for claim, path in job.volumes:
-        place = posixpath.normpath(path)
+        place = posixpath.normpath(f"/{path.strip('/')}")
         if place in taken:
             raise InputError(
                 f"--volume={claim}:{path}: {place} has {taken[place]} already; must be another path"

@@ -33,7 +33,7 @@ def script(job: Job, options: list[str]) -> str:
 def check(job: Job) -> None:
     """Raises InputError where a job cannot be one of Slurm."""
     check_word("name", job.name)
-    if job.memory is not None and not re.fullmatch("[0-9]+[KMGT]?", job.memory, re.I):
+    if job.memory is not None and not re.fullmatch("[1-9][0-9]*[KMGT]?", job.memory, re.I):
         raise InputError(
             f"--memory={shown(job.memory)}: must be a number with K, M, G or T, such as 64G"
         )

@@ -169,7 +169,7 @@ def check(words: list[str]) -> None:
     for name, lines in (("option", given.option), ("setup", given.setup)):
         for line in lines:
             on_slurm.check_line(name, line)
-    if wrong := [value for value in given.option if not value.startswith("-")]:
+    if wrong := [value for value in given.option if not value.strip("- ") or value[0] != "-"]:
         raise InputError(f"--option={wrong[0]}: must be an option of sbatch, as --qos=low")
     if wrong := [word for word in words if not _is_text(word)]:
         raise InputError(f"-- {words[0]} {shown(wrong[0])}: is no text in UTF-8")

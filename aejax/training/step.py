@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 
 from aejax.data.deform import stream_keys
 from aejax.data.feed import Raw, ResidentRows
+from aejax.errors import InputError
 from aejax.mesh import ROWS as ROW_AXES
 from aejax.models.batch import Batch, Context, batch_mask, split
 from aejax.models.interfaces import Update
@@ -124,6 +125,8 @@ def forward(
         used = jax.tree.map(lambda leaf: cast(leaf, compute), params)
         module = nnx.merge(graph, used, model_state["rows"], model_state["other"])
         loss, terms = module.loss(batch, context)
+        # Sums over micro-batches and steps are of numbers, whatever type a term has.
+        terms = {name: jnp.asarray(term, jnp.float32) for name, term in terms.items()}
         return loss, (terms, split(module)[2], local)
 
     return run
@@ -352,7 +355,14 @@ def term_names(
             return run(params, {"rows": rows, "other": other}, micro_batch, None)[1][0]
 
         state = (model_state["rows"], model_state["other"])
-        return ["loss", *jax.eval_shape(terms, params, *state, *batch)]
+        found = jax.eval_shape(terms, params, *state, *batch)
+        for name, term in found.items():
+            if term.shape or name == "loss":
+                own = "its name is the loss's own" if name == "loss" else f"has shape {term.shape}"
+                raise InputError(
+                    f"the term {name} of its loss: {own}; must be a number with another name"
+                )
+        return ["loss", *found]
 
     return names
 

@@ -62,10 +62,14 @@ def test_nothing_is_told_of_a_usual_file_or_of_what_the_options_say(tmp_path, ca
         ("1.5,2\n3,4\n", ", . none", [[1.5, 2], [3, 4]]),
         ("0,0\n3,4\n", ", . none", [[0, 0], [3, 4]]),
         ("1,5;2,5\n3;4\n5;6,5\n", "; , none", [[1.5, 2.5], [3, 4], [5, 6.5]]),
-        ("5.1,3.5,b\n4.9,3,c\n", ", . none", [[5.1, 3.5, 1, 0], [4.9, 3, 0, 1]]),
+        # nor a word that comes again below
+        ("5.1,3.5,b\n4.9,3,b\n", ", . none", [[5.1, 3.5, 1], [4.9, 3, 1]]),
         ("NA,0.5\n2,3\n", ", . none", [[np.nan, 0.5], [2, 3]]),
         # a word above numbers is a name
-        ("dose,0.5,1.0\n7,1,2\n", ", . 0", [[7, 1, 2]]),
+        # blanks around a missing value; one column of words; a line break within quotes
+        ("a, b\n1, 2\n3, NA\n", ", . 0", [[1, 2], [3, np.nan]]),
+        ("full name\nAda L\nAlan T\nAda L\n", ", . 0", [[1, 0], [0, 1], [1, 0]]),
+        ('a,b\n"x\ny",2\n"z",3\n', ", . 0", [[1, 0, 2], [0, 1, 3]]),
         ("id,2019,2020\n7,1,2\n", ", . 0", [[7, 1, 2]]),
     ],
 )
@@ -93,6 +97,12 @@ def test_columns_without_names_have_numbers(tmp_path):
     ("text", "words"),
     [
         ("39,work,13\n50,home,9\n", ["first line is 39, work, 13;", "header=0", "header=none"]),
+        # whole or not: numbers beside words may be names, and a row may lack a number
+        ("class,400.5,401.0\nA,1,2\nB,3,4\n", ["first line is class, 400.5, 401.0; it may name"]),
+        ("dose,0.5,1.0\n7,1,2\n", ["header=0 takes it as names, header=none as a row"]),
+        ("5.1,<0.1,1.4\n4.9,3.0,1.4\n4.7,3.2,1.3\n", ["first line is 5.1, <0.1, 1.4; it may"]),
+        # a blank that does not break, which is no part of a number
+        ("a,b\n1.5\u00a0,2\n3.5\u00a0,4\n", ["column a has 1.5", "which is no number"]),
         ("a,b;c\n1,2;3\n", ["cut in 2 ways; delimiter=, or delimiter=; decides"]),
         ("a b\n1 2\n", ["cut in 2 ways; delimiter=, or delimiter=%20 decides"]),
         ("sep=;\na;b\n1;2\n", ["its first line is sep=;, a note for Excel; must be taken out"]),
@@ -133,7 +143,7 @@ def test_the_options_that_a_refusal_names_decide(tmp_path):
     for word, accepted in (
         ("header=None", "one of 0, none"),
         ("decimal=;", "one of ., ,"),
-        ("delimiter=;;", "one letter"),
+        ("delimiter=;;", "one character"),
     ):
         with pytest.raises(InputError, match=f"{word}: must be {accepted}"):
             open_source(f"{text}?{word}", "all")
@@ -163,3 +173,26 @@ def test_an_option_that_the_run_was_given_is_no_second_one_for_another_file(tmp_
 def test_the_index_that_pandas_writes_without_a_name_is_no_column(tmp_path):
     source = open_source(written(tmp_path, ",a,b\n0,1.5,2\n1,2.5,3\n"), "all")
     assert names(source) == ["a", "b"]
+
+
+def test_infinity_in_the_first_row_is_a_number(tmp_path):
+    with pytest.raises(InputError, match="column 1: inf in row 0 is not finite"):
+        open_source(written(tmp_path, "5.1,inf,1.4\n4.9,3.0,1.4\n"), "all")
+
+
+def test_names_longer_than_what_is_looked_at_first(tmp_path):
+    count = 20_000
+    line = "label," + ",".join(map(str, range(count))) + "\n"
+    source = open_source(written(tmp_path, line + ("1," * count + "2\n") * 3), "all")
+    assert len(source) == 3 and names(source)[:2] == ["label", "0"]
+
+
+def test_lines_longer_than_a_block(tmp_path):
+    text = "text,b\n" + f"{'x' * 2**21},2\n" + "y,3\n"
+    assert open_source(written(tmp_path, text), "all").spec.shape == (3,)
+
+
+@pytest.mark.parametrize("delimiter", ["%22", "1", "a", ".", "-"])
+def test_a_delimiter_that_numbers_or_quotes_have_is_refused(tmp_path, delimiter):
+    with pytest.raises(InputError, match="must be one character that no number or quote has"):
+        open_source(f"{written(tmp_path, GERMAN)}?delimiter={delimiter}", "all")

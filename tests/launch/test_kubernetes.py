@@ -390,8 +390,8 @@ SWEEPING = ("--", "sweep", "--config=dense", "--sweep=seed=0,1,2")
         ),
         (
             "job",
-            but(GANG, volumes=(("runs", "/dev/shm"),)),
-            "--volume=runs:/dev/shm: /dev/shm has the memory that GPUs share already",
+            but(GANG, volumes=(("runs", "//dev/shm"),)),
+            "--volume=runs://dev/shm: /dev/shm has the memory that GPUs share already",
         ),
         ("skypilot", but(SKY, accelerator="H 100"), "--accelerator=H 100: must be a kind of GPU"),
         ("skypilot", but(SKY, accelerator="H100:8"), "--accelerator=H100:8: must be a kind"),

@@ -116,6 +116,8 @@ def test_workers_are_an_array_of_the_same_command(words):
         (("--partition=a b", "--", *TRAIN), "error: --partition=a b: must be letters"),
         (("--account=", "--", *TRAIN), "error: --account=: must be letters"),
         (("--option=--qos=a\nrm x", "--", *TRAIN), "must be one line, without control"),
+        (("--option=--", "--", *TRAIN), "error: --option=--: must be an option of sbatch"),
+        (("--memory=00G", "--", *TRAIN), "error: --memory=00G: must be a number with K, M,"),
         (("--option=qos=low", "--", *TRAIN), "error: --option=qos=low: must be an option of sb"),
         (("--setup=a\x1b[2J", "--", *TRAIN), "error: --setup='a\\x1b[2J': must be one line"),
         (("--memory=64 G", "--", *TRAIN), "error: --memory=64 G: must be a number with K, M,"),

@@ -31,6 +31,7 @@ _SAMPLE = 2**16  # bytes
 _WHOLE = r"[+-]?\d+"
 _EXPONENT = r"([eE][+-]?\d+)?"
 _NUMBER = rf"[+-]?(\d+([.,]\d*)?|[.,]\d+){_EXPONENT}"
+_INFINITE = r"[+-]?[iI][nN][fF](inity)?"
 _COMMA = rf"[+-]?(\d+(,\d*)?|,\d+){_EXPONENT}"
 _GROUP_MARKS = ".,' \u2019\u00a0\u202f"
 _GROUPED = rf"[+-]?\d{{1,3}}([{_GROUP_MARKS}]\d{{3}})+([.,]\d+)?"
@@ -77,15 +78,17 @@ def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> t
         line = sample.splitlines()[0]
         raise InputError(f"{path}: its first line is {line}, a note for Excel; must be taken out")
     usual = _usual(path)
-    if len(options["delimiter"]) > 1:
-        raise InputError(f"delimiter={options['delimiter']}: must be one letter")
+    given = options["delimiter"]
+    if len(given) > 1 or given.isalnum() or (given and given in "\"'.+-"):
+        raise InputError(f"delimiter={given}: must be one character that no number or quote has")
     delimiter = options["delimiter"] or _delimiter(path, sample, usual)
     header = options["header"] or _header(path, _records(sample, delimiter))
     reading = Reading(delimiter, options["decimal"] or ".", header)
-    table = _arrow(path, reading)
+    longest = max(map(len, sample.splitlines()), default=0)
+    table = _arrow(path, reading, longest)
     if not options["decimal"] and _has_decimal_commas(path, table, number):
         reading = dataclasses.replace(reading, decimal=",")
-        table = _arrow(path, reading)
+        table = _arrow(path, reading, longest)
     if wrong := _number_like(table, number):
         name, texts = wrong[0]
         raise InputError(
@@ -108,10 +111,12 @@ def _sample(path: str) -> str:
     import pyarrow
 
     with pyarrow.input_stream(path) as stream:
-        data = stream.read(_SAMPLE)
+        data = more = stream.read(_SAMPLE)
+        while more and len(data.splitlines()) < 3:  # a line below that of names, to its end
+            data += (more := stream.read(len(data)))
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} cannot be read: its text is UTF-16; must be UTF-8")
-    if len(data) == _SAMPLE and b"\n" in data:
+    if more and b"\n" in data:
         data = data[: data.rindex(b"\n")]
     return data.decode("utf-8-sig", "replace")
 
@@ -135,7 +140,8 @@ def _delimiter(path: str, sample: str, usual: str) -> str:
     if usual == "\t" and usual in fitting:
         return usual
     blank = _records(sample, " ")
-    if not fitting and blank and len(blank[0]) > 1 and len(set(map(len, blank))) == 1:
+    numbers = any(re.fullmatch(_NUMBER, field) for line in blank[1:] for field in line)
+    if not fitting and numbers and len(blank[0]) > 1 and len(set(map(len, blank))) == 1:
         fitting = {usual: [], " ": blank}
     if not fitting:
         return usual
@@ -153,34 +159,40 @@ def _header(path: str, records: list[list[str]]) -> str:
         return "0"
     first, *below = records
     texts = [text for text in first if text not in MISSING]
-    numbers = [text for text in texts if re.fullmatch(_NUMBER, text)]
+    numbers = [text for text in texts if re.fullmatch(f"{_NUMBER}|{_INFINITE}", text)]
     if not numbers:
         return "0"
     words = set(texts) - set(numbers)
-    for place, text in enumerate(first):
-        rows = [line[place] for line in below if len(line) == len(first)]
-        rows = [each for each in rows if each not in MISSING]
-        if text in words and rows and all(re.fullmatch(_NUMBER, each) for each in rows):
-            return "0"  # a word above numbers
-    whole = all(re.fullmatch(_WHOLE, text) for text in numbers)
-    if not whole or len(set(numbers)) < len(numbers):
+    distinct = len(set(numbers)) == len(numbers)
+    may_be_names = distinct and all(re.fullmatch(_WHOLE, text) for text in numbers)
+    if not words and not may_be_names:
         return "none"
+    below = [line for line in below if len(line) == len(first)]
+    for place, text in enumerate(first):
+        rows = [line[place] for line in below if line[place] not in MISSING]
+        if text in words and text in rows:
+            return "none"  # a value that comes again
+        above_numbers = rows and all(re.fullmatch(_NUMBER, each) for each in rows)
+        if text in words and above_numbers and may_be_names:
+            return "0"
     raise InputError(
-        f"{path}: its first line is {', '.join(first[:4])}; must name the columns: header=0 takes"
-        " it as names, header=none as a row (the columns are then 0, 1, ...)"
+        f"{path}: its first line is {', '.join(first[:4])}; it may name the columns or be a"
+        " row: header=0 takes it as names, header=none as a row (the columns are then 0, 1, ...)"
     )
 
 
-def _arrow(path: str, reading: Reading) -> Any:
+def _arrow(path: str, reading: Reading, longest: int) -> Any:
     from pyarrow import csv as arrow_csv
 
     unnamed = reading.header == "none"
     table = arrow_csv.read_csv(
         path,
-        read_options=arrow_csv.ReadOptions(autogenerate_column_names=unnamed),
-        parse_options=arrow_csv.ParseOptions(delimiter=reading.delimiter),
+        read_options=arrow_csv.ReadOptions(
+            autogenerate_column_names=unnamed, block_size=max(2**20, 4 * longest)
+        ),
+        parse_options=arrow_csv.ParseOptions(delimiter=reading.delimiter, newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
-            null_values=MISSING,
+            null_values=[f"{a}{text}{b}" for text in MISSING for a in ("", " ") for b in ("", " ")],
             strings_can_be_null=True,
             check_utf8=True,
             decimal_point=reading.decimal,
@@ -233,7 +245,8 @@ def _all(texts: Any, pattern: str) -> bool:
 
 def _shown(texts: Any, plain: str) -> str:
     """The first value that is not of this pattern."""
-    return next(text for text in texts.to_pylist() if not re.fullmatch(plain, text))
+    values = texts.to_pylist()
+    return next((text for text in values if not re.fullmatch(plain, text)), values[0])
 
 
 def _plain(reading: Reading) -> str:
