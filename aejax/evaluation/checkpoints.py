@@ -95,7 +95,7 @@ def check_request(
     records.read(workdir)
     if not os.access(folder.path(workdir), os.W_OK):
         raise InputError(f"--workdir={workdir}: may not be written to; results belong in it")
-    if not source and run.config.data.source == ARRAYS:
+    if isinstance(source, str) and not source and run.config.data.source == ARRAYS:
         check_no_stage(workdir)
     rows = choose_rows(run, source, split, data_folder)
     for name in tasks:

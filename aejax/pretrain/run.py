@@ -31,10 +31,11 @@ from aejax.models import KINDS
 from aejax.models.batch import Context, batch_mask, split
 from aejax.pretrain.codes import Codes, local
 from aejax.runs import arrays, folder, loading
+from aejax.training.dispatch import dispatch
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, is_streaming, setup, training_preparation
 from aejax.training.start import InitialParams
-from aejax.training.step import MicroBatch, dispatch
+from aejax.training.step import MicroBatch
 from aejax.training.trainer import Say, Trainer
 
 

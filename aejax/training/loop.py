@@ -20,12 +20,12 @@ from aejax.data.outliers import describe
 from aejax.runs import checkpoint, folder, manifests
 from aejax.runs.progress import Progress
 from aejax.runs.tracking import Ledger, Tracker, metrics_line
+from aejax.training.dispatch import ROWS
 from aejax.training.outcome import Outcome
 from aejax.training.profile import Trace
 from aejax.training.setup import Setup
 from aejax.training.start import InitialParams, parts, start
 from aejax.training.state import TrainState, Window
-from aejax.training.step import ROWS
 from aejax.training.validation import Validation
 from aejax.training.watchdog import Watchdog
 

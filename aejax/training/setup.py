@@ -27,8 +27,9 @@ from aejax.models.batch import Batch, Context
 from aejax.runs import folder
 from aejax.runs.loading import abstract_batch
 from aejax.training import same_data, sharding
+from aejax.training.dispatch import dispatch
 from aejax.training.state import ModelFns, TrainState, program
-from aejax.training.step import Constants, MicroBatch, PrepareFn, Step, dispatch, term_names
+from aejax.training.step import Constants, MicroBatch, PrepareFn, Step, term_names
 from aejax.training.validation import EvalFns, Validation
 
 Feed = feed.Resident | Streaming
@@ -48,7 +49,7 @@ class Setup:
         total: steps of the whole run.
         program: the model and its optimizer as pure functions.
         step: one update.
-        dispatch: many updates (`aejax.training.step.dispatch`). It is kept, like `eval_fns`, since
+        dispatch: many updates (`aejax.training.dispatch`). It is kept, like `eval_fns`, since
             JAX caches compilations by the identity of the function.
         eval_fns: what an evaluation computes.
         state: abstract TrainState, with the sharding of each array.

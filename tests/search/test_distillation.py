@@ -17,8 +17,8 @@ from aejax.runs import loading
 from aejax.search import imitation
 from aejax.search import space as spaces
 from aejax.search.space import Layout
+from aejax.training.dispatch import dispatch
 from aejax.training.setup import setup
-from aejax.training.step import dispatch
 from tests.search import toys
 from tests.training.processes import rows as written_rows
 from tests.training.runs import losses, train

@@ -25,10 +25,10 @@ from aejax.optimizer import Adam, Sgd
 from aejax.runs import arrays, checkpoint, folder, manifests
 from aejax.runs.tracking import read_history
 from aejax.training import loop
+from aejax.training.dispatch import ROWS
 from aejax.training.loop import NotFinite
 from aejax.training.setup import Setup, setup
 from aejax.training.start import start
-from aejax.training.step import ROWS
 from aejax.training.validation import Validation
 from tests.training.processes import ROOT, assert_same_bits, rows
 from tests.training.runs import FailsAt, Watched, small, terms, train

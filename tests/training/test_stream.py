@@ -16,8 +16,8 @@ from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import PerRow
 from aejax.models.interfaces import Trainable
+from aejax.training.dispatch import dispatch
 from aejax.training.setup import setup
-from aejax.training.step import dispatch
 from tests.training.runs import small, train
 from tests.training.test_mesh import collectives, wide
 

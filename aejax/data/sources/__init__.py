@@ -39,7 +39,7 @@ ARRAYS = "arrays"
 
 def _given(argument: str, folder: str, download: bool) -> Splits:
     raise InputError(
-        "the run was given its rows from Python, or by the stage of pre-training before it, and"
+        "the run was given its rows by a program (yours, or a stage of pre-training), and"
         " they cannot be opened again; give such rows:"
         " --source=npz:FILE (to train on, --config.data.source=npz:FILE)"
     )
