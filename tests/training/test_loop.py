@@ -1,6 +1,5 @@
 """The loop: what is due when, one program, nothing implicit, and how runs end."""
 
-import dataclasses
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import threading
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +17,6 @@ from aejax.config import Checkpoint, Data, Evaluation, Mesh
 from aejax.data.sources.base import Arrays
 from aejax.errors import InputError
 from aejax.models import Autoencoder
-from aejax.models.autoencoder import AutoencoderModule
 from aejax.models.bottlenecks import Plain
 from aejax.optimizer import Adam, Sgd
 from aejax.runs import arrays, checkpoint, folder, manifests
@@ -31,7 +28,7 @@ from aejax.training.setup import Setup, setup
 from aejax.training.start import start
 from aejax.training.validation import Validation
 from tests.training.processes import ROOT, assert_same_bits, rows
-from tests.training.runs import FailsAt, Watched, small, terms, train
+from tests.training.runs import FailsAt, Watched, small, train
 
 
 def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
@@ -60,49 +57,6 @@ def test_rows_at_their_steps_and_the_mean_of_every_window(tmp_path):
     history = read_history(str(tmp_path / "each"))
     assert np.all(np.diff(history["seconds"]) >= 0)
     assert np.all(history["examples_per_second"][:-1] > 0)
-
-
-@dataclasses.dataclass
-class Told(Autoencoder):
-    """An autoencoder whose loss has the terms that TERMS has under this name."""
-
-    own: str = "any"
-
-    def init(self, rngs, batch):
-        return ToldModule(self, batch.x.shape[1:], rngs)
-
-
-class ToldModule(AutoencoderModule):
-    def loss(self, batch, context=None):
-        total, terms = super().loss(batch, context)
-        return total, {**terms, **TERMS[self.settings.own](batch)}
-
-
-TERMS = {
-    "any": lambda batch: {"any": jnp.any(batch.x >= 0), "rows": len(batch.x)},
-    "each": lambda batch: {"each": batch.x.sum(1)},
-    "loss": lambda batch: {"loss": 1.0},
-}
-
-
-def test_a_term_that_is_no_number_counts_as_one_also_with_micro_batches():
-    config = small(model=Told(latent_dim=8))
-    for count in (1, 2):
-        config.micro_batches = count
-        found = terms(config, 1)[0][0]
-        assert found["any"] == 1 and found["rows"] == 64 / count
-
-
-@pytest.mark.parametrize(
-    ("own", "said"),
-    [
-        ("each", r"the term each of its loss: has shape \(64, 8, 1\)"),
-        ("loss", "the term loss of its loss: its name is the loss's own"),
-    ],
-)
-def test_a_term_that_cannot_be_one_is_refused(own, said):
-    with pytest.raises(InputError, match=said):
-        setup(small(model=Told(latent_dim=8, own=own)), devices=jax.devices()[:1])
 
 
 def test_a_callback_stops_the_run_before_the_next_rows_steps_but_one(tmp_path):
