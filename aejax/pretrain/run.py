@@ -31,7 +31,7 @@ from aejax.models import KINDS
 from aejax.models.batch import Context, batch_mask, split
 from aejax.pretrain.codes import Codes, local
 from aejax.runs import arrays, folder, loading
-from aejax.training.dispatch import dispatch
+from aejax.training.dispatch import dispatch, inner_steps
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, is_streaming, setup, training_preparation
 from aejax.training.start import InitialParams
@@ -119,8 +119,9 @@ def _drawn(make_setup: Callable[..., Setup], run_setup: Setup, below: list[Any],
         stream=len(rows) if run_setup.config.data.prepare.deform else 0,
     )
     inputs = [split(module)[1:] for module in below]
+    inner = inner_steps(step, stage.mesh.devices.flat[0].platform, stage.total)
     return dataclasses.replace(
-        stage, train=rows, step=step, dispatch=dispatch(step), loss_inputs=inputs
+        stage, train=rows, step=step, dispatch=dispatch(step, inner), loss_inputs=inputs
     )
 
 

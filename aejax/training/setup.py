@@ -27,7 +27,7 @@ from aejax.models.batch import Batch, Context
 from aejax.runs import folder
 from aejax.runs.loading import abstract_batch
 from aejax.training import same_data, sharding
-from aejax.training.dispatch import dispatch
+from aejax.training.dispatch import dispatch, inner_steps
 from aejax.training.state import ModelFns, TrainState, program
 from aejax.training.step import Constants, MicroBatch, PrepareFn, Step, term_names
 from aejax.training.validation import EvalFns, Validation
@@ -273,7 +273,7 @@ def setup(
         total,
         built,
         step,
-        dispatch(step),
+        dispatch(step, inner_steps(step, mesh.devices.flat[0].platform, total)),
         EvalFns.of(built, preparation, config.model.decodes),
         state,
         every,
