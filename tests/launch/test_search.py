@@ -1,27 +1,20 @@
 """The search program's words, refusals and exit codes."""
 
 import importlib
-import os
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import configs
 from aejax.search.settings import Search, check_search
+from tests.launch import forked
 
-ROOT = Path(__file__).parents[2]
 PRESETS = sorted(info.name for info in pkgutil.iter_modules(configs.__path__))
 
 
 def program(*words: str, where: Path) -> tuple[int, str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "launch.search", *words]
-    ran = subprocess.run(
-        command, cwd=where, env=environment, capture_output=True, text=True, timeout=240
-    )
+    ran = forked.run("search", *words, where=where)
     return ran.returncode, ran.stdout, ran.stderr
 
 

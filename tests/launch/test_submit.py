@@ -1,22 +1,17 @@
 """The script of a job, and what is refused before it waits in a queue."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.launch import forked
+
 TRAIN = ("train", "--config=dense", "--config.duration=5 epochs", "--workdir=runs/it's mine")
 
 
 def submit(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launch.submit", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return forked.run("submit", *words, **variables)
 
 
 def script(*words: str) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from aejax.models.corruption import Masking
 from aejax.sweeps.cells import cells, split_values
 from launch.flags import config_of
+from tests.launch import forked
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -33,9 +34,8 @@ def start(*words: str, where: Path) -> subprocess.Popen:
 
 
 def program(*words: str, where: Path) -> tuple[int, str, str]:
-    process = start(*words, where=where)
-    out, error = process.communicate(timeout=240)
-    return process.returncode, out, error
+    ran = forked.run("sweep", *words, where=where)
+    return ran.returncode, ran.stdout, ran.stderr
 
 
 @pytest.mark.parametrize(

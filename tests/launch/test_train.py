@@ -1,8 +1,5 @@
 """The training program as its users see it: its help, its one-line errors, its exit codes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,7 @@ from aejax.models.bottlenecks import KSparse
 from aejax.optimizer import Adadelta
 from configs import dense
 from launch import flags, helping
-
-ROOT = Path(__file__).parents[2]
+from tests.launch import forked
 
 
 def every_kind() -> list[Config]:
@@ -54,11 +50,7 @@ def test_the_help_gives_every_setting_of_every_kind_its_meaning():
 
 def program(*words: str, where: Path) -> tuple[int, str, str]:
     """Runs the training program in another folder: exit code, stdout, stderr."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "launch.train", *words]
-    ran = subprocess.run(
-        command, cwd=where, env=environment, capture_output=True, text=True, timeout=120
-    )
+    ran = forked.run("train", *words, where=where)
     return ran.returncode, ran.stdout, ran.stderr
 
 
