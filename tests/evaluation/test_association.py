@@ -5,8 +5,6 @@ import itertools
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +13,9 @@ from PIL import Image
 
 from aejax.errors import InputError
 from aejax.evaluation import association
+from tests.launch import forked
 from tests.training.runs import small, train
 
-ROOT = Path(__file__).parents[2]
 DATA = os.environ.get("AEJAX_DATA")
 needs_ieat = pytest.mark.skipif(
     not DATA or not Path(DATA, "ieat").is_dir(), reason="AEJAX_DATA names no folder with ieat/"
@@ -110,9 +108,7 @@ def test_a_file_of_tests_that_cannot_be_is_refused(tmp_path, name, text, said):
 
 
 def run(folder, *arguments):
-    command = [sys.executable, "-m", "launch.associate", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return forked.run("associate", *arguments, where=folder)
 
 
 def test_from_a_table_of_embeddings_and_what_is_refused(tmp_path):

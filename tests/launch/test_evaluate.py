@@ -13,6 +13,7 @@ import pytest
 
 from aejax.evaluation import TASKS
 from configs.dense import get_config
+from tests.launch import forked
 from tests.training.runs import train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -100,14 +101,13 @@ def test_bad_input_is_one_line_and_exit_code_2(folder):
         ([f"--workdir={folder}", "--follow", "--step=best"], "--follow"),
         ([f"--workdir={folder}", "--taks=latent"], "tasks"),
     ]
-    processes = [(start(*words), said) for words, said in cases]
-    for process, said in processes:
-        out, err = process.communicate(timeout=120)
-        assert (process.returncode, out) == (2, "")
-        assert err.count("\n") == 1 and said in err, err
+    for words, said in cases:
+        done = forked.run("evaluate", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
     assert sorted(folder.rglob("*")) == before
 
 
 def test_help_names_every_task():
-    out, _ = start("--help").communicate(timeout=120)
+    out = forked.run("evaluate", "--help").stdout
     assert all(name in out for name in TASKS) and "--follow" in out
