@@ -1,7 +1,7 @@
 """Output that nobody can take any more does not end a program.
 
 A terminal is closed, `| head` has seen enough, the disk of a log is full: what cannot be written is
-dropped, and the program goes on.
+dropped, and the program goes on. What only repeats a failure is left out.
 """
 
 import errno
@@ -12,6 +12,9 @@ from typing import Any
 
 # A pipe without a reader, and a terminal that is gone: nothing can be written there again.
 _GONE = (errno.EPIPE, errno.EIO)
+
+# What asyncio says where a loop has ended.
+_CLOSED = "Event loop is closed"
 
 
 class Lasting:
@@ -56,3 +59,17 @@ def outlive_terminal() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.stdout, sys.stderr = Lasting(sys.stdout), Lasting(sys.stderr)
+
+
+def leave_out_late_writes() -> None:
+    """Leaves out the tracebacks of a checkpoint's other writes once one of them has failed.
+
+    Orbax tells the failure and closes its event loop, which writes that end later still look for.
+    """
+    tell = sys.unraisablehook
+
+    def told(found: Any) -> None:
+        if not isinstance(found.exc_value, RuntimeError) or str(found.exc_value) != _CLOSED:
+            tell(found)
+
+    sys.unraisablehook = told

@@ -98,6 +98,7 @@ def run(
         leave(code)
 
     output.outlive_terminal()
+    output.leave_out_late_writes()
     app.run(main_or_exit, flags_parser=parse_or_exit)
     sys.exit(0)
 
