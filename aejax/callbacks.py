@@ -43,8 +43,9 @@ class Start:
 class Callback:
     """The moments of a run; override those that you need.
 
-    A run that goes on gives `on_row` its earlier rows again, right after `on_start`: a callback whose
-    state begins in `on_start` and follows from rows decides as if nothing had interrupted the run.
+    A run that goes on gives `on_row` its earlier rows again, right after `on_start`: a callback
+    whose state begins in `on_start` and follows from rows decides as if nothing had interrupted the
+    run.
 
     Attributes:
         stop: set it to True to end the run: it stops after the steps that are under way, with all
