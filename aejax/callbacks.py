@@ -43,18 +43,29 @@ class Start:
 class Callback:
     """The moments of a run; override those that you need.
 
+    A run that goes on gives `on_row` its earlier rows again, right after `on_start`: a callback
+    whose state begins in `on_start` and follows from rows decides as if nothing had interrupted the
+    run.
+
     Attributes:
         stop: set it to True to end the run: it stops after the steps that are under way, with all
             saved, and `fit` returns with the status "stopped".
+        replay: whether it gets earlier rows again; False for one that only writes rows somewhere,
+            as a plain function has it.
     """
 
     stop: bool = False
+    replay: bool = True
 
     def on_start(self, start: Start) -> None:
         """The run is about to make its first step of this start."""
 
     def on_row(self, row: Row) -> None:
-        """A row of metrics.jsonl: step, split (train or test), loss, its terms, seconds."""
+        """A row of metrics.jsonl: step, split (train or test), loss, its terms, seconds.
+
+        Earlier rows of a run that goes on have steps up to `start.step`, and NaN for any number
+        that was not finite.
+        """
 
     def on_picture(self, step: int, picture: np.ndarray) -> None:
         """An evaluation's picture, uint8 [height, width, 1 or 3]: rows above reconstructions."""
@@ -71,6 +82,7 @@ class _Function(Callback):
     """A plain function of each row."""
 
     function: Callable[[Row], Any]
+    replay = False
 
     def on_row(self, row: Row) -> None:
         self.function(row)
@@ -96,7 +108,7 @@ def as_callbacks(callbacks: Iterable[Any]) -> list[Callback]:
 
 @dataclasses.dataclass
 class StopWhen(Callback):
-    """Stops the run once a function of a row says so.
+    """Stops the run once a function of a row says so, of an earlier start's rows as well.
 
     Attributes:
         condition: row -> whether to stop.
@@ -126,6 +138,9 @@ class LivePlot(Callback):
     def __post_init__(self):
         self._points: dict[tuple[str, str], tuple[list, list]] = {}
         self._drawn_at, self._shown = -np.inf, None
+
+    def on_start(self, start: Start) -> None:
+        self._points.clear()
 
     def on_row(self, row: Row) -> None:
         for name in self.names:
@@ -168,6 +183,8 @@ class LivePlot(Callback):
 class TensorBoard(Callback):
     """Writes TensorBoard's event files into the run's folder."""
 
+    replay = False
+
     def on_start(self, start: Start) -> None:
         from tensorboardX import SummaryWriter
 
@@ -199,6 +216,8 @@ class Wandb(Callback):
 
     A run that goes on has the id that its folder keeps, wandb/id.
     """
+
+    replay = False
 
     def on_start(self, start: Start) -> None:
         import wandb  # pyright: ignore - an extra
@@ -234,6 +253,8 @@ class Wandb(Callback):
 
 class Trackio(Callback):
     """Logs to trackio's local store (TRACKIO_DIR, or the Hugging Face cache)."""
+
+    replay = False
 
     def on_start(self, start: Start) -> None:
         import trackio  # pyright: ignore - an extra

@@ -67,6 +67,13 @@ class Pretraining:
     def check(self, config: "Config") -> None:
         """Raises InputError where it does not suit a run."""
 
+    def unused(self, config: "Config") -> list[str]:
+        """What is wrong with settings that would change nothing, a sentence each.
+
+        A new run is refused; one that began with them goes on.
+        """
+        return []
+
     def initial_params(self, run_setup: Any, workdir: str, options: dict[str, Any]) -> Any:
         """What makes the run's first parameters by name, or the `Outcome` of what was stopped.
 

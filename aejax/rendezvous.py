@@ -129,10 +129,9 @@ def names(numbers: Iterable[int]) -> str:
 
 
 def _missing(job: Job, numbers: Iterable[int], since: float) -> NotJoined:
-    waited = time.monotonic() - since
     return NotJoined(
-        f"{names(numbers)} of {job.processes} did not come to {job.place} in {waited:.0f} s"
-        " (--connect_seconds); start all again"
+        f"{names(numbers)} of {job.processes} did not come to {job.place} in"
+        f" {time.monotonic() - since:.0f} s (--connect_seconds); start all again"
     )
 
 
@@ -206,15 +205,13 @@ def _visit(job: Job) -> Connection:
     """Another process: comes to process 0, and waits for its word."""
     since = time.monotonic()
     end = since + job.seconds
-    stranger = 0.0
-    why = ""
+    stranger, why = 0.0, ""
     while time.monotonic() < end:
         begun = time.monotonic()
         try:
             own = _dial(job, min(_PATIENCE, max(end - begun, 0.1)))
         except OSError as error:
-            why = error.strerror or str(error)
-            stranger = 0.0
+            stranger, why = 0.0, error.strerror or str(error)
             time.sleep(0.1)
             continue
         left = max(end - time.monotonic(), 0.1)
@@ -224,6 +221,9 @@ def _visit(job: Job) -> Connection:
         if "welcome" in said:
             stranger = 0.0
             said = _read(own.line(left + _PATIENCE))  # process 0 looks at the time for all
+            if not said:  # it left before all were there, and may be started again
+                own.close()
+                continue
         if "go" in said:
             _await_jax(job, own)
             return own

@@ -12,6 +12,7 @@ import os
 import pkgutil
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -143,7 +144,7 @@ def _set(config: Any, words: list[str], program_name: str, values: flags.FlagVal
     """Sets the fields of `config`, and the other flags of `values`; returns the words left."""
     words = _apply_kinds(config, words)
     _check_names(config, words)
-    words = [_as_tuple(word, config) for word in words]
+    words = [_as_tuple(word, config) for word in _without_earlier_tuples(words, config)]
     argv = [program_name, *words]
     config_flags.DEFINE_config_dataclass(
         "config", config, "The run's settings.", flag_values=values, sys_argv=argv
@@ -272,6 +273,20 @@ def _check_names(config: Any, words: list[str]) -> None:
             raise InputError(f"--config.{name}: no such setting{hint}")
         if word == PREFIX + name and not isinstance(known[name], bool):
             raise InputError(f"{word}: needs a value, as {word}=VALUE")
+
+
+def _without_earlier_tuples(words: list[str], config: Any) -> list[str]:
+    """Leaves out a tuple that is given again further on: config_flags would join the two."""
+    types = {key: field.type for key, _, field in kinds.leaves(config)}
+    names = [word.removeprefix(PREFIX).partition("=")[0] for word in words]
+    last = {name: place for place, name in enumerate(names)}
+    return [
+        word
+        for place, (name, word) in enumerate(zip(names, words, strict=True))
+        if not word.startswith(PREFIX)
+        or typing.get_origin(types.get(name)) is not tuple
+        or place == last[name]
+    ]
 
 
 def _as_tuple(word: str, config: Any) -> str:

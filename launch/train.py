@@ -77,6 +77,11 @@ def main(argv: list[str]) -> int | None:
             given.coordinator, given.processes, given.process, workdir, given.connect_seconds
         )
     except cluster.NotJoined as error:
+        from aejax.runs import manifests
+
+        if manifests.is_complete(workdir, config):  # the others have ended with 0, and come no more
+            print(f"{workdir} is complete; {error}", file=sys.stderr, flush=True)
+            program.leave(0)
         print(f"failed: {error}", file=sys.stderr, flush=True)
         program.leave(1)
     # After JAX's own handler, which would keep the signal to itself.

@@ -71,8 +71,70 @@ def test_a_function_stops_the_run_and_it_goes_on_to_the_same_bits(tmp_path):
     outcome = train(config(duration="60 steps"), tmp_path / "cut", callbacks=[stop])
     assert outcome.status == "stopped" and 20 <= outcome.step < 60
     assert manifests.steps(str(tmp_path / "cut"))[-1] == outcome.step
-    ended = train(config(duration="60 steps"), tmp_path / "cut", callbacks=[stop])
+    again = train(config(duration="60 steps"), tmp_path / "cut", callbacks=[stop])
+    assert (again.status, again.step) == ("stopped", outcome.step)  # the same decision
+    ended = train(config(duration="60 steps"), tmp_path / "cut")
     assert ended.status == "done" and ended.metrics == whole.metrics
+
+
+class Third(Callback):
+    """Stops at the third evaluation, and keeps all rows; a stranger's callback."""
+
+    def on_start(self, start):
+        self.rows, self.start = [], start
+
+    def on_row(self, row):
+        self.rows.append(row)
+        self.stop = [one["split"] for one in self.rows].count("test") >= 3
+
+
+def third():
+    """The same as a condition of rows that remembers what it saw."""
+    seen = []
+
+    def enough(row):
+        seen.append(row)
+        return len(seen) >= 3
+
+    return StopWhen(enough, split="test")
+
+
+class Killed(BaseException):
+    """As if the process were gone."""
+
+
+@pytest.mark.parametrize("make", [Third, third])
+@pytest.mark.parametrize("how", ["asked to stop", "killed"])
+def test_a_callback_decides_the_same_with_and_without_an_interruption(tmp_path, make, how):
+    settings = config(duration="80 steps")
+    whole = train(settings, tmp_path / "whole", callbacks=[make()])
+    assert whole.status == "stopped" and 30 <= whole.step <= 40
+    asked = []
+
+    def interrupt(row):
+        if (row["step"], row["split"]) == (20, "test"):
+            if how == "killed":
+                raise Killed
+            asked.append(row)
+
+    with contextlib.suppress(Killed):
+        outcome = train(
+            settings, tmp_path / "cut", callbacks=[make(), interrupt], stop=lambda: bool(asked)
+        )
+        assert outcome.status == "stopped" and 20 <= outcome.step < 40
+    ended = train(settings, tmp_path / "cut", callbacks=[make()])
+    assert ended.status == "stopped" and 30 <= ended.step <= 40
+
+
+def test_a_run_that_goes_on_gives_its_earlier_rows_again_but_not_to_plain_functions(tmp_path):
+    told, plain, plot = Third(), [], LivePlot()
+    plot._draw = lambda: None  # without a notebook there is nowhere to show it
+    for duration in ("20 steps", "30 steps"):
+        train(config(duration=duration), tmp_path, callbacks=[told, plot, plain.append])
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert told.start.step == 20 and [row["step"] for row in rows] == [10, 10, 20, 20, 30, 30]
+    assert told.rows == rows and plain == rows
+    assert [steps for steps, _ in plot._points.values()] == [[10, 20, 30]] * 2
 
 
 def test_an_exception_ends_the_run_and_what_is_saved_stays(tmp_path):

@@ -129,6 +129,34 @@ def test_what_knocks_by_chance_is_sent_away(port):
     knocking.join()
 
 
+def test_one_that_leaves_before_all_are_there_may_come_again(port, monkeypatch):
+    host = threading.Thread(target=lambda: close([rendezvous.meet(job(port, 3, 0))]))
+    host.start()
+    rendezvous._await_jax(job(port, 3, 1), rendezvous.Connection(socket.socket()))  # it listens
+    own = rendezvous._dial(job(port, 3, 1), 1)
+    rendezvous._tell([own], job="runs/a", processes=3, process=1, seconds=5)
+    assert own.line(1) == '{"welcome": true}'
+    own.close()
+    monkeypatch.setattr(rendezvous, "_await_jax", lambda *_: None)
+    assert [sorted(each) for each in gather(job(port, 3, 1), job(port, 3, 2))] == [[0], [0]]
+    host.join()
+
+
+def test_others_wait_for_a_process_0_that_leaves_before_all_are_there(port, monkeypatch):
+    monkeypatch.setattr(rendezvous, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rendezvous, "_await_jax", lambda *_: None)
+    guest = threading.Thread(target=gather_one, args=(job(port, 2, 1),))
+    with rendezvous._listener(job(port, 2, 0)) as server:
+        guest.start()
+        own = rendezvous.Connection(server.accept()[0])
+        assert own.line(1)
+        rendezvous._tell([own], welcome=True)
+        time.sleep(0.3)
+        own.close()
+    assert sorted(rendezvous.meet(job(port, 2, 0))) == [1]
+    guest.join()
+
+
 def gather_one(late: Job) -> None:
     with contextlib.suppress(NotJoined):
         rendezvous.meet(late)

@@ -56,7 +56,7 @@ class Data:
 
     Attributes:
         source: digits | idx:FOLDER | images:FOLDER | npz:FILE | sound:FOLDER | table:FILE |
-            text:FILE | planted:KIND | tfds:NAME, with options behind the path, as
+            text:FILE or FOLDER | planted:KIND | tfds:NAME, with options behind the path, as
             images:FOLDER?size=64. A relative path goes from where the run was started first, or
             else from here.
         train: split that trains, by name and slice: train, train[:90%], train[:50000].

@@ -370,6 +370,7 @@ def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dic
         "checkpoint": loaded.identity,
         "tasks": {name: result.values() for name, result in results.items()},
         "main": {name: result.main() for name, result in results.items()},
+        "percent": {name: result.percent() for name, result in results.items()},
         "notes": {name: result.notes for name, result in results.items()},
     }
 
@@ -377,7 +378,7 @@ def _record(request: Request, loaded: Loaded, results: dict[str, Result]) -> dic
 def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
     """One line: the step and its main numbers."""
     parts = [
-        f"{name} {shown(number.value)}{' %' * (number.unit == '%')}"
+        f"{name} {shown(number.value, number.unit == '%')}"
         for result in results.values()
         for name, number in result.numbers.items()
         if number.main

@@ -36,7 +36,7 @@ def _merged(before: list[dict[str, Any]], record: dict[str, Any]) -> list[dict[s
                 **record,
                 **{
                     part: {**one.get(part, {}), **record[part]}
-                    for part in ("tasks", "main", "notes")
+                    for part in ("tasks", "main", "percent", "notes")
                 },
             }
     return [*others, record]

@@ -117,12 +117,12 @@ def _history(
     if len(same_rows) < 2:
         return None
     columns = [
-        (task, name)
+        (task, name, number.unit == "%")
         for task, result in results.items()
         for name, number in result.numbers.items()
         if number.main
     ]
-    head = ["step", "parameters", *(name for _, name in columns)]
+    head = ["step", "parameters", *(name for _, name, _ in columns)]
     rows = [
         [str(one["step"]), one["parameters"], *(_cell(one, *column) for column in columns)]
         for one in sorted(same_rows, key=lambda one: one["step"])
@@ -130,6 +130,6 @@ def _history(
     return head, rows, len(columns)
 
 
-def _cell(record: dict[str, Any], task: str, name: str) -> str:
+def _cell(record: dict[str, Any], task: str, name: str, percent: bool) -> str:
     numbers = record["tasks"].get(task, {})
-    return shown(numbers[name]) if name in numbers else ""
+    return shown(numbers[name], percent) if name in numbers else ""

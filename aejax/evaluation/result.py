@@ -107,12 +107,16 @@ class Result:
         """Names of the numbers that lines and tables show."""
         return [name for name, number in self.numbers.items() if number.main]
 
+    def percent(self) -> list[str]:
+        """Names of the numbers that are in %."""
+        return [name for name, number in self.numbers.items() if number.unit == "%"]
 
-def shown(value: float | int | None) -> str:
-    """A number as text, with five digits; integers in full."""
+
+def shown(value: float | int | None, percent: bool = False) -> str:
+    """A number as text, with five digits; integers in full; with the sign where it is in %."""
     if value is None:
         return "not finite"
-    return str(value) if isinstance(value, int) else f"{value:.5g}"
+    return (str(value) if isinstance(value, int) else f"{value:.5g}") + " %" * percent
 
 
 def need_autoencoder(run: Run, asker: str) -> None:

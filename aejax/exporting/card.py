@@ -141,7 +141,8 @@ def _measured(workdir: str, functions: RowFunctions) -> str:
         where = f"`{record['source']}`, {record['split']}, {record['rows']} rows"
         for task, numbers in record["tasks"].items():
             kept = {n: value for n, value in numbers.items() if not n.endswith(_ENDS)}
-            found = ", ".join(f"{name} {shown(value)}" for name, value in kept.items())
+            percent = record.get("percent", {}).get(task, ())
+            found = ", ".join(f"{name} {shown(kept[name], name in percent)}" for name in kept)
             lines.append((f"{task} ({where})", found))
     if not lines:
         return "Nothing: this checkpoint was not evaluated."

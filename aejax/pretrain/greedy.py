@@ -128,7 +128,6 @@ class Greedy(Stages):
                 f"config.pretrain.by={','.join(self.by)}: layers of model=deep_belief are machines;"
                 " must be rbm or none"
             )
-        self._check_unused(found)
         try:
             stages = self.stages(config)
         except ValueError as error:
@@ -139,8 +138,9 @@ class Greedy(Stages):
             except InputError as error:
                 raise InputError(f"config.pretrain: stage {number}: {error}") from None
 
-    def _check_unused(self, found: list[Layer]) -> None:
-        """Raises InputError for a setting that none of the stages would look at."""
+    def unused(self, config: Config) -> list[str]:
+        """Settings that none of the stages would look at."""
+        found, out = layers(config.model), []
         each = list(zip(self._methods(found), found, strict=True))
         autoencoders = [layer for method, layer in each if method == "autoencoder"]
         users = {
@@ -157,10 +157,11 @@ class Greedy(Stages):
                 value = kinds.to_dict(self)[name]
                 if not used and value != usual[name]:
                     value = value["kind"] if isinstance(value, dict) else value
-                    raise InputError(
+                    out.append(
                         f"config.pretrain.{name}={value}: is for stages by {user}, and"
                         f" config.pretrain.by={','.join(self.by)} has none"
                     )
+        return out
 
     def stages(self, config: Config) -> list[Config]:
         models = self._models(config)

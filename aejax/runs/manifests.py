@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from aejax import files
+from aejax.config import Config
 from aejax.errors import InputError
 from aejax.runs import folder
 from aejax.runs.progress import Progress
@@ -86,6 +87,22 @@ def identity(workdir: str, step: int) -> str:
 def progress(workdir: str, step: int) -> Progress:
     """How far the run had come at a step, by its manifest."""
     return dataclasses.replace(Progress.of(read(workdir, step)["progress"]), step=step)
+
+
+def is_complete(workdir: str, config: Config) -> bool:
+    """Whether the folder's newest step is the end of its run with these settings.
+
+    Raises:
+        InputError: the run has other settings.
+    """
+    run, there = folder.read_to_resume(workdir, config), steps(workdir)
+    if run is None or not there or run.config.duration != config.duration:
+        return False
+    try:
+        last = progress(workdir, there[-1])
+    except DamagedError:
+        return False
+    return last.total is not None and last.is_finished(last.total)
 
 
 def verify(workdir: str, step: int) -> dict[str, Any]:

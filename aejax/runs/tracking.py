@@ -171,12 +171,8 @@ def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
     return lost
 
 
-def read_history(workdir: str) -> dict[str, np.ndarray]:
-    """The rows of metrics.jsonl as columns, which pandas.DataFrame takes.
-
-    Returns:
-        {"step": int [rows], "split": text [rows], and of each number its column, float [rows], NaN
-        where a row has none}.
+def read_rows(workdir: str) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, with NaN for any number that was not finite; none without it.
 
     Raises:
         InputError: a row is damaged.
@@ -190,11 +186,27 @@ def read_history(workdir: str) -> dict[str, np.ndarray]:
             raise InputError(
                 f"{name}: damaged ({error}); remove the rows that are no JSON"
             ) from None
+    return [
+        {key: math.nan if value is None else value for key, value in row.items()} for row in rows
+    ]
+
+
+def read_history(workdir: str) -> dict[str, np.ndarray]:
+    """The rows of metrics.jsonl as columns, which pandas.DataFrame takes.
+
+    Returns:
+        {"step": int [rows], "split": text [rows], and of each number its column, float [rows], NaN
+        where a row has none}.
+
+    Raises:
+        InputError: a row is damaged.
+    """
+    rows = read_rows(workdir)
     columns = {key: None for row in rows for key in row}
     whole = {"step": np.int64, "split": np.str_}
     return {
         key: np.array(
-            [np.nan if row.get(key) is None else row[key] for row in rows],
+            [row.get(key, math.nan) for row in rows],
             whole.get(key, np.float64),
         )
         for key in columns
@@ -257,7 +269,7 @@ class Tracker:
             show(f"{self.label}: {text}" if self.label else text)
 
     def start(self, config: Any) -> None:
-        """Tells trackers and callbacks that the run starts."""
+        """Tells trackers and callbacks that the run starts, and which rows it had before."""
         if not self.main:
             return
         settings = json.loads(json.dumps(kinds.to_dict(config)))
@@ -266,6 +278,10 @@ class Tracker:
             one.stop = False  # that it stopped an earlier run says nothing of this one
             one.on_start(start)
             self._started.append(one)
+        deciding = [one for one in self.callbacks if one.replay]
+        for row in read_rows(self.workdir) if deciding and self.first else ():
+            for one in deciding:
+                one.on_row(dict(row))
 
     def stop_requested(self) -> bool:
         """Whether a callback asks the run to stop."""

@@ -53,11 +53,13 @@ class Learned:
         term: whose they are.
         settings: {group: {setting: value}}.
         lines: {split: {group: its line}}; groups whose runs have no such row are left out.
+        share: whether the term is a share of the rows, which is drawn in %.
     """
 
     term: str
     settings: dict[str, dict[str, Any]]
     lines: dict[str, dict[str, Line]]
+    share: bool = False
 
 
 def read(
@@ -96,7 +98,13 @@ def read(
             if line is not None:
                 lines[split][group] = line
     settings = {group: records[0]["settings"] for group, records in groups.items()}
-    return Learned(term, settings, lines)
+    share = any(term in config.model.shares for config in configs.values())
+    return Learned(term, settings, lines, share)
+
+
+def heading(name: str, percent: bool) -> str:
+    """A number's name for tables and axes, with its unit where that is %."""
+    return f"{name} in %" if percent else name
 
 
 def check_term(term: str, known: Iterable[str]) -> None:
@@ -159,9 +167,10 @@ def figures(learned: Learned) -> list[Figure]:
     groups = list(dict.fromkeys(group for lines in panels.values() for group in lines))
     last = list(panels)[-1]
     drawn = groups if len(groups) <= _MOST else _best(groups, panels[last])
+    factor, name = 100 if learned.share else 1, heading(learned.term, learned.share)
     series = {
         split: {
-            group: (line.examples, line.mean, line.low, line.high)
+            group: (line.examples, factor * line.mean, factor * line.low, factor * line.high)
             for group in drawn
             if (line := lines.get(group))
         }
@@ -170,7 +179,7 @@ def figures(learned: Learned) -> list[Figure]:
     seeds = {
         line.seeds for lines in panels.values() for group, line in lines.items() if group in drawn
     }
-    words = [f"{learned.term} over the examples seen, a line for each combination of settings"]
+    words = [f"{name} over the examples seen, a line for each combination of settings"]
     if "train" in panels:
         words.append("on the training split the mean over the steps since the row before")
     words += [
@@ -184,7 +193,7 @@ def figures(learned: Learned) -> list[Figure]:
             f" Of {len(groups)} lines the {len(drawn)} with the least last value on the {last}"
             f" split are drawn; {CURVES} has all."
         )
-    png = plots.bands_png(series, ("examples seen", learned.term))
+    png = plots.bands_png(series, ("examples seen", name))
     return [Figure("learning", png, caption)]
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,11 @@ def write(
     Raises:
         InputError: no run reports this term; nothing was written.
     """
-    own = [{key: one[key] for key in one if key not in ("config", "data")} for one in records]
+    own = [  # of an earlier version without shares
+        {"shares": list(cell.config.model.shares), **one}
+        for cell, one in zip(each, records, strict=True)
+    ]
+    own = [{key: one[key] for key in one if key not in ("config", "data")} for one in own]
     found: dict[str, Any] = {"swept": list(each[0].values), "cells": own}
     learned = learning.read(workdir, groups(found), {one.name: one.config for one in each}, curve)
     found["curve"] = learned.term
@@ -72,26 +76,41 @@ def write(
     return found
 
 
-def numbers_of(record: dict[str, Any], main: bool = True) -> dict[str, float | None]:
+class Shown(NamedTuple):
+    """A number as it is shown.
+
+    Attributes:
+        value: None where it is not finite.
+        percent: whether it is in %.
+    """
+
+    value: float | None
+    percent: bool
+
+
+def numbers_of(record: dict[str, Any], main: bool = True) -> dict[str, Shown]:
     """The numbers of a run's tasks by name; those of its last evaluation where it has no tasks.
 
     Args:
         record: of a cell.
         main: only those that tables show.
     """
+    out: dict[str, Shown] = {}
     if not record["numbers"]:
-        return dict(record["metrics"])
-    out = {}
+        for name, value in record["metrics"].items():
+            share = name in record.get("shares", ())
+            out[name] = Shown(100 * value if share else value, share)
     for task, numbers in record["numbers"].items():
-        names = record["main"].get(task, []) if main else numbers
-        for name in names:
-            out[name if name not in out else f"{task}.{name}"] = numbers[name]
+        percent = record.get("percent", {}).get(task, ())
+        for name in record["main"].get(task, []) if main else numbers:
+            label = name if name not in out else f"{task}.{name}"
+            out[label] = Shown(numbers[name], name in percent)
     return out
 
 
 def main_line(record: dict[str, Any]) -> str:
     """The main numbers of a run, in a line."""
-    return "  ".join(f"{name} {shown(value)}" for name, value in numbers_of(record).items())
+    return "  ".join(f"{name} {shown(*number)}" for name, number in numbers_of(record).items())
 
 
 def groups(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -112,7 +131,7 @@ def table(found: dict[str, Any]) -> list[list[str]]:
     short = shortened(found["swept"])
     settings = [name for name in found["swept"] if name != SEED]
     names = list(dict.fromkeys(name for one in found["cells"] for name in numbers_of(one)))
-    head = [*(short[name] for name in settings), "runs", *names]
+    head = [*(short[name] for name in settings), "runs", *(_heading(found, name) for name in names)]
     rows = []
     for records in groups(found).values():
         ended = [one for one in records if one["status"] == "done"]
@@ -158,8 +177,14 @@ def _seed_means(found: dict[str, Any], name: str) -> np.ndarray:
 
 
 def _values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    values = [numbers_of(one, main=False).get(name) for one in records]
-    return np.array([value for value in values if value is not None], np.float64)
+    numbers = [numbers_of(one, main=False).get(name) for one in records]
+    return np.array([one.value for one in numbers if one and one.value is not None], np.float64)
+
+
+def _heading(found: dict[str, Any], name: str) -> str:
+    """A number's name, with its unit where that is %."""
+    numbers = (numbers_of(one, main=False).get(name) for one in found["cells"])
+    return learning.heading(name, any(one is not None and one.percent for one in numbers))
 
 
 def _spread(values: np.ndarray) -> str:
@@ -201,8 +226,9 @@ def curves(found: dict[str, Any]) -> list[Figure]:
         beside = f"pca_{name}"
         if axis == _SIZE and any(len(_values([one], beside)) for one in done):
             lines["PCA"] = _curve(done, axis, beside)
-        png = plots.curves_png(lines, (short[axis], name))
-        caption = f"{name} against {axis}; bars are one standard deviation over seeds."
+        heading = _heading(found, name)
+        png = plots.curves_png(lines, (short[axis], heading))
+        caption = f"{heading} against {axis}; bars are one standard deviation over seeds."
         out.append(Figure(f"sweep_{name}", png, caption))
     return out
 

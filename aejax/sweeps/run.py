@@ -193,6 +193,7 @@ class SweepFolder:
         """
         started, place = time.perf_counter(), self.path("runs", cell.name)
         found = {"name": cell.name, "settings": cell.values, **self._identity(cell)}
+        found["shares"] = list(cell.config.model.shares)
         try:
             outcome = Trainer.with_setup(lambda say: self._setup(cell), place).fit(
                 stop=lambda: self._failed or self.stop(), quiet=self.quiet, label=cell.name
@@ -210,11 +211,12 @@ class SweepFolder:
             }
             train, test = self.sources(cell.config)
             rows = {"source": test, **dict.fromkeys(learned, train)}
-        record = {"tasks": {}, "main": {}}
+        record = {"tasks": {}, "main": {}, "percent": {}}
         if self.tasks:
             record = checkpoints.evaluate(place, self.tasks, say=lambda line: None, **rows)
         found |= {"status": DONE, "step": outcome.step, "metrics": outcome.metrics}
         found |= {"best": outcome.best, "numbers": record["tasks"], "main": record["main"]}
+        found["percent"] = record["percent"]
         found["stages"] = stage_seconds(place)
         seconds = time.perf_counter() - started
         self.say(f"{cell.name}: {report.main_line(found)} ({seconds:.1f} s)")

@@ -196,6 +196,10 @@ def setup(
     """
     check(config)
     old = None if workdir is None else folder.read_to_resume(workdir, config)
+    for line in config.pretrain.unused(config) if config.pretrain is not None else ():
+        if old is None:
+            raise InputError(line)
+        say(f"{line}: ignored, as it was when this run began")
     mesh = make_mesh(config.mesh, devices or jax.devices(), config.batch_size, config.micro_batches)
     base = (old.base if old else "") or os.getcwd()
     train, test, base = (*sources, base) if sources else open_sources(config, base, download, old)

@@ -398,5 +398,8 @@ def test_settings_of_a_line_are_read_as_the_program_reads_them():
     )
     assert (config.model.coder.hidden, config.seed) == ((1000, 500, 250), 3)
     assert config.model.latent_dim == 9  # the last one counts
+    twice = ["--config.model.coder.hidden=1", "--config.trackers=tensorboard", "--config.trackers="]
+    config = launch_flags.config_of([*words, *twice, "--config.model.coder.hidden", "(2,3)"])
+    assert config.model.coder.hidden == (2, 3) and config.trackers == ()
     kinds = ["--config.model.corruption=masking", "--config.model.corruption=noise"]
     assert type(launch_flags.config_of([*words, *kinds]).model.corruption).__name__ == "Noise"

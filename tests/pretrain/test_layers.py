@@ -214,6 +214,27 @@ def test_what_cannot_be_is_refused_by_name(model, greedy, said, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_run_that_began_with_a_setting_that_no_stage_looks_at_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    """An earlier version took such settings."""
+    greedy = Greedy("9 steps", by=("autoencoder", "none"), k=3)
+    config = stacked(
+        model=Classifier(Dense((8,), "sigmoid"), 4), pretrain=greedy, duration="9 steps"
+    )
+    stage = tmp_path / "stage1" / "config.json"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Greedy, "unused", lambda self, config: [])
+        assert train(config, tmp_path, stop=stage.exists).status == "stopped"
+    capsys.readouterr()
+    assert train(config, tmp_path, quiet=False).status == "done"
+    said = [line for line in capsys.readouterr().err.splitlines() if "config.pretrain" in line]
+    assert said == [
+        "config.pretrain.k=3: is for stages by rbm, and config.pretrain.by=autoencoder,none has"
+        " none: ignored, as it was when this run began"
+    ]
+
+
 def test_methods_are_refused_by_name():
     with pytest.raises(ValueError, match="by=rmb: must be one or more of autoencoder, rbm, none"):
         Greedy(by=("rmb",))

@@ -9,6 +9,7 @@ import pytest
 from aejax.config import Evaluation
 from aejax.errors import InputError
 from aejax.evaluation import plots
+from aejax.models import Autoencoder
 from aejax.sweeps import learning
 from tests.training.runs import small
 
@@ -116,3 +117,18 @@ def test_the_caption_says_what_bands_are(tmp_path):
         groups = {f"{i}": group(folder, i, each) for i, each in enumerate(seeds)}
         caption = learning.figures(read(folder, groups))[0].caption
         assert said in caption if said else "bands" not in caption
+
+
+def test_a_share_of_the_rows_is_drawn_in_percent_and_the_table_keeps_it(tmp_path, monkeypatch):
+    groups, drawn = {"a": group(tmp_path, 4, {0: TRAIN[0]}, {2: 0.5, 6: 0.25})}, {}
+    monkeypatch.setattr(plots, "bands_png", lambda *given: drawn.update(given=given) or b"")
+    monkeypatch.setattr(Autoencoder, "shares", ("mse",))
+    learned = read(tmp_path, groups, "mse")
+    (figure,) = learning.figures(learned)
+    panels, axes = drawn["given"]
+    assert axes == ("examples seen", "mse in %") and figure.caption.startswith("mse in % over")
+    assert [each.tolist() for each in panels["test"]["a"][1:]] == [[50, 25]] * 3
+    rows = list(csv.DictReader(learning.csv_text(learned, ["seed"]).splitlines()))
+    assert [row["mean"] for row in rows] == ["0.5", "0.25"]
+    learning.figures(read(tmp_path, groups, "loss"))
+    assert drawn["given"][1] == ("examples seen", "loss")

@@ -100,3 +100,26 @@ def test_curves_are_against_a_setting_that_is_crossed_with_the_others(monkeypatc
     for place, line in enumerate(lines.values()):
         x, mean, _ = line
         assert [*x] == [1, 10, 100] and [*mean] == [place, place + 6, place + 3]
+
+
+def test_what_is_a_share_of_the_rows_is_shown_in_percent_with_and_without_tasks(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "curves_png", lambda *given: drawn.append(given) or b"")
+    for number in range(2):
+        one = found("model.latent_dim", [[0.02, 0.03], [0.04, 0.05]])
+        for each in one["cells"]:
+            value = each["numbers"].pop("anomaly")["auroc"]
+            each["shares"] = ["error"]
+            if number:  # a task has it in % already
+                each |= {"main": {"classify": ["error"]}, "percent": {"classify": ["error"]}}
+                each["numbers"]["classify"] = {"error": 100 * value, "wrong": 7}
+            else:
+                each["metrics"] = {"loss": 0.5, "error": value}
+        head, row, _ = report.table(one)
+        assert head[-1] == "error in %" and row[-1] == "2.5 ± 0.71"
+        assert report.main_line(one["cells"][0]).endswith("error 2 %")
+        figure = report.curves(one)[-1]
+        assert figure.caption.startswith("error in % against") and figure.name == "sweep_error"
+        series, axes = drawn[-1]
+        assert axes == ("latent_dim", "error in %") and [*series["error"][1]] == [2.5, 4.5]
+    assert [head for head in report.table(found("seed", [[0.1, 0.2]] * 2))[0]][-1] == "auroc"

@@ -18,6 +18,8 @@ from aejax.data.sources import Arrays, open_source
 from aejax.data.sources.labels import keep_labels
 from aejax.errors import InputError
 from aejax.evaluation.principal import fit
+from aejax.models import Classifier
+from aejax.models.coders import Dense
 from aejax.optimizer import Sgd
 from aejax.pretrain import Greedy
 from aejax.runs import claims, folder, manifests
@@ -93,6 +95,20 @@ def test_the_table_has_means_and_deviations_over_seeds(swept):
         "reconstructions",
     }
     assert json.loads((path / "sweep.json").read_text()) == found
+
+
+def test_a_classifiers_error_has_one_unit_with_and_without_tasks(tmp_path, monkeypatch):
+    lines, each = [], config(model=Classifier(Dense(()), 16), duration="6 steps")
+    monkeypatch.setattr(SweepFolder, "say", lambda self, line: lines.append(line))
+    cells_of, tables = {}, {}
+    for tasks in ((), ("classify",)):
+        found = sweep(each, {"seed": [0]}, str(tmp_path / f"{len(tasks)}"), tasks=tasks)
+        (cells_of[tasks],), tables[tasks] = found["cells"], report.table(found)
+    share = cells_of[()]["metrics"]["error"]  # as metrics.jsonl has it
+    words = f"{100 * share:.5g}"
+    for head, row in tables.values():
+        assert dict(zip(head, row, strict=True))["error in %"] == words
+    assert sum(f"error {words} %" in line for line in lines) == 2
 
 
 def test_pcas_curve_is_pca_of_the_training_split(swept):

@@ -1,5 +1,6 @@
 """Two real processes train one run: the same batches, one writer, and one process goes on."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -173,6 +174,42 @@ def test_a_process_that_waits_in_vain_says_for_whom(tmp_path):
     code, out, err = run(tmp_path / "none", *job_of_two(), "--connect_seconds=0.5")
     assert (code, out) == (1, "") and err.count("\n") == 1
     assert err.startswith("failed: process 1 of 2 did not come to 127.0.0.1:")
+
+
+def test_a_process_that_comes_back_after_the_others_have_ended_finds_the_run_complete(tmp_path):
+    """As a pod of a plain Job that died when the others had ended with 0."""
+    config = small(duration="20 steps")
+    assert train(config, tmp_path, stop=lambda: manifests.steps(str(tmp_path)) == []).step == 0
+    assert not manifests.is_complete(str(tmp_path), config)
+    assert train(config, tmp_path).status == "done"
+    assert manifests.is_complete(str(tmp_path), config)
+    assert not manifests.is_complete(str(tmp_path), dataclasses.replace(config, duration="9 steps"))
+    code, out, err = run(tmp_path, *job_of_two(), "--process=1", "--connect_seconds=0.5")
+    assert (code, out) == (0, "") and f"{tmp_path} is complete; process 0 of 2 was not at" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_processes_come_back_one_after_the_other_and_go_on(tmp_path, killed):
+    """As the pods of a plain Job, each of which is started again for itself."""
+    flags = ("--config.checkpoint.every=20", "--config.evaluation.every=", "--config.duration=")
+    processes = pair(tmp_path, *flags[:2], flags[2] + "100000000")
+    deadline = time.monotonic() + 60
+    while not manifests.steps(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    processes[killed].kill()
+    at = time.monotonic()
+    codes = [code for code, _, _ in finish(processes)]
+    assert codes[1 - killed] == 1 and time.monotonic() - at < 10
+    before = manifests.steps(str(tmp_path))[-1]
+    job, again = job_of_two(), []
+    for number in (1 - killed, killed):
+        more = (*FLAGS, *flags[:2], f"{flags[2]}{before + 40}", *job, f"--process={number}")
+        again.append(start(tmp_path, *more, devices=2))
+        time.sleep(3)
+    ended = finish(again)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert f"going on at step {before} of {before + 40}" in ended[killed == 0][2]
 
 
 def test_where_a_process_is_killed_the_other_ends_with_one_sentence(tmp_path):

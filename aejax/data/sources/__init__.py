@@ -1,5 +1,5 @@
 """Sources of examples by name: digits, idx:FOLDER, images:FOLDER, npz:FILE, text:FILE,
-sound:FOLDER, table:FILE, planted:KIND, tfds:NAME.
+text:FOLDER, sound:FOLDER, table:FILE, planted:KIND, tfds:NAME.
 
 To add a kind of source, write a function that takes the text after the colon and returns `Splits`,
 and add it to `KINDS`.

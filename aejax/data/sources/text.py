@@ -1,30 +1,109 @@
-"""Windows of bytes from one text file."""
+"""Bytes of text: windows of one file, or a folder's files, a row each."""
 
+import dataclasses
 import functools
+import os
 
 import numpy as np
 
-from aejax.data.sources import checks
-from aejax.data.sources.base import Arrays, Source
+from aejax.data.sources import checks, folders
+from aejax.data.sources.base import Arrays, Rows, Source, Spec
+from aejax.data.sources.folders import Files
 from aejax.data.sources.splits import Splits, of_whole
 from aejax.errors import InputError
 
-FORM = "text:FILE or text:FILE?length=64"
+FORM = "text:FILE, text:FILE?length=64 or text:FOLDER?length=64"
+SUFFIXES = (".txt",)
 LENGTH = 64
 
 
-def splits(argument: str) -> Splits:
-    """Windows of a file's bytes, uint8 [length], without overlap; the rest at the end is dropped.
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Files of text, read when they are indexed: the first bytes of each, uint8 [length].
 
-    Files that end in .gz or .bz2 are decompressed, others are mapped into memory. train and test
-    are contiguous, so that no sentence is in both.
+    Attributes:
+        files: one a row; shorter ones end in padding.
+        length: bytes of a row.
+        given: the source as it was given, for messages.
+    """
+
+    files: Files
+    length: int
+    given: str
+
+    @property
+    def spec(self) -> Spec:
+        labelled, classes = self.files.label is not None, self.files.classes
+        return Spec((self.length,), "uint8", 255.0, labelled, padded=True, classes=classes)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def names(self, index: np.ndarray) -> list[str]:
+        """Paths of these rows' files below the folder, with forward slashes."""
+        return [self.files.names[row] for row in index]
+
+    def labels(self) -> np.ndarray | None:
+        """All labels, without reading the files."""
+        return self.files.label
+
+    def paths(self) -> list[str]:
+        """The path of each row's file."""
+        return self.files.paths()
+
+    def __getitem__(self, index: np.ndarray | slice) -> Rows:
+        """Reads the files at `index`.
+
+        Raises:
+            InputError: one that cannot be read, or is empty.
+        """
+        index = checks.positions(index, len(self))
+        x = np.zeros((len(index), self.length), np.uint8)
+        length = np.empty(len(index), np.int32)
+        for row, number in enumerate(index):
+            data = self._start(self.files.path(int(number)))
+            x[row, : len(data)], length[row] = np.frombuffer(data, np.uint8), len(data)
+        label = self.files.label
+        return Rows(x, None if label is None else label[index], length)
+
+    def _start(self, path: str) -> bytes:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(self.length)
+        except OSError as error:
+            raise InputError(
+                f"data.source=text:{self.given}: {path} cannot be read: {error.strerror}"
+            ) from None
+        if not data:
+            raise InputError(f"data.source=text:{self.given}: {_empty(path)}")
+        return data
+
+
+def splits(argument: str) -> Splits:
+    """Windows of a file's bytes, or the starts of a folder's files; uint8 [length].
+
+    Windows do not overlap; the rest at the end is dropped. Files that end in .gz or .bz2 are
+    decompressed, others are mapped into memory. train and test are contiguous, so that no sentence
+    is in both. A folder's .txt files are a row each, with splits and labels as `folders` finds
+    them.
 
     Raises:
-        InputError: no such file, a wrong option, or fewer bytes than one window.
+        InputError: no such file or folder, a wrong option, fewer bytes than one window, or an empty
+            file in the folder.
     """
     name, options = checks.options(argument, FORM, {"length": LENGTH})
+    if os.path.isdir(os.path.expanduser(name)):
+        files = folders.find(name, FORM, SUFFIXES, "text")
+        for path in files.paths():
+            if os.path.isfile(path) and not os.path.getsize(path):
+                raise InputError(_empty(path))
+        return folders.splits(files, lambda some: Documents(some, options["length"], argument))
     path = checks.file(name, FORM)
     return of_whole(functools.partial(_windows, path, options["length"]), shuffle=False)
+
+
+def _empty(path: str) -> str:
+    return f"{path} is empty; accepted: files of at least one byte"
 
 
 def _windows(path: str, length: int) -> Source:
