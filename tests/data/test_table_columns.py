@@ -111,6 +111,19 @@ def test_dates_as_text_are_refused_as_others_are(tmp_path, date):
     assert opened(f"{text}?categorical=when").spec.shape == (2,)
 
 
+def test_categories_that_hardly_any_rows_share_are_told(tmp_path, capsys):
+    rows = "".join(f"{i / 2} kg,x{i % 20},c{i % 19}\n" for i in range(39))
+    text = written(tmp_path, f"a,b,c\n{rows}")
+    opened(text)
+    assert capsys.readouterr().err == "".join(
+        f"{tmp_path}/rows.csv: column {name} is read as categories: it has {count} in 39 rows"
+        f" ({first}, ...); skip={name} leaves it out, categorical={name} says that this is right\n"
+        for name, count, first in (("a", 39, "0.0 kg, 0.5 kg"), ("b", 20, "x0, x1"))
+    )
+    opened(f"{text}?categorical=a&skip=b")
+    assert capsys.readouterr().err == ""
+
+
 def test_numbers_too_close_for_float32_are_told(tmp_path, capsys):
     rows = "".join(f"{10**17 + i},{2000 + i},{1e6 + i}\n" for i in range(20))
     opened(written(tmp_path, f"id,year,b\n{rows}"))

@@ -48,7 +48,7 @@ def test_other_words_among_numbers_are_told_or_named_as_the_reason(tmp_path, cap
     text = written(tmp_path, "a,b\n1,1\n2,<0.1\n3,5\n4,-\n5,7\n")
     assert opened(text).spec.columns[1].categories == ("-", "1", "5", "7", "<0.1")
     line = (
-        "column b is read as categories, since 1 of its 5 cells are no numbers (<0.1); missing=<0.1"
+        "column b is read as categories: 1 of its 5 cells are no numbers (<0.1), which missing=<0.1"
     )
     assert line in capsys.readouterr().err
     np.testing.assert_array_equal(opened(f"{text}?missing=<0.1")[:].x[:, 1], [1, NAN, 5, NAN, 7])

@@ -14,6 +14,8 @@ from aejax.kinds import near
 MOST_CATEGORIES = 100
 # Dates that Arrow takes for text; those that it knows have a type of their own.
 _DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{4}\b|\d{4}[./]\d{1,2}[./]\d{1,2}\b")
+# From so many on, categories that most rows do not share are told.
+_MANY = 20
 # A column whose range has fewer steps of float32 is told.
 _STEPS = 1024
 
@@ -49,21 +51,16 @@ def usable(
     found, problems = [], {}
     for name in names:
         column, problem = _column(name, columns[name], name in categorical)
-        if words := mixed.get(name):
-            why = (
-                f"{words.count} of its {words.rows} cells are no numbers ({words.shown()});"
-                f" {words.option()} reads such cells as missing"
-            )
-            if not problem:
-                checks.tell(
-                    f"{path}: column {name} is read as categories, since {why},"
-                    f" categorical={name} keeps the categories"
-                )
-            problem += f", and {why}" * bool(problem)
+        doubt = _doubt(column, columns[name], mixed.get(name))
         if problem:
-            problems[name] = problem
-        else:
-            found.append(column)
+            problems[name] = problem + f", and {doubt}" * (name in mixed)
+            continue
+        found.append(column)
+        if doubt and name not in categorical:
+            checks.tell(
+                f"{path}: column {name} is read as categories: {doubt}; skip={name} leaves it out,"
+                f" categorical={name} says that this is right"
+            )
     if problems:
         what = "; ".join(f"{name} {problem}" for name, problem in problems.items())
         raise InputError(
@@ -73,6 +70,19 @@ def usable(
     if not found:
         raise InputError(f"{path} has no columns beside those that are skipped and the label")
     return found
+
+
+def _doubt(column: Column, values: Any, words: table_numbers.Words | None) -> str:
+    """Why a column of text may hold no categories."""
+    if words:
+        return (
+            f"{words.count} of its {words.rows} cells are no numbers ({words.shown()}), which"
+            f" {words.option()} reads as missing values"
+        )
+    rows, count = len(values) - values.null_count, len(column.categories or ())
+    if count < _MANY or 2 * count <= rows:
+        return ""
+    return f"it has {count} in {rows} rows ({checks.some(column.categories or (), 2)})"
 
 
 def _column(name: str, values: Any, categorical: bool) -> tuple[Column, str]:
