@@ -96,6 +96,16 @@ def test_categories_of_a_parquet_file(tmp_path):
     ]
 
 
+def test_the_option_missing_holds_for_all_kinds_of_text_in_a_parquet_file(tmp_path):
+    words = pyarrow.array(["gone", "a", " gone ", "b"])
+    kinds = (words.cast("string_view"), words.cast("large_string"), words.dictionary_encode())
+    columns = {"row": pyarrow.array(range(4)), **dict(zip("xyz", kinds, strict=True))}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    source = opened(f"table:{tmp_path}/rows.parquet?missing=gone")
+    assert [column.categories for column in source.spec.columns[1:]] == [("a", "b")] * 3
+    assert np.isnan(source[:].x[[0, 2], 1:]).all()
+
+
 def test_options_of_a_run_that_say_nothing_about_another_file_are_passed_over(tmp_path):
     like = opened(written(tmp_path, "id,a,kind\n1,2,x\n3,4,y\n") + "?skip=id").spec
     text = written(tmp_path, "a,kind\n1,x\n", "others.csv")
@@ -132,6 +142,16 @@ def test_numbers_too_close_for_float32_are_told(tmp_path, capsys):
     assert "float32 keeps 1 of its 2 values apart" in line
 
 
-def test_columns_without_a_name_and_without_values_are_left_out(tmp_path):
-    source = opened(written(tmp_path, "a,b,,\n1,2,,\n3,4,,\n"))
-    assert [column.name for column in source.spec.columns] == ["a", "b"]
+def test_columns_without_a_name_are_left_out_and_told_if_they_have_values(tmp_path, capsys):
+    for text, told in (
+        ("a,b,,\n1,2,,\n3,4,,\n", ""),
+        (",a,b\n0,1,2\n1,3,4\n", ""),
+        (
+            "a,,b,\n1,x,2,y\n3,,4,\n",
+            "column 2 has no name and is left out column 4 has no name and is",
+        ),
+    ):
+        source = opened(written(tmp_path, text))
+        assert [column.name for column in source.spec.columns] == ["a", "b"]
+        err = capsys.readouterr().err.replace(f"\n{tmp_path}/rows.csv:", "")
+        assert told in err and bool(told) == bool(err)

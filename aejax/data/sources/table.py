@@ -180,8 +180,13 @@ def _by_name(text: table_text.Text, path: str, known: tuple[Column, ...]) -> dic
         InputError: two columns have one name.
     """
     own = {column.name for column in known}
-    pairs = zip(map(str.strip, text.columns.column_names), text.columns.columns, strict=True)
+    names = map(str.strip, text.columns.column_names)
+    pairs = [*zip(names, text.columns.columns, strict=True)]
     kept = [(n, column) for n, column in pairs if n in own or not _INDEX.fullmatch(n)]
+    for place, (name, column) in enumerate(pairs):
+        # The first may be the index that pandas writes.
+        if not (name or known) and place and column.null_count < len(column):
+            checks.tell(f"{path}: column {place + 1} has no name and is left out")
     counts = collections.Counter(name for name, _ in kept)
     if twice := sorted(name for name, count in counts.items() if count > 1):
         unnamed = ", or header=none where no line has names" if text.reading else ""

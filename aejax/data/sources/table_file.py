@@ -94,7 +94,7 @@ def parsed(path: str, name: str, texts: Sequence[str], line: str = "", **options
                 encoding="utf-8" if line or _is_utf8(name) else name,
                 **given("autogenerate_column_names", "block_size"),
             ),
-            # Line breaks within quotes cost a fifth of the parsing time, and nothing else.
+            # Line breaks within quotes: 300 MB take 2.2 s of CPU time, 1.8 s without.
             arrow_csv.ParseOptions(newlines_in_values=True, **given("delimiter")),
             arrow_csv.ConvertOptions(
                 strings_can_be_null=True,

@@ -87,7 +87,9 @@ def without(table: Any, words: Sequence[str]) -> Any:
 def _without(column: Any, words: Sequence[str]) -> Any:
     from pyarrow import types
 
-    if types.is_string(column.type):
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        column = column.cast("string")
         return _blank(column, _in(_call("utf8_trim_whitespace", column), words))
     numbers = [float(word) for word in words if re.fullmatch(_POINT, word)]
     if not numbers or not (types.is_integer(column.type) or types.is_floating(column.type)):
