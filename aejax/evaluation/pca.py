@@ -59,7 +59,9 @@ def task(model: Model, source: Source) -> Result:
     weights = _affine(model)
     elements, code = weights.encoder.shape
     location, data = model.run.location(), model.run.config.data
-    train = open_source(location.source, data.train, location.folder, keep=data.keep_labels)
+    train = open_source(
+        location.source, data.train, location.folder, keep=data.keep_labels, like=model.run.spec
+    )
     components = principal.fit((x for x in _pieces(model, train)), code)
     angle = _largest_angle(weights.decoder.T, components.axes)
     numbers = {

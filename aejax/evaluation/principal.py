@@ -11,7 +11,7 @@ import numpy as np
 from aejax import kinds
 from aejax.config import Data
 from aejax.data.prepare import Preparation
-from aejax.data.sources import open_source
+from aejax.data.sources import Spec, open_source
 from aejax.runs.folder import Run
 
 # The eigenvectors of a covariance of 4096 elements take half a minute; larger rows have no PCA.
@@ -89,14 +89,14 @@ def of_training_split(run: Run, components: int) -> Components:
     location = run.location()
     data = dataclasses.replace(run.config.data, source=location.source, folder=location.folder)
     key = {"data": kinds.to_dict(data), "statistics": run.statistics}
-    return _cached(json.dumps(key), components)
+    return _cached(json.dumps(key), run.spec, components)
 
 
 @functools.lru_cache(maxsize=1)
-def _cached(key: str, components: int) -> Components:
+def _cached(key: str, spec: Spec, components: int) -> Components:
     settings = json.loads(key)
     data = kinds.from_dict(Data, settings["data"])
-    source = open_source(data.source, data.train, data.folder, keep=data.keep_labels)
+    source = open_source(data.source, data.train, data.folder, keep=data.keep_labels, like=spec)
     preparation = Preparation(data.prepare, source.spec, settings["statistics"])
     elements = int(np.prod(source.spec.shape))
     most = min(_MAX_ROWS, int(_MAX_PRODUCTS / elements**2), len(source))

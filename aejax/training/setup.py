@@ -344,13 +344,14 @@ def open_sources(
         base: the folder in which the run was first started. Relative paths refer to it, or else to
             the working folder.
         download: whether TFDS may download what is missing.
-        old: the folder's run, by whose options a table is read.
+        old: the folder's run, by whose options and columns a table is read.
     """
     data, text = config.data, config.data.source
     if old is not None:
         text = with_options(text, reading_for(text, old.config.data.source, old.spec.reading))
     source, where, base = locate(text, data.folder, (base, os.getcwd()))
-    train, test = open_several(source, (data.train, data.test), where, download, data.keep_labels)
+    like, splits = None if old is None else old.spec, (data.train, data.test)
+    train, test = open_several(source, splits, where, download, data.keep_labels, like)
     return train, test, base
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from aejax.data.sources import inherited, open_source
 from aejax.errors import InputError
+from tests.data.tables import opened, refused
 
 GERMAN = "Höhe;Art;Preis\n1,5;a;1\n-,25;b;2,75\n3;a;1e3\n"
 ROWS = [[1.5, 1, 0, 1], [-0.25, 0, 1, 2.75], [3, 1, 0, 1000]]
@@ -58,6 +59,8 @@ def test_nothing_is_told_of_a_usual_file_or_of_what_the_options_say(tmp_path, ca
         # three digits behind a comma, where another number says that it is a decimal mark
         ("a;b\n1,234;0,5\n", "; , 0", [[1.234, 0.5]]),
         ("a;b\n0,234;1\n", "; , 0", [[0.234, 1]]),
+        # a blank that does not break is no part of a number
+        ("a,b\n1.5\u00a0,2\n3.5\u00a0,4\n", ", . 0", [[1.5, 2], [3.5, 4]]),
         # no names: numbers that are not whole, or the same twice
         ("1.5,2\n3,4\n", ", . none", [[1.5, 2], [3, 4]]),
         ("0,0\n3,4\n", ", . none", [[0, 0], [3, 4]]),
@@ -101,8 +104,6 @@ def test_columns_without_names_have_numbers(tmp_path):
         ("class,400.5,401.0\nA,1,2\nB,3,4\n", ["first line is class, 400.5, 401.0; it may name"]),
         ("dose,0.5,1.0\n7,1,2\n", ["header=0 takes it as names, header=none as a row"]),
         ("5.1,<0.1,1.4\n4.9,3.0,1.4\n4.7,3.2,1.3\n", ["first line is 5.1, <0.1, 1.4; it may"]),
-        # a blank that does not break, which is no part of a number
-        ("a,b\n1.5\u00a0,2\n3.5\u00a0,4\n", ["column a has 1.5", "which is no number"]),
         ("a,b;c\n1,2;3\n", ["cut in 2 ways; delimiter=, or delimiter=; decides"]),
         ("a b\n1 2\n", ["cut in 2 ways; delimiter=, or delimiter=%20 decides"]),
         ("sep=;\na;b\n1;2\n", ["its first line is sep=;, a note for Excel; must be taken out"]),
@@ -115,9 +116,14 @@ def test_columns_without_names_have_numbers(tmp_path):
         ("a;b\n1'234;5\n7;8\n", ["column a has 1'234, "]),
         ("a;b\n1\u00a0234;5\n7;8\n", ["column a has 1\u00a0234, "]),
         ("a;b\n1.5;0,5\n", ["column a has 1.5, which is no number with decimal=,"]),
-        ("a,b\n1,2\n".encode("utf-16"), ["its text is UTF-16; must be UTF-8"]),
-        ("Höhe;b\n1;2\n".encode("cp1252"), ["its text is not UTF-8"]),
-        ("a;b\nschön;2\n".encode("cp1252"), ["a holds text that is not UTF-8"]),
+        (
+            "Höhe;b\n1;2\n".encode("cp1252"),
+            ["line 1 is not UTF-8; with encoding=cp1252 it has Höhe"],
+        ),
+        (
+            "a;b\nschön;2\n".encode("cp1252"),
+            ["line 2 is not UTF-8; with encoding=cp1252 it has schön"],
+        ),
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(tmp_path, text, words):
@@ -196,3 +202,52 @@ def test_lines_longer_than_a_block(tmp_path):
 def test_a_delimiter_that_numbers_or_quotes_have_is_refused(tmp_path, delimiter):
     with pytest.raises(InputError, match="must be one character that no number or quote has"):
         open_source(f"{written(tmp_path, GERMAN)}?delimiter={delimiter}", "all")
+
+
+def test_a_file_of_one_line_is_a_row_where_it_has_numbers(tmp_path, capsys):
+    for text, shape in (("1.5,red,30\n", (1, 3)), ("15,red,30", (1, 3)), ("1,2,3\n", (1, 3))):
+        source = open_source(written(tmp_path, text), "all")
+        assert source[:].x.shape == shape and names(source) == ["0", "1", "2"]
+    assert "header=none" in capsys.readouterr().err
+    text = written(tmp_path, "red,blue\n")
+    with pytest.raises(InputError, match="its only line, red, blue, is taken as .* header=none"):
+        open_source(text, "all")
+    assert len(open_source(f"{text}?header=none", "all")) == 1
+    with pytest.raises(InputError, match="its only line, 1.5, 2, is taken as the columns' names"):
+        open_source(written(tmp_path, "1.5,2\n") + "?header=0", "all")
+
+
+def test_columns_that_several_blanks_set_apart_are_refused(tmp_path):
+    for text in ("a  b\n1  2\n30 4\n", " 1.0  2.5\n-1.0 30.5\n"):
+        with pytest.raises(InputError, match="set apart by several blanks; must be by one char"):
+            open_source(written(tmp_path, text), "all")
+    assert open_source(written(tmp_path, "full name\nAda L\nAlan T\n"), "all")[:].x.shape == (2, 2)
+
+
+@pytest.mark.parametrize("other", [",", ";", "\t", "|"])
+def test_another_delimiter_than_the_runs_is_refused_with_the_option(tmp_path, other):
+    own = written(tmp_path, "a;b\n1,5;x\n2;y\n")
+    spec = open_source(own, "all").spec
+    text = written(tmp_path, f"b{other}a\nx{other}1\n", "other.csv")
+    source = inherited(text, own, spec)
+    if other == ";":
+        assert opened(source, spec)[:].x.tolist() == [[1, 1, 0]]
+        return
+    word = other.replace("\t", "%09")
+    refused(
+        source, "none of this model's columns with delimiter=;", f"?delimiter={word} ", like=spec
+    )
+    assert opened(inherited(f"{text}?delimiter={word}", own, spec), spec)[:].x.shape == (1, 3)
+
+
+def test_a_line_of_names_too_many_or_too_few_for_a_run_is_refused(tmp_path):
+    named = opened(written(tmp_path, "height,colour\n1.5,red\n2,blue\n")).spec
+    unnamed = opened(written(tmp_path, "1.5,red\n2.5,blue\n3.5,red\n", "none.csv")).spec
+    text = written(tmp_path, "height,colour\n1.5,red\n", "other.csv")
+    words = ["its first line, height, colour, has names", "(header=none): take this line out"]
+    refused(f"{text}?header=none", *words, like=unnamed)
+    text = written(tmp_path, "3.5,red\n4.5,red\n", "other.csv")
+    refused(f"{text}?header=0", "no column height", "its columns are 3.5, red", like=named)
+    # one row that a model is to judge
+    text = written(tmp_path, "3.5,red\n", "other.csv")
+    assert opened(f"{text}?header=none", unnamed)[:].x.tolist() == [[3.5, 0, 1]]

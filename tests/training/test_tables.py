@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.config import Data, Prepare
+from aejax.config import Config, Data, Prepare
+from aejax.data.sources import open_source
 from aejax.errors import InputError
 from aejax.models import Autoencoder
 from aejax.models.likelihood import Gaussian
@@ -45,6 +46,53 @@ def test_a_run_reads_its_data_as_it_began(tmp_path):
     with pytest.raises(InputError, match="was trained on other data"):
         train(config, run)
     assert train(config, run, accept_changed_data=True).step == 20
+
+
+def rows(words: str, marks: str = "") -> str:
+    """Sixty rows of a word and two numbers, with these words and, in the last column, marks."""
+    lines = [f"{words[i % len(words)]},{i % 7 / 2},{i % 5}" for i in range(60)]
+    return "\n".join(["word,a,b", *lines[len(marks) :], *(f"x,1,{mark}" for mark in marks), ""])
+
+
+def dense(source: str) -> Config:
+    return small(
+        model=Autoencoder(latent_dim=2, likelihood=Gaussian()),
+        data=Data(source=source, prepare=Prepare(scale=False, centre="standardise")),
+        duration="10 steps",
+        batch_size=20,
+    )
+
+
+def test_a_category_that_training_did_not_have_is_told_and_scored(tmp_path, capsys):
+    file, run = tmp_path / "rows.csv", str(tmp_path / "run")
+    file.write_text(rows("xy"))
+    train(dense(f"table:{file}"), run)
+    other = tmp_path / "other.csv"
+    other.write_text(rows("xyz"))
+    capsys.readouterr()
+    found = aejax.evaluate(run, tasks=["reconstruction"], source=f"table:{other}")
+    assert np.isfinite(found["tasks"]["reconstruction"]["mse"])
+    assert "other.csv: column word has values in 20 of 60 rows that training" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_column_that_a_folder_knows_as_categories_stays_one(tmp_path):
+    """Begun when a mark for a missing value made categories of numbers."""
+    file, run = tmp_path / "rows.csv", str(tmp_path / "run")
+    file.write_text(rows("xy", "--"))
+    train(dense(f"table:{file}?categorical=b"), run)
+    name = tmp_path / "run" / "config.json"
+    kept = json.loads(name.read_text())
+    kept["config"]["data"]["source"] = f"table:{file}"
+    name.write_text(json.dumps(kept))
+    config = dense(f"table:{file}")
+    assert open_source(f"table:{file}").spec.columns[-1].categories is None
+    config.duration = "20 steps"
+    assert train(config, run).step == 20
+    assert read(run).spec.columns[-1].categories == ("-", "0", "1", "2", "3", "4")
+    assert aejax.evaluate(run, tasks=["reconstruction"])["tasks"]
+    assert aejax.evaluate(run, tasks=["pca"], split="train")
 
 
 def test_a_folder_that_does_not_say_how_its_table_was_read_has_names_commas_and_points(tmp_path):

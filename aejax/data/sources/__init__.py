@@ -94,6 +94,7 @@ def open_source(
     folder: str = "",
     download: bool = False,
     keep: Sequence[int] = (),
+    like: Spec | None = None,
 ) -> Source:
     """Opens one split of a source.
 
@@ -104,6 +105,7 @@ def open_source(
         folder: TFDS's data folder; "" for its default.
         download: let TFDS fetch a set that is missing; otherwise the network is not used.
         keep: labels of the rows to keep; () for all rows.
+        like: spec of the rows that a model was trained on; a table is read with its columns.
 
     Returns:
         The rows, `Arrays` in memory, or a source that reads them when they are indexed.
@@ -111,7 +113,7 @@ def open_source(
     Raises:
         InputError: no such source or split, or its files are missing or damaged.
     """
-    return open_several(text, (split,), folder, download, keep)[0]
+    return open_several(text, (split,), folder, download, keep, like)[0]
 
 
 def open_several(
@@ -120,9 +122,10 @@ def open_several(
     folder: str = "",
     download: bool = False,
     keep: Sequence[int] = (),
+    like: Spec | None = None,
 ) -> list[Source]:
     """Opens several splits of a source, whose files are listed once; as `open_source`."""
-    found = open_splits(text, folder, download)
+    found = open_splits(text, folder, download, like=like)
     with _naming(f"data.source={text}"):
         return [keep_labels(select(found, split), keep, f"split {split}") for split in splits]
 

@@ -8,7 +8,7 @@ import os
 import sys
 import urllib.parse
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,16 @@ def split_options(argument: str) -> tuple[str, list[str]]:
     if not there and "=" not in words:
         return argument, []
     return path, words.split("&")
+
+
+def listed(text: str) -> list[str]:
+    """The words of an option that takes several, as A,B."""
+    return [word.strip() for word in text.split(",")] if text else []
+
+
+def some(texts: Sequence[str], most: int) -> str:
+    """The first of some texts, for a message: A, B, ..."""
+    return ", ".join(texts[:most]) + ", ..." * (len(texts) > most)
 
 
 def _value(name: str, text: str, default: Default) -> Any:

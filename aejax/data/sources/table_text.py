@@ -7,36 +7,29 @@ read in two ways is refused with the option that decides.
 
 import csv
 import dataclasses
+import functools
 import io
 import os
 import re
 import urllib.parse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from aejax.data.sources import checks
+from aejax.data.sources import checks, table_file, table_numbers
+from aejax.data.sources.base import Column
 from aejax.data.sources.places import parts
 from aejax.errors import InputError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 # Texts that mean a missing value, besides an empty field.
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
-OPTIONS = {
+_FOUND_OUT = {
     "delimiter": "",
     "decimal": checks.Choice((".", ","), ""),
     "header": checks.Choice(("0", "none"), ""),
 }
+OPTIONS = {**_FOUND_OUT, "missing": "", "encoding": ""}
 _DELIMITERS = (",", ";", "\t", "|")
-_SAMPLE = 2**16  # bytes
-_WHOLE = r"[+-]?\d+"
-_EXPONENT = r"([eE][+-]?\d+)?"
-_NUMBER = rf"[+-]?(\d+([.,]\d*)?|[.,]\d+){_EXPONENT}"
-_INFINITE = r"[+-]?[iI][nN][fF](inity)?"
-_COMMA = rf"[+-]?(\d+(,\d*)?|,\d+){_EXPONENT}"
-_GROUP_MARKS = ".,' \u2019\u00a0\u202f"
-_GROUPED = rf"[+-]?\d{{1,3}}([{_GROUP_MARKS}]\d{{3}})+([.,]\d+)?"
-# A comma before three digits may be a decimal mark or group thousands.
-_EITHER = r"[+-]?([1-9]\d{0,2},\d{3}|\d+)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +42,25 @@ class Reading:
 
     def words(self) -> tuple[str, ...]:
         """As options of a source."""
-        delimiter = urllib.parse.quote(self.delimiter, safe=",;|")
-        return f"delimiter={delimiter}", f"decimal={self.decimal}", f"header={self.header}"
+        return (
+            f"delimiter={_quoted(self.delimiter)}",
+            f"decimal={self.decimal}",
+            f"header={self.header}",
+        )
+
+
+class Text(NamedTuple):
+    """A file as it was read.
+
+    Attributes:
+        columns: Arrow's table.
+        reading: how; None for a file that is no text.
+        mixed: the columns of text that are mostly numbers, and what else they say.
+    """
+
+    columns: Any
+    reading: Reading | None
+    mixed: dict[str, table_numbers.Words]
 
 
 def unkept(source: str) -> tuple[str, ...]:
@@ -62,43 +72,68 @@ def unkept(source: str) -> tuple[str, ...]:
     return Reading(_usual(path), ".", "0").words()
 
 
-def read(path: str, options: dict[str, str], number: Callable[[str], bool]) -> tuple[Any, Reading]:
-    """An Arrow table of a file, and how it was read.
+def read(path: str, options: dict[str, str], known: Sequence[Column] = ()) -> Text:
+    """Reads a file of text.
 
     Args:
         path: the file.
-        options: values of `OPTIONS`; "" for what is to be found out.
-        number: whether the column of a name may hold numbers.
+        options: the values of all options of the source; "" for what is to be found out.
+        known: the columns that a model takes; () where the file says what its columns are.
 
     Raises:
-        InputError: the file can be read in two ways, or has numbers with thousands separators.
+        InputError: the file can be read in two ways, has lines of several lengths, wrong bytes,
+            numbers with thousands separators, or words where a model takes numbers.
     """
-    sample = _sample(path)
+    numbers = {column.name for column in known if column.categories is None}
+    other = {
+        name
+        for option in ("label", "skip", "categorical")
+        for name in checks.listed(options[option])
+    }
+
+    def number(name: str) -> bool:
+        return name in numbers if known else name not in other
+
+    encoding = table_file.encoding(path, options["encoding"])
+    sample = table_file.sample(path, encoding)
+    reading = _found_out(path, sample, options, known)
+    parse = functools.partial(_parsed, path, encoding, sample, options, known)
+    columns = parse(reading)
+    texts = table_numbers.text_columns(columns, number)
+    if not options["decimal"] and table_numbers.has_decimal_commas(path, texts):
+        reading = dataclasses.replace(reading, decimal=",")
+        columns = parse(reading)
+        texts = table_numbers.text_columns(columns, number)
+    if not columns.num_rows:
+        raise InputError(
+            f"{path} has no rows: its only line, {checks.some(columns.column_names, 4)}, is taken"
+            " as the columns' names; header=none takes it as a row"
+        )
+    unusual = reading != Reading(_usual(path), ".", "0")
+    if unusual and not all(options[name] for name in _FOUND_OUT):
+        checks.tell(f"{path} is read with {' '.join(reading.words())} (options of the source)")
+    columns, mixed = table_numbers.converted(path, columns, texts, reading.decimal, bool(known))
+    return Text(columns, reading, mixed)
+
+
+def _found_out(path: str, sample: str, options: dict[str, str], known: Sequence[Column]) -> Reading:
+    """How a file is read, by its first lines; a decimal comma is looked for in all of them."""
+    if not sample.strip():
+        raise InputError(f"{path} is empty")
     if sample.lower().startswith("sep="):
         line = sample.splitlines()[0]
         raise InputError(f"{path}: its first line is {line}, a note for Excel; must be taken out")
-    usual = _usual(path)
     given = options["delimiter"]
     if len(given) > 1 or given.isalnum() or (given and given in "\"'.+-"):
         raise InputError(f"delimiter={given}: must be one character that no number or quote has")
-    delimiter = options["delimiter"] or _delimiter(path, sample, usual)
-    header = options["header"] or _header(path, _records(sample, delimiter))
-    reading = Reading(delimiter, options["decimal"] or ".", header)
-    longest = max(map(len, sample.splitlines()), default=0)
-    table = _arrow(path, reading, longest)
-    if not options["decimal"] and _has_decimal_commas(path, table, number):
-        reading = dataclasses.replace(reading, decimal=",")
-        table = _arrow(path, reading, longest)
-    if wrong := _number_like(table, number):
-        name, texts = wrong[0]
-        raise InputError(
-            f"{path}: column {name} has {_shown(texts, _plain(reading))}, which is no number with"
-            f" decimal={reading.decimal}: numbers must have no thousands separators;"
-            f" categorical={name} takes them as text, skip={name} leaves them out"
-        )
-    if reading != Reading(usual, ".", "0") and not all(options[name] for name in OPTIONS):
-        checks.tell(f"{path} is read with {' '.join(reading.words())} (options of the source)")
-    return table, reading
+    delimiter = given or _delimiter(path, sample, _usual(path))
+    records = _records(sample, delimiter)
+    header = options["header"] or _header(path, records)
+    if known and header == "0":
+        _check_delimiter(path, sample, delimiter, known)
+    elif known:
+        _check_unnamed(path, records, known)
+    return Reading(delimiter, options["decimal"] or ".", header)
 
 
 def _usual(path: str) -> str:
@@ -106,26 +141,16 @@ def _usual(path: str) -> str:
     return "\t" if ".tsv" in os.path.basename(path) else ","
 
 
-def _sample(path: str) -> str:
-    """The first lines of a file, whole ones."""
-    import pyarrow
-
-    with pyarrow.input_stream(path) as stream:
-        data = more = stream.read(_SAMPLE)
-        while more and len(data.splitlines()) < 3:  # a line below that of names, to its end
-            data += (more := stream.read(len(data)))
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path} cannot be read: its text is UTF-16; must be UTF-8")
-    if more and b"\n" in data:
-        data = data[: data.rindex(b"\n")]
-    return data.decode("utf-8-sig", "replace")
-
-
 def _records(sample: str, delimiter: str) -> list[list[str]]:
     """The sample's lines as fields without blanks around them; [] where they cannot be cut so."""
+    return [[field.strip() for field in line] for line in _cut(sample, delimiter)]
+
+
+def _cut(sample: str, delimiter: str) -> list[list[str]]:
+    """The sample's lines as fields; [] where they cannot be cut so."""
     try:
         lines = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
-        return [[field.strip() for field in line] for line in lines if line]
+        return [line for line in lines if line]
     except (csv.Error, ValueError):  # a quote that does not end, or a delimiter such as a newline
         return []
 
@@ -140,13 +165,19 @@ def _delimiter(path: str, sample: str, usual: str) -> str:
     if usual == "\t" and usual in fitting:
         return usual
     blank = _records(sample, " ")
-    numbers = any(re.fullmatch(_NUMBER, field) for line in blank[1:] for field in line)
+    numbers = any(re.fullmatch(table_numbers.NUMBER, field) for line in blank[1:] for field in line)
     if not fitting and numbers and len(blank[0]) > 1 and len(set(map(len, blank))) == 1:
         fitting = {usual: [], " ": blank}
+    columns = [len(line.split()) for line in sample.splitlines() if line.strip()]
+    if not fitting and numbers and columns[0] > 1 and len(set(columns)) == 1:
+        raise InputError(
+            f"{path}: its columns are set apart by several blanks; must be by one character, such"
+            " as a comma or a tab"
+        )
     if not fitting:
         return usual
     if len(fitting) > 1:
-        shown = [f"delimiter={urllib.parse.quote(each, safe=',;|')}" for each in fitting]
+        shown = [f"delimiter={_quoted(each)}" for each in fitting]
         raise InputError(
             f"{path}: its lines can be cut in {len(fitting)} ways; {' or '.join(shown)} decides"
         )
@@ -159,12 +190,18 @@ def _header(path: str, records: list[list[str]]) -> str:
         return "0"
     first, *below = records
     texts = [text for text in first if text not in MISSING]
-    numbers = [text for text in texts if re.fullmatch(f"{_NUMBER}|{_INFINITE}", text)]
+    numbers = [
+        text
+        for text in texts
+        if re.fullmatch(f"{table_numbers.NUMBER}|{table_numbers.INFINITE}", text)
+    ]
     if not numbers:
         return "0"
+    if not below:
+        return "none"  # names of columns without rows are of no use
     words = set(texts) - set(numbers)
     distinct = len(set(numbers)) == len(numbers)
-    may_be_names = distinct and all(re.fullmatch(_WHOLE, text) for text in numbers)
+    may_be_names = distinct and all(re.fullmatch(table_numbers.WHOLE, text) for text in numbers)
     if not words and not may_be_names:
         return "none"
     below = [line for line in below if len(line) == len(first)]
@@ -172,7 +209,7 @@ def _header(path: str, records: list[list[str]]) -> str:
         rows = [line[place] for line in below if line[place] not in MISSING]
         if text in words and text in rows:
             return "none"  # a value that comes again
-        above_numbers = rows and all(re.fullmatch(_NUMBER, each) for each in rows)
+        above_numbers = rows and all(re.fullmatch(table_numbers.NUMBER, each) for each in rows)
         if text in words and above_numbers and may_be_names:
             return "0"
     raise InputError(
@@ -181,74 +218,75 @@ def _header(path: str, records: list[list[str]]) -> str:
     )
 
 
-def _arrow(path: str, reading: Reading, longest: int) -> Any:
-    from pyarrow import csv as arrow_csv
-
-    unnamed = reading.header == "none"
-    table = arrow_csv.read_csv(
-        path,
-        read_options=arrow_csv.ReadOptions(
-            autogenerate_column_names=unnamed, block_size=max(2**20, 4 * longest)
-        ),
-        parse_options=arrow_csv.ParseOptions(delimiter=reading.delimiter, newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(
-            null_values=[f"{a}{text}{b}" for text in MISSING for a in ("", " ") for b in ("", " ")],
-            strings_can_be_null=True,
-            check_utf8=True,
-            decimal_point=reading.decimal,
-        ),
-    )
-    names = range(table.num_columns) if unnamed else table.column_names
-    return table.rename_columns([str(name).strip() for name in names])
+def _check_delimiter(path: str, sample: str, delimiter: str, known: Sequence[Column]) -> None:
+    """Refuses a delimiter that finds none of a model's columns, where another finds them all."""
+    wanted = {column.name for column in known}
+    names = {each: {*(_records(sample, each) or [[]])[0]} for each in (*_DELIMITERS, delimiter)}
+    fitting = [_quoted(each) for each in _DELIMITERS if wanted <= names[each]]
+    if fitting and not wanted & names[delimiter]:
+        raise InputError(
+            f"{path} has none of this model's columns with delimiter={_quoted(delimiter)} and all"
+            f" of them with delimiter={fitting[0]}: table:{path}?delimiter={fitting[0]} reads them"
+        )
 
 
-def _number_like(table: Any, number: Callable[[str], bool]) -> list[tuple[str, Any]]:
-    """Columns of text whose values all look like numbers with a mark in them."""
+def _check_unnamed(path: str, records: list[list[str]], known: Sequence[Column]) -> None:
+    """Refuses a first line of words where a model knows numbers of columns without names."""
+    places = [int(each.name) for each in known if each.categories is None and each.name.isdigit()]
+
+    def some_number(lines: list[list[str]]) -> bool:
+        return any(
+            re.fullmatch(table_numbers.NUMBER, line[place])
+            for line in lines
+            for place in places
+            if place < len(line)
+        )
+
+    if some_number(records[1:]) and not some_number(records[:1]):
+        raise InputError(
+            f"{path}: its first line, {checks.some(records[0], 4)}, has names; the columns of this"
+            " model have none (header=none): take this line out"
+        )
+
+
+def _quoted(delimiter: str) -> str:
+    """A delimiter as the option has it."""
+    return urllib.parse.quote(delimiter, safe=",;|")
+
+
+def _parsed(
+    path: str,
+    encoding: str,
+    sample: str,
+    options: dict[str, str],
+    known: Sequence[Column],
+    reading: Reading,
+) -> Any:
+    """The columns as Arrow reads them; text where a model knows categories of the name."""
     from pyarrow import types
 
-    columns = zip(table.column_names, table.columns, strict=True)
-    texts = [(n, _present(c)) for n, c in columns if types.is_string(c.type) and number(n)]
-    return [(n, c) for n, c in texts if len(c) and _all(c, rf"{_NUMBER}|{_GROUPED}")]
-
-
-def _has_decimal_commas(path: str, table: Any, number: Callable[[str], bool]) -> bool:
-    """Whether numbers have a decimal comma.
-
-    Raises:
-        InputError: their commas may as well group thousands.
-    """
-    columns = [(n, c) for n, c in _number_like(table, number) if _all(c, _COMMA)]
-    if columns and all(_all(texts, _EITHER) for _, texts in columns):
-        name, texts = columns[0]
-        raise InputError(
-            f"{path}: column {name} has {_shown(texts, _WHOLE)}, whose comma may be a decimal mark"
-            f" or group thousands; decimal=, reads a decimal mark, categorical={name} takes text,"
-            f" skip={name} leaves the column out; thousands separators are not read"
-        )
-    return bool(columns)
-
-
-def _present(column: Any) -> Any:
-    from pyarrow import compute
-
-    return compute.call_function("utf8_trim_whitespace", [column.drop_null()])
-
-
-def _all(texts: Any, pattern: str) -> bool:
-    """Whether all texts are of a pattern (of RE2)."""
-    from pyarrow import compute
-
-    options = compute.MatchSubstringOptions(f"^({pattern})$")
-    matches = compute.call_function("match_substring_regex", [texts], options)
-    return compute.call_function("all", [matches]).as_py()
-
-
-def _shown(texts: Any, plain: str) -> str:
-    """The first value that is not of this pattern."""
-    values = texts.to_pylist()
-    return next((text for text in values if not re.fullmatch(plain, text)), values[0])
-
-
-def _plain(reading: Reading) -> str:
-    """The pattern of numbers that are read with this decimal mark."""
-    return _COMMA if reading.decimal == "," else _COMMA.replace(",", r"\.")
+    words = {column.name for column in known if column.categories is not None}
+    first = (_cut(sample, reading.delimiter) or [[]])[0]
+    if unnamed := reading.header == "none":
+        texts = [f"f{place}" for place in range(len(first)) if str(place) in words]
+    else:
+        texts = [name for name in first if name.strip() in words]
+    columns = table_file.parsed(
+        path,
+        encoding,
+        texts,
+        "" if re.search(r"[\r\n]", sample) else sample,
+        autogenerate_column_names=unnamed,
+        block_size=max(2**20, 4 * max(map(len, sample.splitlines()))),
+        delimiter=reading.delimiter,
+        decimal_point=reading.decimal,
+        null_values=[f"{a}{text}{b}" for text in MISSING for a in ("", " ") for b in ("", " ")],
+    )
+    names = range(columns.num_columns) if unnamed else columns.column_names
+    columns = columns.rename_columns([str(name).strip() for name in names])
+    used = {column.name for column in known} or {*columns.column_names} - {
+        *checks.listed(options["skip"])
+    }
+    if any(types.is_binary(each.type) and each.name in used for each in columns.schema):
+        raise InputError(table_file.undecoded(path, encoding))
+    return table_numbers.without(columns, checks.listed(options["missing"]))
