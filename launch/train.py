@@ -128,7 +128,8 @@ def main(argv: list[str]) -> int | None:
             program.leave(cluster.STOPPED)
         return None
     if outcome.status == "stopped":
-        print(f"stopped at step {outcome.step}, saved; the same command goes on", file=sys.stderr)
+        where = f"at step {outcome.step}, saved" if outcome.step else "before its first step"
+        print(f"stopped {where}; the same command goes on", file=sys.stderr)
         # Not sys.exit: a compilation may still be running in a thread that cannot be stopped.
         program.leave(cluster.STOPPED)
     if outcome.status == "complete":

@@ -52,6 +52,7 @@ class Loop:
         )
         self.state: TrainState  # from `begin` on; donated to each dispatch, and replaced by it
         self.progress = Progress()
+        self.running = False  # from `begin` on the folder has its config.json
         # Made beside the first steps, and waited for where they are needed.
         self.validation: Future[Validation]
         # Whether all parameters were finite after the last processed dispatch.
@@ -87,7 +88,7 @@ class Loop:
             pass
         finally:
             self.trace.end()
-        if hasattr(self, "state"):
+        if self.running:
             self.sync()
             self.tracker.wait(drawn=True)
             self.saver.wait_and_report()
@@ -137,6 +138,7 @@ class Loop:
         self.dispatch_steps = cluster.interruptible(self.interrupt, steps.result)
         if cluster.is_main():  # from here on the run is known to start
             folder.write(self.workdir, run_setup.run())
+        self.running = True
         self.tracker.start(self.config)
         self.ledger.enter("other")
 

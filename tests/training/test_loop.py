@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -274,19 +275,30 @@ class Asks:
         return self.now
 
 
-@pytest.mark.parametrize("where", ["compilation", "evaluation", "last evaluation"])
+@pytest.mark.parametrize(
+    "where", ["compilation", "late compilation", "evaluation", "last evaluation"]
+)
 def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch, where):
     config = small(duration="100 steps")
     straight = train(config, str(tmp_path / "straight"))
     stop = Asks()
-    if where == "compilation":
-        compiling = Setup.compile
+    if where.endswith("compilation"):
+        compiling, made = Setup.compile, threading.Event()
 
         def compile_(self, feed):
+            if where == "late compilation":  # after the first state was made
+                made.wait()
+                time.sleep(0.3)
             stop.now = True
             return compiling(self, feed)
 
+        def start_(*arguments):
+            state = start(*arguments)
+            made.set()
+            return state
+
         monkeypatch.setattr(Setup, "compile", compile_)
+        monkeypatch.setattr(loop, "start", start_)
     else:
         evaluating = Validation.__call__
 
@@ -300,8 +312,8 @@ def test_stopped_inside_saves_and_ends_with_the_same_bits(tmp_path, monkeypatch,
     workdir = str(tmp_path / "stopped")
     outcome = train(config, workdir, stop=stop)
     assert outcome.status == "stopped"
-    assert outcome.step == {"compilation": 0, "evaluation": 50, "last evaluation": 100}[where]
-    # Before its first state was made there was nothing to save.
+    assert outcome.step == {"evaluation": 50, "last evaluation": 100}.get(where, 0)
+    # Before its first step there is nothing to save, and no config.json beside it.
     assert (manifests.steps(workdir) or [0])[-1] == outcome.step
     monkeypatch.undo()
     again = train(config, workdir)
