@@ -14,6 +14,7 @@ from aejax import kinds, models, registry
 from aejax.config import Config
 from aejax.data.order import batches
 from aejax.data.prepare import Preparation
+from aejax.data.sources import checks
 from aejax.data.sources.base import Rows, Spec
 from aejax.errors import InputError
 from aejax.mesh import all_rows, replicated_over, with_sharding
@@ -132,8 +133,8 @@ class Model:
     def score(self, raw: np.ndarray, length: np.ndarray | None = None) -> np.ndarray:
         """How badly each row is reconstructed, float32 [rows]: larger is stranger.
 
-        The mean squared error of a row's elements in `decode`'s units, without padding and missing
-        values; of symbols the share that is wrong.
+        The mean squared error of a row's prepared elements (scaled or standardised as the run's
+        settings say), without padding and missing values; of symbols the share that is wrong.
         """
         raw, length = self._checked(raw, length)
         return self._over("score", raw, length)
@@ -224,9 +225,13 @@ class Model:
         raw, spec = np.asarray(raw), self.run.spec
         if raw.shape[1:] != spec.shape or not len(raw):
             raise InputError(f"rows have shape {raw.shape}; this model takes (rows, *{spec.shape})")
-        if raw.dtype != np.dtype(spec.dtype):
+        given, maximum = raw.dtype, spec.maximum
+        if given != np.dtype(spec.dtype):
+            raw, maximum = checks.stored(raw, "rows", missing=spec.missing)
+        if (raw.dtype, maximum) != (np.dtype(spec.dtype), spec.maximum):
             raise InputError(
-                f"rows are {raw.dtype}; this model takes {spec.dtype} as its source stores them"
+                f"rows are {given}; this model was trained on {spec.dtype}, on which other numbers"
+                " may have another range"
             )
         rows = Rows(raw, None, self._lengths(raw, length))
         return rows.x, rows.length

@@ -4,6 +4,7 @@ import signal
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,6 +42,22 @@ def test_own_arrays_train_resume_and_load(tmp_path):
     )
 
 
+def test_rows_of_other_types_are_read_as_those_that_were_trained_on(tmp_path):
+    """float64 is what NumPy gives, jax.Array what JAX does."""
+    fit = {"quiet": True}
+    aejax.Trainer(config(), tmp_path / "jax", jnp.asarray(ROWS), jnp.asarray(ROWS)).fit(**fit)
+    aejax.Trainer(config(), tmp_path / "double", ROWS.astype(float), ROWS.astype(float)).fit(**fit)
+    for name in ("jax", "double"):
+        model = aejax.load(str(tmp_path / name))
+        codes = model.encode(ROWS)
+        for rows in (ROWS.astype(float), jnp.asarray(ROWS)):
+            np.testing.assert_array_equal(model.encode(rows), codes)
+        with pytest.raises(aejax.InputError, match="rows are uint8; this model was trained on flo"):
+            model.score(ROWS.astype(np.uint8))
+        with pytest.raises(aejax.InputError, match="rows has values that are not finite in float3"):
+            model.score(ROWS.astype(float) * 1e300)
+
+
 def x_scaled(x):
     low, high = x[:32].min(), x[:32].max()
     return (x - low) / (high - low)
@@ -72,7 +89,7 @@ def test_a_model_without_a_prior_says_so(tmp_path):
     [
         ({"train": ROWS}, "test is missing: rows are given for train"),
         ({"test": ROWS}, "train is missing: rows are given for test"),
-        ({"train": [1, 2], "test": ROWS}, r"Trainer\(train=...\) is a list; accepted: a NumPy ar"),
+        ({"train": [1, 2], "test": ROWS}, r"Trainer\(train=...\) is a list; accepted: an array"),
         ({"train": ROWS, "test": "digits"}, r"Trainer\(test=...\) is a str"),
         ({"train": ROWS, "test": np.zeros((3, 6), complex)}, r"Trainer\(test=...\)"),
     ],

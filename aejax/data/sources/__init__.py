@@ -68,21 +68,22 @@ def as_source(what: str, rows: Any) -> Source:
 
     Args:
         what: names the rows in messages.
-        rows: a NumPy array [rows, ...], such an array and labels [rows], or a `Source`.
+        rows: an array [rows, ...] (of NumPy, JAX or anything that NumPy takes), such an array and
+            labels [rows], or a `Source`.
 
     Raises:
         InputError: neither, or an array that `checks.stored` refuses.
     """
     array, labels = rows if isinstance(rows, tuple) and len(rows) == 2 else (rows, None)
-    if isinstance(array, np.ndarray):
-        x, maximum = checks.stored(array, what)
+    if hasattr(array, "__array__"):
+        x, maximum = checks.stored(np.asarray(array), what)
         if labels is not None:
             labels = checks.labels(np.asarray(labels), len(x), f"{what}: the labels")
         return Arrays(x, labels, maximum)
     source: Any = rows
     if not isinstance(getattr(source, "spec", None), Spec):
         raise InputError(
-            f"{what} is a {type(rows).__name__}; accepted: a NumPy array [rows, ...],"
+            f"{what} is a {type(rows).__name__}; accepted: an array [rows, ...],"
             " a pair of it and labels [rows], aejax.data.sources.Arrays, or another Source"
         )
     return source
