@@ -18,12 +18,8 @@ def report(config: Config, download: bool = False) -> str:
         InputError: as the run itself would raise.
     """
     run_setup = setup(config, download=download)
-    spec = run_setup.train.spec
     lines = [
-        f"{len(run_setup.train)} training rows of {spec.shape} {spec.dtype},"
-        f" {len(run_setup.test)} test rows; {run_setup.total} steps of {config.batch_size}",
-        f"devices: {jax.device_count()} x {jax.devices()[0].device_kind}, mesh"
-        f" {dict(run_setup.mesh.shape)}",
+        run_setup.in_words(),
         "",
         f"{'parameter':<44} {'shape':<20} {'count':>12}  sharding",
     ]

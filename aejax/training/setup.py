@@ -98,6 +98,16 @@ class Setup:
         batch = abstract_batch(self.config, self.train.spec)
         return list(dict.fromkeys([*self.state.window.sums, *metric_names(self.program, batch)]))
 
+    def in_words(self) -> str:
+        """Rows, steps and devices, in a line."""
+        spec, devices = self.train.spec, self.mesh.devices
+        mesh = ", ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items() if size > 1)
+        return (
+            f"{len(self.train)} training rows of {spec.shape} {spec.dtype}, {len(self.test)} test"
+            f" rows; {self.total} steps of {self.config.batch_size} on {devices.size} x"
+            f" {devices.flat[0].device_kind}{f' ({mesh})' if mesh else ''}"
+        )
+
     def open_feed(self) -> Feed:
         """Puts the training split on the devices, or prepares to stream it."""
         shape, steps, seed = self.step.shape, self.total, self.config.seed

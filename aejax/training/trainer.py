@@ -204,7 +204,7 @@ class Trainer:
             loop = Loop(run_setup, self.folder, tracker, ledger, stop)
             status = "failed"
             try:
-                for line in lines:
+                for line in (f"{self.folder}: {run_setup.in_words()}", *lines):
                     tracker.say(line)
                 outcome = loop.run(resume_point, initial_params)
                 status = outcome.status
