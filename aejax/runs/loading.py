@@ -308,7 +308,8 @@ def load(
     whole = replicated_over(jax.devices())
     target = {part: params, "model_state": model_state}
     target = with_sharding(target, whole)
-    read = checkpoint.load(workdir, number, target)
+    # Nothing is donated, so that on CPUs the devices may share the memory of the parameters.
+    read = checkpoint.load(workdir, number, target, shared=True)
     preparation = Preparation(run.config.data.prepare, run.spec, run.statistics)
     module = nnx.merge(graph, read[part], read["model_state"]["rows"], read["model_state"]["other"])
     return Model(run, number, part == "ema", module, preparation)
