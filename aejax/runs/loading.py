@@ -16,7 +16,7 @@ from aejax.data.order import batches
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Rows, Spec
 from aejax.errors import InputError
-from aejax.mesh import all_rows, replicated_over, with_sharding
+from aejax.mesh import all_rows, by_row, replicated_over, with_sharding
 from aejax.models import bottlenecks
 from aejax.models.batch import Batch, batch_mask, real_steps, split, spread
 from aejax.runs import checkpoint, folder, manifests
@@ -200,6 +200,16 @@ class Model:
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
+    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a pure function (parameters, *arrays of rows) -> tree of rows, each by itself.
+
+        Where the compiler would not divide the rows of this model over the devices, each device is
+        given its own.
+        """
+        devices = jax.local_devices()
+        shared = self.run.config.model.gradient_by_device and len(devices) > 1
+        return jax.jit(by_row(function, devices) if shared else function)
+
     def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
         model = self.run.config.model
         if name in _DECODE and not model.decodes:
@@ -269,14 +279,14 @@ class Model:
         graph, state = nnx.split(self.module)
         # Parameters are an argument: closed over, they would be constants that XLA has to compile.
         return {
-            name: functools.partial(_pure(function, graph), state)
+            name: functools.partial(self.jit(_pure(function, graph)), state)
             for name, function in functions.items()
         }
 
 
 def _pure(function: Callable, graph: nnx.GraphDef) -> Callable:
-    """The jitted function of (parameters, rows and what comes with them)."""
-    return jax.jit(lambda state, *rows: function(nnx.merge(graph, state), *rows))
+    """The pure function of (parameters, rows and what comes with them)."""
+    return lambda state, *rows: function(nnx.merge(graph, state), *rows)
 
 
 def load(

@@ -145,7 +145,7 @@ def _memory(shape: list[int], dtype: np.dtype, start: int) -> np.ndarray:
     return whole[first : first + size].view(dtype).reshape(shape)
 
 
-def _place(slices: tuple[slice, ...], shape: tuple[int, ...]) -> Place:
+def _place(slices: Any, shape: tuple[int, ...]) -> Place:
     return tuple(each.indices(size)[:2] for each, size in zip(slices, shape, strict=True))
 
 
