@@ -206,9 +206,8 @@ class Model:
         Where the compiler would not divide the rows of this model over the devices, each device is
         given its own.
         """
-        devices = jax.local_devices()
-        shared = self.run.config.model.gradient_by_device and len(devices) > 1
-        return jax.jit(by_row(function, devices) if shared else function)
+        shared = self.run.config.model.gradient_by_device
+        return jax.jit(by_row(function, jax.local_devices()) if shared else function)
 
     def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
         model = self.run.config.model
