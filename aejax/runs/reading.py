@@ -39,7 +39,8 @@ def read(folder: str, targets: dict[str, Any], shared: bool) -> Arrays:
     context = tensorstore.Context({"cache_pool#nodes": {"total_bytes_limit": _NODES}})
 
     def open_array(name: str) -> Any:
-        store = {"driver": "ocdbt", "base": f"file://{folder}/", "path": f"{name}/"}
+        base = {"driver": "file", "path": f"{folder}/"}  # a URL would need quotes
+        store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
         spec = {"driver": "zarr3", "kvstore": {**store, "cache_pool": "cache_pool#nodes"}}
         # Without this a chunk that is missing would be read as zeros.
         spec["fill_missing_data_reads"] = False

@@ -52,7 +52,7 @@ def load(workdir: str, shardings, shared: bool = False) -> dict[str, jax.Array]:
 @pytest.fixture(scope="module", params=["one", "tiles"])
 def stored(request, tmp_path_factory) -> tuple[str, np.ndarray]:
     """A matrix in 16 chunks or more, written from one device or in 8 shards; a number beside it."""
-    workdir = str(tmp_path_factory.mktemp(request.param))
+    workdir = str(tmp_path_factory.mktemp(f"{request.param} #1 100%25?"))
     matrix = np.arange(240 * 400, dtype=np.float32).reshape(240, 400)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "_CHUNK_BYTES", matrix.nbytes // 16)
