@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from aejax.config import Config, Evaluation, Mesh
+from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Arrays
 from aejax.mesh import all_rows, replicated_over
 from aejax.models import Autoencoder, Classifier
@@ -13,9 +14,9 @@ from aejax.models.bottlenecks import Plain, Variational
 from aejax.models.coders import Recurrent
 from aejax.models.likelihood import Gaussian
 from aejax.models.penalties import Activity
-from aejax.runs import loading
+from aejax.runs.loading import Model, abstract_batch
 from aejax.training.setup import setup
-from tests.training.runs import small, train
+from tests.training.runs import small
 
 ROWS, STEPS, SIZE = 100, 4, 8
 MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1)]
@@ -90,11 +91,12 @@ def test_each_device_computes_its_share_of_a_validation(mesh):
     assert 8 * flops(shared._add) == pytest.approx(flops(alone._add), rel=0.1)
 
 
-def test_each_device_computes_its_share_of_an_evaluation(tmp_path):
+def test_each_device_computes_its_share_of_an_evaluation():
     settings = recurrent()
-    settings.duration = "1 steps"
-    train(settings, tmp_path, quiet=True)
-    model = loading.load(str(tmp_path))
+    run = setup(settings, devices=jax.devices()[:1]).run()
+    module = settings.model.init(nnx.Rngs(0), abstract_batch(settings, run.spec))
+    preparation = Preparation(settings.data.prepare, run.spec, run.statistics)
+    model = Model(run, 0, False, module, preparation)
     graph, state = nnx.split(model.module)
     rows = np.random.RandomState(0).randint(0, 17, (512, *model.run.spec.shape)).astype(np.uint8)
 
@@ -104,7 +106,7 @@ def test_each_device_computes_its_share_of_an_evaluation(tmp_path):
     one, every = jax.devices()[:1], jax.devices()
     alone, shared = jax.jit(encode), model.jit(encode)
     at_one = jax.device_put((state, rows), replicated_over(one))
-    over_all = (state, jax.device_put(rows, all_rows(every)))
+    over_all = jax.device_put(state, replicated_over(every)), jax.device_put(rows, all_rows(every))
     least = flops(alone.lower(*at_one).compile())
     assert 8 * flops(shared.lower(*over_all).compile()) == pytest.approx(least, rel=0.1)
     np.testing.assert_allclose(shared(*over_all), alone(*at_one), rtol=1e-5, atol=1e-6)
