@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -105,6 +105,24 @@ def replicated_over(devices: Devices) -> NamedSharding:
 def all_rows(devices: Devices) -> NamedSharding:
     """The first axis is dealt out over these devices."""
     return NamedSharding(_line(devices), PartitionSpec("data"))
+
+
+def by_row(function: Callable[..., Any], devices: Devices) -> Callable[..., Any]:
+    """The function (state, *arrays of rows) -> tree of rows, where each device computes its own.
+
+    The state is whole on each device, the rows are sharded as by `all_rows`.
+    """
+    if len(devices) == 1:
+        return function
+
+    def call(state: Any, *rows: Any) -> Any:
+        whole, dealt = PartitionSpec(), PartitionSpec("data")
+        specs = {"in_specs": (whole, *[dealt] * len(rows)), "out_specs": dealt}
+        # With check_vma=False JAX adds no collectives.
+        mapped = jax.shard_map(function, mesh=_line(devices), check_vma=False, **specs)
+        return mapped(state, *rows)
+
+    return call
 
 
 def _line(devices: Devices) -> jax.sharding.Mesh:

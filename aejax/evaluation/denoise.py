@@ -206,7 +206,7 @@ def _reconstruct(model: Model) -> Callable[[np.ndarray], np.ndarray]:
         module = nnx.merge(graph, state)
         return preparation.inverse(module.decode(module.encode(flat.reshape(images.shape), None)))
 
-    jitted = jax.jit(call)
+    jitted = model.jit(call)
 
     def run(images: np.ndarray) -> np.ndarray:
         with jax.default_matmul_precision("highest"):

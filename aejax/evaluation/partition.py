@@ -11,13 +11,14 @@ biases. The mean weight of the samples, prod p_t+(v) / p_t(v), is an unbiased es
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from aejax.mesh import all_rows, by_row, replicated_over
 from aejax.models.rbm import Machine, coins, softplus
 
 # Z is summed exactly if a layer has at most so many binary units.
@@ -102,17 +103,23 @@ def annealed(
     """Estimates log Z by annealed importance sampling.
 
     Args:
-        machine: on one device.
+        machine: is copied to all of this process's devices, which share the samples.
         means: of training rows [visible], for the initial samples; binary ones within (0, 1).
         chains: number of samples, at least 2.
         count: number of temperatures.
         seed: of the samples.
     """
-    start = jnp.asarray(special.logit(means) if machine.binary else means, jnp.float32)
-    t = jnp.asarray(temperatures(count), jnp.float32)
+    start = np.asarray(special.logit(means) if machine.binary else means, np.float32)
+    t = temperatures(count).astype(np.float32)
+    devices = jax.local_devices()
+    inputs = (machine, start, t, jax.random.key(seed))
+    inputs = jax.device_put(inputs, replicated_over(devices))
+    # Every device has equally many samples; those beyond `chains` are computed twice, and cut.
+    number = np.arange(-(-chains // len(devices)) * len(devices)) % chains
+    number = jax.device_put(number, all_rows(devices))
     with jax.default_matmul_precision("highest"):
-        log_weight = _log_weights(machine, start, t, chains, jax.random.key(seed))
-    log_z = _log_z_without_weights(machine, start) + np.asarray(log_weight, np.float64)
+        log_weight = _log_weights(inputs, number, chains, tuple(devices))
+    log_z = _log_z_without_weights(machine, start) + np.asarray(log_weight, np.float64)[:chains]
     return estimate(log_z)
 
 
@@ -131,18 +138,33 @@ def estimate(log_z: np.ndarray) -> Estimate:
     )
 
 
-def _log_z_without_weights(machine: Machine, bias: jax.Array) -> float:
+def _log_z_without_weights(machine: Machine, bias: np.ndarray) -> float:
     hidden = len(machine.hidden_bias) * math.log(2)
     if machine.binary:
         return hidden + float(np.logaddexp(0, np.asarray(bias, np.float64)).sum())
     return hidden + _log_normal(machine)
 
 
-@functools.partial(jax.jit, static_argnames="chains")
-def _log_weights(
-    machine: Machine, bias: jax.Array, t: jax.Array, chains: int, key: jax.Array
+@functools.partial(jax.jit, static_argnames=("chains", "devices"))
+def _log_weights(inputs: Any, number: jax.Array, chains: int, devices: tuple) -> jax.Array:
+    """`_moved`, where each device moves its own samples."""
+    return by_row(functools.partial(_moved, chains), devices)(inputs, number)
+
+
+def _moved(
+    chains: int, inputs: tuple[Machine, jax.Array, jax.Array, jax.Array], number: jax.Array
 ) -> jax.Array:
-    """The log weight of each sample [chains] after all temperatures t [count + 1]."""
+    """The log weight of each sample after all temperatures.
+
+    Args:
+        chains: how many samples there are in all.
+        inputs: the machine, first biases [visible], temperatures [count + 1], and the key.
+        number: which of the samples to compute, [samples]; each has its own keys.
+    """
+    machine, bias, t, key = inputs
+
+    def own_keys(key: jax.Array) -> jax.Array:
+        return jax.random.split(key, chains)[number]
 
     def log_p(t: jax.Array, v: jax.Array, hidden_input: jax.Array) -> jax.Array:
         energy = (1 - t) * machine.visible_energy(v, bias)
@@ -153,15 +175,15 @@ def _log_weights(
         v, hidden_input, log_weight = carry
         before, now, key = step
         log_weight += log_p(now, v, hidden_input) - log_p(before, v, hidden_input)
-        up, down = (jax.random.split(each, chains) for each in jax.random.split(key))
+        up, down = (own_keys(each) for each in jax.random.split(key))
         h = coins(now * hidden_input, up)
         inputs = (1 - now) * bias + now * machine.visible_input(h)
         v = machine.visible_sample(inputs, down)
         return (v, machine.hidden_input(v), log_weight), None
 
     first, *keys = jax.random.split(key, 2)
-    inputs = jnp.broadcast_to(bias, (chains, len(bias)))
-    v = machine.visible_sample(inputs, jax.random.split(first, chains))
+    biases = jnp.broadcast_to(bias, (len(number), len(bias)))
+    v = machine.visible_sample(biases, own_keys(first))
     steps = (t[:-1], t[1:], jax.random.split(keys[0], len(t) - 1))
-    start = (v, machine.hidden_input(v), jnp.zeros(chains))
+    start = (v, machine.hidden_input(v), jnp.zeros(len(number)))
     return jax.lax.scan(move, start, steps)[0][2]

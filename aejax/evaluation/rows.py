@@ -172,7 +172,7 @@ def stream(
         return function(nnx.merge(graph, state), x, mask, *more[padded:])
 
     # Parameters are an argument: closed over, they would be constants of the program.
-    run = functools.partial(jax.jit(call), state)
+    run = functools.partial(model.jit(call), state)
     for first in range(0, len(source), size):
         rows = source[slice(first, first + size)]
         given = [rows.x] if rows.length is None else [rows.x, rows.length]

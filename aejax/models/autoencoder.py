@@ -229,9 +229,9 @@ class AutoencoderModule(nnx.Module):
             means, flat = _flat(parts.likelihood.mean(output.parameters)[..., None], x)
             mean = jnp.mean(means.reshape(-1, *flat.shape), axis=0)
             for name, error in parts.likelihood.error(mean, flat).items():
-                terms[name] = self._mean_element(error, _weight(x, mask, output.weight), mask)
+                terms[name] = _mean_element(error, _weight(x, mask, output.weight), context)
             if parts.masked:
-                terms["nll_element"] = self._mean_element(-each, weight, mask)
+                terms["nll_element"] = _mean_element(-each, weight, context)
         total = -row_mean(objective, mask)
         for name, value in {**code.penalties, **self._penalties(batch, output, context)}.items():
             terms[name] = row_mean(value, mask) if value.ndim else value
@@ -277,13 +277,6 @@ class AutoencoderModule(nnx.Module):
         )
         return settings.penalty(inputs, context)
 
-    @staticmethod
-    def _mean_element(values: jax.Array, weight: jax.Array | None, mask: jax.Array | None):
-        """Mean over the real elements of the real rows: values [rows, elements] -> []."""
-        size = jnp.ones_like(values) if weight is None else weight
-        total = row_mean(_per_row(values, weight), mask)
-        return total / jnp.maximum(row_mean(jnp.sum(size, axis=-1), mask), 1e-9)
-
 
 def _flat(parameters: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Flattens a row's axes: [..., rows, elements, outputs] and [rows, elements].
@@ -306,6 +299,13 @@ def _weight(x: jax.Array, mask: jax.Array | None, weight: jax.Array | None) -> j
     for factor in factors:
         product = product * spread(factor, x.ndim)
     return product.reshape(len(x), -1)
+
+
+def _mean_element(values: jax.Array, weight: jax.Array | None, context: Context) -> jax.Array:
+    """Mean over the real elements of the real rows: values [rows, elements] -> []."""
+    size = jnp.ones_like(values) if weight is None else weight
+    total = context.mean(_per_row(values, weight))
+    return total / jnp.maximum(context.mean(jnp.sum(size, axis=-1)), 1e-9)
 
 
 def _per_row(values: jax.Array, weight: jax.Array | None) -> jax.Array:

@@ -77,13 +77,19 @@ def spread(mask: jax.Array, axes: int) -> jax.Array:
     return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
 
 
-def row_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Mean over the real rows: values [rows, ...], mask as in `Batch` -> [...]."""
+def row_mean(
+    values: jax.Array, mask: jax.Array | None, total: Callable[[Any], Any] = lambda sums: sums
+) -> jax.Array:
+    """Mean over the real rows: values [rows, ...], mask as in `Batch` -> [...].
+
+    `total` adds up sums over devices that each have a part of the rows (with a mask alone).
+    """
     if mask is None:
         return jnp.mean(values, axis=0)
     real = real_rows(mask)
     weight = real.reshape(real.shape + (1,) * (values.ndim - 1))
-    return jnp.sum(weight * values, axis=0) / jnp.maximum(jnp.sum(real), 1.0)
+    sums, count = total((jnp.sum(weight * values, axis=0), jnp.sum(real)))
+    return sums / jnp.maximum(count, 1.0)
 
 
 def real_rows(mask: jax.Array) -> jax.Array:
@@ -128,6 +134,16 @@ class Context:
         return jax.vmap(lambda key: jax.random.fold_in(key, number))(self.keys)
 
 
-def evaluation(mask: jax.Array | None) -> Context:
-    """The context of deterministic evaluation: no keys; `mean` is over this batch's real rows."""
-    return Context(keys=None, step=None, mean=lambda values: row_mean(values, mask))
+def evaluation(mask: jax.Array | None, total: Callable[[Any], Any] = lambda sums: sums) -> Context:
+    """The context of deterministic evaluation: no keys; `mean` is over the batch's real rows.
+
+    `total` as in `row_mean`.
+    """
+
+    def mean(values: jax.Array) -> jax.Array:
+        return row_mean(values, mask, total)
+
+    def pmean(statistic: Any) -> Any:
+        return jax.tree.map(lambda each: each / total(1), total(statistic))
+
+    return Context(keys=None, step=None, mean=mean, pmean=pmean)

@@ -155,4 +155,6 @@ class ClassifierModule(nnx.Module):
 
 
 def _dropped(x: jax.Array, rate: float, context: Context | None, part: str) -> jax.Array:
-    return dropout.dropout(x, rate, context.draw(part)) if rate and context is not None else x
+    if not rate or context is None or not context.training:
+        return x
+    return dropout.dropout(x, rate, context.draw(part))

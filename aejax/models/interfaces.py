@@ -142,7 +142,8 @@ class Coder(Hooked):
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
         gradient_by_device: whether, with parallel=pjit too, each device computes the gradient of
-            its own rows, because the compiler would not divide the work (scans over time).
+            its own rows, and in evaluation their loss, because the compiler would not divide the
+            work (scans over time).
         code_is_tokens: whether latent_dim=0 is accepted; the code is then the encoder's tokens.
         symbols: number of kinds of symbols that it reads; 0 for numbers. May be a setting.
     """
@@ -338,7 +339,8 @@ class Trainable(Hooked):
 
     Attributes:
         sharding_rules: the sharding of parameters, as in `config.mesh.rules`.
-        gradient_by_device: as `Coder.gradient_by_device`.
+        gradient_by_device: as `Coder.gradient_by_device`; the context of an evaluation may then be
+            one without keys in place of None, so that means over its rows go through it.
         symbols: number of kinds of symbols in its rows; 0 for numbers.
         classes: number of labels that its loss distinguishes; 0 if it needs no labels.
         shares: names of terms of its loss that are shares of the rows; lines show them in %.

@@ -1,7 +1,11 @@
-"""Checkpoints: the only file that calls Orbax; what stands on the disk is `manifests`'s."""
+"""Checkpoints: the only file that calls Orbax; what stands on the disk is `manifests`'s.
+
+Orbax writes; `reading` reads, in less memory.
+"""
 
 import dataclasses
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +15,7 @@ import jax
 
 from aejax.cluster import is_main
 from aejax.errors import InputError
-from aejax.runs import manifests
+from aejax.runs import manifests, reading
 from aejax.runs.arrays import Arrays, describe, flatten, unflatten
 from aejax.runs.progress import Progress
 
@@ -21,11 +25,13 @@ _ITEM = "state"
 # Devices that hold the same array share the writing of large ones alone: each slice is a program
 # to compile (30 of them, 0.6 s, for the dense autoencoder on 8 devices).
 _SHARED_BYTES = 2**24
+# Arrays are compressed in chunks of at most so many bytes, and at least a quarter of it: reading
+# an array needs memory for some chunks beside the array itself (`reading`).
+_CHUNK_BYTES = 2**22
 # A state up to this is copied where it lies, so that a training of one process need not wait until
 # Orbax has begun: ten milliseconds, in which small models make hundreds of steps.
 _COPIED_BYTES = 2**26
-# Orbax tells what it does apart by one number of the process, and a load beside a save has broken
-# the save: runs side by side take turns.
+# Orbax tells what it does apart by one number of the process: runs side by side save in turn.
 _TURN = threading.Lock()
 
 
@@ -42,13 +48,15 @@ def _is_not_raised_too(record: logging.LogRecord) -> bool:
     return "_SignalingThread.run()" not in str(record.msg)
 
 
-def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+def load(workdir: str, step: int, abstract: dict[str, Any], shared: bool = False) -> dict[str, Any]:
     """Reads parts of a verified step.
 
     Args:
         workdir: the run's folder.
         step: one that `verify` accepted.
         abstract: {"params": tree of jax.ShapeDtypeStruct with shardings, ...}.
+        shared: on CPUs, whether devices may share the memory of equal shards; not for arrays that
+            are donated later.
 
     Raises:
         InputError: arrays that the settings ask for and the checkpoint has not, or has in another
@@ -69,14 +77,7 @@ def load(workdir: str, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"{root} does not fit the settings: {'; '.join(sorted(problems)[:3])}{more}"
             )
-    targets = _joined(wanted)
-    read = {}
-    if targets:
-        orbax = library()
-        context = orbax.Context()
-        context.pytree.loading.partial_load = True  # the other parts stay on the disk
-        with _TURN, context:
-            read = orbax.load_checkpointables(root, {_ITEM: targets})[_ITEM]
+    read = reading.read(os.path.join(root, _ITEM), _joined(wanted), shared)
     return {
         part: unflatten(tree, {name: read[f"{part}/{name}"] for name in wanted[part]})
         for part, tree in abstract.items()
@@ -218,7 +219,12 @@ def _begin(root: str, arrays: Arrays) -> Any:
     """Orbax's save, begun in its turn: the arrays may be donated; `_commit` must follow."""
     orbax = library()
     context = orbax.Context()
-    context.array.saving.min_slice_bytes_for_replica_parallel = _SHARED_BYTES
+    saving = context.array.saving
+    saving.min_slice_bytes_for_replica_parallel = _SHARED_BYTES
+    storage = orbax.options.ArrayOptions.Saving.StorageOptions
+    saving.scoped_storage_options_creator = lambda _, array: storage(
+        chunk_byte_size=_chunk_bytes(array)
+    )
     _TURN.acquire()
     try:
         with context:
@@ -234,6 +240,32 @@ def _commit(begun: Any) -> None:
         begun.result()
     finally:
         _TURN.release()
+
+
+def _chunk_bytes(array: jax.Array) -> int | None:
+    """The size of the chunks in which an array is to be stored; None for one chunk a shard.
+
+    Orbax takes the next smaller divisor of the largest dimension (of one that is sharded, as long
+    as there is any) until a chunk is small enough. A dimension that is a large prime would become
+    1, and the chunks far too many: this says where to stop.
+    """
+    shard = array.sharding.shard_shape(array.shape)
+    sides, elements = list(shard), math.prod(shard)
+    most = _CHUNK_BYTES // array.dtype.itemsize
+    while elements > most:
+        axes = [axis for axis, size in enumerate(array.shape) if 1 < sides[axis] < size]
+        axis = max(axes or range(len(sides)), key=lambda axis: sides[axis])
+        side = max(each for each in _divisors(shard[axis]) if each < sides[axis])
+        smaller = elements // sides[axis] * side
+        if smaller < most // 4:
+            break
+        sides[axis], elements = side, smaller
+    return elements * array.dtype.itemsize if elements < math.prod(shard) else None
+
+
+def _divisors(number: int) -> list[int]:
+    low = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
+    return low + [number // each for each in low]
 
 
 def _shape(described: list[Any] | None) -> str:

@@ -17,7 +17,7 @@ from aejax.data.prepare import Preparation
 from aejax.data.sources import checks
 from aejax.data.sources.base import Rows, Spec
 from aejax.errors import InputError
-from aejax.mesh import all_rows, replicated_over, with_sharding
+from aejax.mesh import all_rows, by_row, replicated_over, with_sharding
 from aejax.models import bottlenecks
 from aejax.models.batch import Batch, batch_mask, real_steps, split, spread
 from aejax.runs import checkpoint, folder, manifests
@@ -201,6 +201,15 @@ class Model:
             out.append(jax.tree.map(lambda leaf, n=real: leaf[:n], values))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
+    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a pure function (parameters, *arrays of rows) -> tree of rows, each by itself.
+
+        Where the compiler would not divide the rows of this model over the devices, each device is
+        given its own.
+        """
+        shared = self.run.config.model.gradient_by_device
+        return jax.jit(by_row(function, jax.local_devices()) if shared else function)
+
     def _over(self, name: str, rows: np.ndarray, length: np.ndarray | None) -> np.ndarray:
         model = self.run.config.model
         if name in _DECODE and not model.decodes:
@@ -274,14 +283,14 @@ class Model:
         graph, state = nnx.split(self.module)
         # Parameters are an argument: closed over, they would be constants that XLA has to compile.
         return {
-            name: functools.partial(_pure(function, graph), state)
+            name: functools.partial(self.jit(_pure(function, graph)), state)
             for name, function in functions.items()
         }
 
 
 def _pure(function: Callable, graph: nnx.GraphDef) -> Callable:
-    """The jitted function of (parameters, rows and what comes with them)."""
-    return jax.jit(lambda state, *rows: function(nnx.merge(graph, state), *rows))
+    """The pure function of (parameters, rows and what comes with them)."""
+    return lambda state, *rows: function(nnx.merge(graph, state), *rows)
 
 
 def load(
@@ -313,7 +322,8 @@ def load(
     whole = replicated_over(jax.devices())
     target = {part: params, "model_state": model_state}
     target = with_sharding(target, whole)
-    read = checkpoint.load(workdir, number, target)
+    # Nothing is donated, so that on CPUs the devices may share the memory of the parameters.
+    read = checkpoint.load(workdir, number, target, shared=True)
     preparation = Preparation(run.config.data.prepare, run.spec, run.statistics)
     module = nnx.merge(graph, read[part], read["model_state"]["rows"], read["model_state"]["other"])
     return Model(run, number, part == "ema", module, preparation)

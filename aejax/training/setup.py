@@ -273,7 +273,7 @@ def setup(
         ema=config.optimizer.ema,
         compute=config.compute,
         missing=train.spec.missing,
-        mesh=_gradient_mesh(config, mesh),
+        mesh=mesh if config.parallel == "pmap" else _shared_mesh(config, mesh),
         shardings=shardings,
         stream=len(train) if config.data.prepare.deform else 0,
     )
@@ -288,7 +288,7 @@ def setup(
         built,
         step,
         dispatch(step, inner_steps(step, mesh.devices.flat[0].platform, total)),
-        EvalFns.of(built, preparation, config.model.decodes),
+        EvalFns.of(built, preparation, config.model.decodes, _shared_mesh(config, mesh)),
         state,
         every,
         profile_window(config),
@@ -298,12 +298,12 @@ def setup(
     )
 
 
-def _gradient_mesh(config: Config, mesh: jax.sharding.Mesh) -> jax.sharding.Mesh | None:
-    """The mesh whose devices each compute the gradient of their own rows (`Step.mesh`), or None."""
+def _shared_mesh(config: Config, mesh: jax.sharding.Mesh) -> jax.sharding.Mesh | None:
+    """The mesh whose devices each compute their own rows where the compiler would not divide them;
+    None where it divides them, or where there is nothing to divide."""
     sizes = mesh.shape
     shared = sizes["data"] * sizes["fsdp"] > 1 and sizes["tensor"] == 1
-    by_device = config.model.gradient_by_device and shared
-    return mesh if config.parallel == "pmap" or by_device else None
+    return mesh if config.model.gradient_by_device and shared else None
 
 
 def training_preparation(preparation: Preparation) -> PrepareFn:

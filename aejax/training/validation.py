@@ -9,6 +9,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from aejax import pictures
 from aejax.cluster import Stopped, never
@@ -16,8 +17,8 @@ from aejax.data import feed, order
 from aejax.data.feed import Raw
 from aejax.data.prepare import Preparation
 from aejax.data.sources.base import Source
-from aejax.mesh import replicated, rows
-from aejax.models.batch import Batch, batch_mask, real_rows, spread
+from aejax.mesh import ROWS, replicated, rows
+from aejax.models.batch import Batch, batch_mask, evaluation, real_rows, spread
 from aejax.training.state import ModelFns, TrainState, Tree
 
 _PICTURES = 10
@@ -37,10 +38,21 @@ class EvalFns:
     reconstruct: Callable | None
 
     @classmethod
-    def of(cls, program: ModelFns, preparation: Preparation, decodes: bool) -> Self:
-        """The functions for a model whose inputs `preparation` makes from raw rows."""
+    def of(
+        cls,
+        program: ModelFns,
+        preparation: Preparation,
+        decodes: bool,
+        mesh: jax.sharding.Mesh | None = None,
+    ) -> Self:
+        """The functions for a model whose inputs `preparation` makes from raw rows.
+
+        With a mesh each of its devices computes the loss of its own rows; without, the compiler
+        partitions.
+        """
+        sums = functools.partial(_sums, program, preparation)
         return cls(
-            functools.partial(_add, program, preparation),
+            functools.partial(_add, sums if mesh is None else _by_device(sums, mesh)),
             functools.partial(_reconstructed, program, preparation) if decodes else None,
         )
 
@@ -172,7 +184,43 @@ class Validation:
         return pictures.pairs(*jax.device_get(pair))
 
 
-def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
+def _add(sums_of, params, model_state, data, raw: Raw, mask, sums) -> dict[str, Any]:
+    new = sums_of(params, model_state, data, raw, mask)
+    return new if sums is None else jax.tree.map(jnp.add, sums, new)
+
+
+def _by_device(sums_of: Callable, mesh: jax.sharding.Mesh) -> Callable:
+    """The sums over rows that each device along "data" and "fsdp" adds up for its own."""
+    total = functools.partial(jax.lax.psum, axis_name=ROWS)
+
+    def each_device(params, model_state, data, raw, mask):
+        return total(sums_of(params, model_state, data, raw, mask, total))
+
+    whole, over_rows = PartitionSpec(), PartitionSpec(ROWS)
+    # With check_vma=False JAX adds no collectives to those that are written here.
+    return jax.shard_map(
+        each_device,
+        mesh=mesh,
+        in_specs=(whole, whole, whole, over_rows, over_rows),
+        out_specs=whole,
+        check_vma=False,
+    )
+
+
+def _sums(
+    program: ModelFns,
+    preparation: Preparation,
+    params: Tree,
+    model_state: Tree,
+    data: Any,
+    raw: Raw,
+    mask: jax.Array,
+    total: Callable | None = None,
+) -> dict[str, jax.Array]:
+    """The loss and its terms, times the number of real rows, and this number.
+
+    `total` adds up over devices that each have a part of the rows; None where there is one part.
+    """
     if data is not None:
         raw = data.gather(raw.index)
     x = preparation(raw.x)
@@ -180,10 +228,12 @@ def _add(program, preparation, params, model_state, data, raw: Raw, mask, sums) 
     if real is not None:
         mask = spread(mask, real.ndim) * real
     count = jnp.sum(real_rows(mask))
-    loss, terms = program.merge(params, model_state).loss(Batch(x, mask, raw.label, raw.index))
-    new = {name: value * count for name, value in {"loss": loss, **terms}.items()}
-    new["rows"] = count
-    return new if sums is None else jax.tree.map(jnp.add, sums, new)
+    context = None if total is None else evaluation(mask, total)
+    batch = Batch(x, mask, raw.label, raw.index)
+    loss, terms = program.merge(params, model_state).loss(batch, context)
+    return {name: value * count for name, value in {"loss": loss, **terms}.items()} | {
+        "rows": count
+    }
 
 
 def _reconstructed(program, preparation, params, model_state, raw) -> tuple[jax.Array, jax.Array]:

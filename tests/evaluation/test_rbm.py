@@ -59,6 +59,25 @@ def test_annealing_finds_log_z_within_its_own_error(visible, size):
     assert abs(coarse.log_z - exact) < 4 * coarse.error
 
 
+@pytest.mark.parametrize("visible", ["binary", "gaussian"])
+def test_devices_share_the_samples_of_annealing(visible, monkeypatch):
+    one, given = machine(12, HIDDEN, 0.5, RBM(HIDDEN, visible, deviation=1.5)), []
+    compute = partition._log_weights
+
+    def spy(*arguments):
+        given.append(compute(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(partition, "_log_weights", spy)
+    shared = partition.annealed(one_device(one), np.full(12, 0.4), 20, 50)
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
+    alone = partition.annealed(one_device(one), np.full(12, 0.4), 20, 50)
+    assert shared == pytest.approx(alone, rel=1e-5)
+    assert [len(shard.data) for shard in given[0].addressable_shards] == [3] * 8
+    np.testing.assert_allclose(given[0][:20], given[1], rtol=1e-5)
+
+
 def test_an_estimate_is_the_mean_of_its_draws():
     draws = np.log([1.0, 2.0, 3.0, 6.0]) + 1000
     found = partition.estimate(draws)
