@@ -81,9 +81,10 @@ def shown(slurm: Slurm, job: str) -> dict[str, str]:
 def ended(slurm: Slurm, folder: Path, job: str, seconds: float = 150) -> dict[str, str]:
     """What Slurm knows of a job that has ended."""
     end = time.monotonic() + seconds
+    on_the_way = ("PENDING", "CONFIGURING", "RUNNING", "SIGNALING", "COMPLETING", "REQUEUED")
     while time.monotonic() < end:
         found = shown(slurm, job)
-        if found["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED"):
+        if found["JobState"] not in on_the_way:
             return found
         time.sleep(0.2)
     raise TimeoutError(f"{found['JobState']}: {(folder / f'job-{job}.out').read_text()}")
