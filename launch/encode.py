@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
     if more:
         print(f"{int(more['flagged'].sum())} of {len(rows.source)} rows are flagged")
     if more and encoded.column_error is not None:
-        print(*why_flagged(rows.source, more, encoded.columns, encoded.column_error), sep="\n")
+        for line in why_flagged(rows.source, more, encoded.columns, encoded.column_error):
+            print(line)
     if count := len(encoded.lost):
         named = (encoded.names or list(map(str, encoded.lost)))[:_NAMED]
         print(
