@@ -7,12 +7,15 @@ the run's has its options (as ?size=64&fit=crop) where it does not give its own,
 any size will do; pictures become greyscale or RGB as the run's are.
 
 The file holds z [rows, latent], reconstruction [rows, ...], error [rows] (mean squared error of
-each row), index [rows] (the row's number in its source; pictures are in the order of their paths),
-file [rows] (pictures and recordings: their paths below the folder), label [rows] where the source
-has labels, and classes (their names). Reconstructions and errors are in [0, 1] where the run scales
-its data. With --flag, score [rows] and flagged [rows] are by the threshold that
-`launch.evaluate --tasks=anomaly` left in the run's folder. Rows that give no finite code have NaN,
-and are told of.
+each row), index [rows] (the row's number in its split; pictures are in the order of their paths),
+file_row [rows] (its number in the file from which the split is drawn, from 0; a table's header is
+not counted), file [rows] (pictures and recordings: their paths below the folder), label [rows]
+where the source has labels, and classes (their names). Of a table, columns has the columns' names
+and column_error [rows, columns] what each adds to the row's error: a row's sum is its error.
+Reconstructions and errors are in [0, 1] where the run scales its data. With --flag, score [rows]
+and flagged [rows] are by the threshold that `launch.evaluate --tasks=anomaly` left in the run's
+folder; of a table's flagged rows the two columns with most error are printed. Rows that give no
+finite code have NaN, and are told of.
 """
 
 import os
@@ -43,6 +46,7 @@ def main(argv: list[str]) -> None:
     program.use_parts(given.parts)
     _check_out(given.out, given.overwrite)
 
+    from aejax.evaluation.detector import flagged, why_flagged
     from aejax.evaluation.encode import encode
     from aejax.evaluation.rows import choose_rows, rescaled
     from aejax.evaluation.symbols import are_symbols
@@ -55,8 +59,6 @@ def main(argv: list[str]) -> None:
     kind = "share of wrong symbols" if are_symbols(model) else "mean squared error"
     model, more = rescaled(model, rows.source.spec), {}
     if given.flag:
-        from aejax.evaluation.detector import flagged
-
         more = flagged(given.workdir, model, rows.source)
     encoded = encode(model, rows.source, given.out, more)
     print(
@@ -65,6 +67,9 @@ def main(argv: list[str]) -> None:
     )
     if more:
         print(f"{int(more['flagged'].sum())} of {len(rows.source)} rows are flagged")
+    if more and encoded.column_error is not None:
+        for line in why_flagged(rows.source, more, encoded.columns, encoded.column_error):
+            print(line)
     if count := len(encoded.lost):
         named = (encoded.names or list(map(str, encoded.lost)))[:_NAMED]
         print(

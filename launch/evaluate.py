@@ -83,7 +83,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("maps", "", "Maps that the task latent draws: pca (without it), tsne.")
 flags.DEFINE_string("train", "", "Split that the task probe fits; empty: the run's, or train.")
-flags.DEFINE_string("normal", "", "Labels that are normal to anomaly, as 3,5; empty: the run's.")
+flags.DEFINE_string(
+    "normal", "", "Labels (3,5) or classes (ok) normal to anomaly; empty: the run's."
+)
 flags.DEFINE_integer("bits", None, "A step of compress's own: range of codes / 2^bits.")
 flags.DEFINE_string("score", "", "Of anomaly's threshold: error, mahalanobis, knn or elbo.")
 flags.DEFINE_float("false_alarms", None, "Rate that anomaly's threshold keeps; 0.05 without it.")

@@ -4,30 +4,25 @@ Areas under curves have intervals of 95 % by the bootstrap (1,000 draws of norma
 rows, the same for all scores).
 """
 
-import csv
-import io
 import math
-import re
 
 import jax
 import numpy as np
 
-from aejax import pictures
-from aejax.data.sources.base import Source, Spec, names
-from aejax.data.sources.labels import labels_of
+from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.labels import described, labels_of, numbers_of
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
-from aejax.evaluation import detector, plots, principal
-from aejax.evaluation.result import Figure, Number, Result, need_autoencoder
+from aejax.evaluation import detector, principal
+from aejax.evaluation.anomaly_report import RANKING, histogram, ranking, worst_images
+from aejax.evaluation.result import Number, Result, need_autoencoder
 from aejax.evaluation.rows import stream
 from aejax.evaluation.symbols import are_symbols
 from aejax.runs.folder import Run
 from aejax.runs.loading import Model
 
-RANKING = "anomaly.csv"
 _DRAWS, _DRAWS_AT_A_TIME = 1000, 50
 _SVM_ROWS, _BASELINE_ROWS = 2000, 20_000
-_WORST = 10
 _MEANINGS = {
     "error": "reconstruction error",
     "mahalanobis": "Mahalanobis distance of the code to training codes",
@@ -44,10 +39,9 @@ def check(
 ) -> None:
     """Raises InputError if the task cannot be done, or an option is not accepted."""
     need_autoencoder(run, "--tasks=anomaly")
-    if normal and re.fullmatch(r"\d+(,\d+)*", normal) is None:
-        raise InputError(f"--normal={normal}: must be labels, such as 3 or 3,5")
     if normal and not spec.labelled:
         raise InputError(f"--normal={normal}: the rows have no labels; must have one each")
+    numbers_of(normal, spec.classes, "--normal")
     detector.check_score(run.config.model, score)
     if not 0 < false_alarms < 1:
         raise InputError(f"--false_alarms={false_alarms:g}: must be above 0 and below 1")
@@ -70,7 +64,8 @@ def task(
         model: `rows.rescaled` to the source.
         source: rows of all labels.
         learned: rows of the run's training split; codes are compared with those of the normal ones.
-        normal: labels that are normal, as 3 or 3,5; "" for the run's `data.keep_labels`.
+        normal: labels that are normal, as 3 or 3,5, or names of their classes; "" for the run's
+            `data.keep_labels`.
         score: the score of threshold and ranking: error, mahalanobis, knn or elbo.
         false_alarms: the threshold's rate of false alarms.
 
@@ -112,14 +107,17 @@ def task(
         f" {len(training_codes.codes)} training rows."
     )
     order = np.argsort(-scores[score], kind="stable")
-    figures = [_histogram(scores[score], strange, score, limit)]
-    figures += _worst(model, source, order[:_WORST])
+    figures = [histogram(scores[score], strange, score, _MEANINGS[score], limit)]
+    figures += worst_images(model, source, order)
+    ranked, strangest, meaning = ranking(model, source, order, scores[score])
+    notes.append(meaning)
     return Result(
         numbers,
         figures,
         {detector.ARRAYS: arrays},
         notes,
-        {detector.RECORD: text, RANKING: _ranking(source, order, scores[score])},
+        {detector.RECORD: text, RANKING: ranked},
+        [strangest],
     )
 
 
@@ -131,11 +129,14 @@ def _normal(model: Model, normal: str, source: Source) -> list[int]:
     """
     if not normal:
         return list(model.run.config.data.keep_labels)
-    found = [int(word) for word in normal.split(",")]
+    classes = source.spec.classes
+    found = numbers_of(normal, classes, "--normal")
     there = np.unique(labels_of(source)).tolist()
     if missing := [each for each in found if each not in there]:
-        accepted = ", ".join(map(str, there[:20]))
-        raise InputError(f"--normal={normal}: no row has label {missing[0]}; accepted: {accepted}")
+        raise InputError(
+            f"--normal={normal}: no row has label {described(missing[:1], classes)}; accepted:"
+            f" {described(there, classes)}"
+        )
     return found
 
 
@@ -274,53 +275,3 @@ def _baselines(
     out["svm"] = prepared(source, lambda rows: -svm.score_samples(rows))
     out["forest"] = prepared(source, lambda rows: -forest.score_samples(rows))
     return out, notes
-
-
-def _ranking(source: Source, order: np.ndarray, score: np.ndarray) -> str:
-    """A table: rank, row, name, score; strangest first."""
-    called = names(source, order)
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(("rank", "row", "name", "score"))
-    for rank, row in enumerate(order):
-        name = called[rank] if called is not None else ""
-        table.writerow((rank + 1, int(row), name, f"{score[row]:.6g}"))
-    return out.getvalue()
-
-
-def _histogram(
-    score: np.ndarray, strange: np.ndarray | None, name: str, limit: float | None
-) -> Figure:
-    finite = np.isfinite(score)
-    most = np.quantile(score[finite], 0.995) if finite.any() else 0.0
-    values = np.minimum(np.where(finite, score, most), most)
-    label = None if strange is None else strange.astype(np.int32)
-    png = plots.histogram_png(values, label, name, ("normal", "anomalous"))
-    ends = "" if limit is None else f"; the threshold is {limit:.4g}"
-    caption = f"Scores of the rows ({_MEANINGS[name]}){ends}; the largest 0.5 % stand at the end."
-    return Figure("anomaly_scores", png, caption)
-
-
-def _worst(model: Model, source: Source, worst: np.ndarray) -> list[Figure]:
-    """The strangest images, their reconstructions, and where the errors are."""
-    if not pictures.is_image(source.spec.shape):
-        return []
-    preparation = model.preparation
-
-    def run(module, raw: jax.Array, mask) -> tuple[jax.Array, jax.Array]:
-        x = preparation(raw)
-        decoded = module.decode(module.encode(x, mask), mask)
-        return preparation.measured(x), preparation.measured(decoded)
-
-    ((x, decoded),) = [batch.values for batch in stream(model, take(source, worst), run)]
-    x, decoded = (np.nan_to_num(each.reshape(-1, *source.spec.shape)) for each in (x, decoded))
-    low, high = (0.0, 1.0) if preparation.settings.scale else (x.min(), x.max())
-    width = (high - low) or 1.0
-    error = np.square(x - decoded).mean(axis=-1, keepdims=True) * np.ones(x.shape[-1])
-    lines = [(x - low) / width, (decoded - low) / width, error / (error.max() or 1.0)]
-    png = plots.grid_png(np.stack(lines))
-    caption = (
-        f"The {len(worst)} strangest images (rows {', '.join(map(str, worst))}), what the model"
-        " makes of them, and the squared error of each pixel."
-    )
-    return [Figure("anomaly_worst", png, caption)]

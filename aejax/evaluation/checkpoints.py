@@ -318,9 +318,7 @@ def _evaluated(request: Request, loaded: Loaded, say: Callable[[str], None]) -> 
         for name, arrays in result.files.items():
             files.write_arrays(folder.path(request.workdir, name), arrays)
     done = records.write(request.workdir, _record(request, loaded, results))
-    about = report.About(
-        request.workdir, model, loaded.progress.total, _commands(request, model.step)
-    )
+    about = report.About(request.workdir, model, loaded.progress.total, _commands(request, model))
     files.write(folder.path(request.workdir, REPORT), report.page(about, done, results))
     say(_line(done[-1], results))
     return done[-1]
@@ -386,12 +384,12 @@ def _line(record: dict[str, Any], results: dict[str, Result]) -> str:
     return f"step {record['step']} ({record['parameters']}): {'  '.join(parts)}"
 
 
-def _commands(request: Request, step: int) -> dict[str, str]:
+def _commands(request: Request, model: Model) -> dict[str, str]:
     """{what it does: a command}, with paths relative to the current working folder."""
-    workdir = f"--workdir={request.workdir}"
-    flags = [workdir, f"--step={step}", f"--tasks={','.join(request.tasks)}"]
+    workdir, step = f"--workdir={request.workdir}", f"--step={model.step}"
+    flags = [workdir, step, f"--tasks={','.join(request.tasks)}"]
     flags += [f"--{name}={value}" for name, value in request.options.items()]
-    own = [workdir, f"--step={step}", "--source=images:FOLDER", "--out=codes.npz"]
+    own = [workdir, step, f"--source={model.run.example()}", "--out=codes.npz"]
     return {
         "This report": shlex.join(["python", "-m", "launch.evaluate", *flags]),
         "Codes, reconstructions and errors of your own rows": shlex.join(

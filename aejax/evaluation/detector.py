@@ -16,20 +16,21 @@ import jax
 import numpy as np
 from flax import nnx
 
-from aejax.data.sources.base import Source
+from aejax.data.sources.base import Source, file_rows
 from aejax.data.sources.splits import take
 from aejax.errors import InputError
 from aejax.evaluation import likelihood
-from aejax.evaluation.rows import real_elements, stream
-from aejax.evaluation.symbols import are_symbols
+from aejax.evaluation.row_errors import stream_errors, worst_columns
+from aejax.evaluation.rows import stream
 from aejax.models.interfaces import Trainable
-from aejax.runs import folder
+from aejax.runs import folder, manifests
 from aejax.runs.loading import Model
 
 RECORD, ARRAYS = "anomaly.json", "anomaly.npz"
 SCORES = ("error", "mahalanobis", "knn", "elbo")
 NEIGHBOURS = 5
 _FORMAT = 1
+_EXPLAINED = 10  # flagged rows whose columns are told
 _SAMPLES = 16  # codes drawn for a row's ELBO
 _MOST_CODES = 20_000  # training codes, evenly spaced if there are more
 _MOST_NUMBERS = 4096  # largest code for which a covariance is computed
@@ -98,22 +99,10 @@ def fit(model: Model, train: Source) -> TrainingCodes:
 
 def codes_and_errors(model: Model, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Codes [rows, numbers], and the reconstruction error of each row as `Model.score` has it."""
-    preparation, symbols = model.preparation, are_symbols(model)
-
-    def run(module: Any, raw: jax.Array, mask: jax.Array | None) -> dict[str, jax.Array]:
-        x = preparation(raw)
-        z = module.encode(x, mask)
-        pair = {"x": x, "decoded": module.decode(z, mask)}
-        pair = {name: preparation.measured(value) for name, value in pair.items()}
-        return {"z": z.reshape(len(z), -1), **pair}
-
     codes, errors = [], []
-    for batch in stream(model, source, run):
-        real = real_elements(batch.rows)
-        x, decoded = (batch.values[name].reshape(real.shape) for name in ("x", "decoded"))
-        error = x != decoded if symbols else np.square(x - decoded, dtype=np.float64)
-        errors.append(np.average(np.where(real > 0, error, 0), axis=1, weights=real))
-        codes.append(batch.values["z"])
+    for each in stream_errors(model, source):
+        errors.append(np.average(each.error, axis=1, weights=each.real))
+        codes.append(each.z)
     return np.concatenate(codes), np.concatenate(errors)
 
 
@@ -198,9 +187,11 @@ def read(workdir: str, model: Model, asker: str) -> Detector | None:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{name}: damaged ({error}); {_advice(workdir)}") from None
     if known != digest(model):
+        step = record["step"]
+        there = step != model.step and step in manifests.steps(workdir)
         raise InputError(
-            f"{asker}: the threshold in {name} is of step {record['step']}, these parameters are of"
-            f" step {model.step}; give --step={record['step']}, or {_advice(workdir)}"
+            f"{asker}: the threshold in {name} is of step {step}, these parameters are of"
+            f" step {model.step}; {f'give --step={step}, or ' * there}{_advice(workdir)}"
         )
     return Detector(kind, limit, record, training_codes)
 
@@ -226,6 +217,29 @@ def flagged(workdir: str, model: Model, source: Source) -> dict[str, np.ndarray]
         )
     found = score(model, source, detector.training_codes, (detector.score,))[detector.score]
     return {"score": found, "flagged": ~(found <= detector.threshold)}
+
+
+def why_flagged(
+    source: Source, found: dict[str, np.ndarray], columns: list[str], errors: np.ndarray
+) -> list[str]:
+    """A line for each of the strangest flagged rows of a table: the two columns with most error.
+
+    Args:
+        source: the rows.
+        found: as `flagged` returns it.
+        columns: names.
+        errors: of each column, [rows, columns].
+    """
+    order = np.argsort(-found["score"], kind="stable")
+    numbers, lines = file_rows(source), []
+    for row in order[found["flagged"][order]][:_EXPLAINED]:
+        own = row if numbers is None else numbers[row]
+        where = f" (row {own} of the file)" if own != row else ""
+        lines.append(
+            f"row {row}{where}: score {found['score'][row]:.4g}; most error in"
+            f" {worst_columns(errors[row], columns)}"
+        )
+    return lines
 
 
 def _advice(workdir: str) -> str:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.data.sources.base import Source, Spec
+from aejax.data.sources.base import Source, Spec, file_rows
 from aejax.errors import InputError
 from aejax.evaluation import plots, principal
 from aejax.evaluation.encoded import evenly
@@ -39,8 +39,8 @@ def check(run: Run, spec: Spec, maps: str = "pca") -> None:
 def task(model: Model, source: Source, maps: str = "pca") -> Result:
     """Encodes every row and describes the codes, in float64.
 
-    The file `codes.npz` has z [rows, latent], index [rows] (a row's number in its split) and,
-    where the source has labels, label [rows].
+    The file `codes.npz` has z [rows, latent], index [rows] (a row's number in its split) and, where
+    there are any, label [rows] and file_row [rows] (a row's number in the file, from 0).
 
     Args:
         model: `rows.rescaled` to the source.
@@ -58,13 +58,16 @@ def task(model: Model, source: Source, maps: str = "pca") -> Result:
     arrays = {"z": z, "index": np.arange(len(z))}
     if label is not None:
         arrays["label"] = label
+    if (rows := file_rows(source)) is not None:
+        arrays["file_row"] = rows
     numbers, figures, notes = describe(flat), [], []
     classes = source.spec.classes
     size = flat.shape[1]
     if size == 1:
         png = plots.histogram_png(flat[:, 0], label, "code", classes)
         few = label is not None and len(np.unique(label)) <= plots.MOST_COLOURS
-        caption = f"How many rows have which code, one number{_by(label if few else None)}."
+        what = "Which share of each class's rows has" if few else "How many rows have"
+        caption = f"{what} which code, one number{_by(label if few else None)}."
         figures.append(Figure("latent", png, caption))
         notes.append("No PCA of the codes: they have one number.")
     if size == 2:

@@ -90,32 +90,51 @@ def class_name(number: int, classes: Sequence[str]) -> str:
 
 
 def histogram_png(
-    values: np.ndarray, label: np.ndarray | None, axis: str, classes: Sequence[str] = ()
+    values: np.ndarray,
+    label: np.ndarray | None,
+    axis: str,
+    classes: Sequence[str] = (),
+    limit: float | None = None,
 ) -> bytes:
-    """A histogram of values [rows]; classes are stacked where there are at most 20."""
+    """A histogram of values, or an outline a class, in shares of its rows, of at most 20 classes.
+
+    Args:
+        values: [rows].
+        label: int [rows], or None.
+        axis: what to write along the values.
+        classes: names of the labels 0, 1, ...
+        limit: where to draw a threshold; None for none.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     figure, plot = _figure()
-    bins = list(np.histogram_bin_edges(values, bins=60))
+    bins = list(np.histogram_bin_edges(values, int(np.clip(2 * len(values) ** 0.5, 10, 60))))
     numbers = np.unique(label) if label is not None else np.zeros(0, np.int32)
     if label is not None and len(numbers) <= MOST_COLOURS:
-        plot.hist(
-            [values[label == number] for number in numbers],
-            bins=bins,
-            stacked=True,
-            color=_colours(len(numbers)),
-            label=[class_name(int(number), classes) for number in numbers],
-        )
+        for number, colour in zip(numbers, _colours(len(numbers)), strict=True):
+            own = values[label == number]
+            name = f"{class_name(int(number), classes)} ({len(own)} rows)"
+            style = {"weights": np.full(len(own), 100 / len(own)), "color": colour}
+            plot.hist(own, bins=bins, histtype="step", linewidth=1.4, label=name, **style)
+        plot.set_ylabel("% of the rows of each class")
     else:
         plot.hist(values, bins=bins, color=_GREY)
+        plot.yaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.set_ylabel("rows")
+    if limit is not None:
+        plot.axvline(limit, color="black", linestyle="--", label=f"threshold {limit:.4g}")
     plot.set_xlabel(axis)
-    plot.set_ylabel("rows")
-    _legend(plot)
+    _legend(plot, "" if label is None else "class")
     return as_png(figure)
 
 
 def bars_png(values: np.ndarray, axes: tuple[str, str]) -> bytes:
     """A bar for each value [n], in their order."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, plot = _figure()
     plot.bar(np.arange(1, len(values) + 1), values, width=0.8, color="#5e81ac")
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
     plot.set_xlabel(axes[0])
     plot.set_ylabel(axes[1])
     return as_png(figure)

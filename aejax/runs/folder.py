@@ -10,7 +10,7 @@ from aejax import files, kinds
 from aejax.config import MAY_CHANGE, Config, renamed
 from aejax.data.sources import table_text
 from aejax.data.sources.base import Spec
-from aejax.data.sources.places import Location, locate, with_options
+from aejax.data.sources.places import Location, example, locate, with_options
 from aejax.errors import InputError
 
 FORMAT = 1
@@ -46,6 +46,10 @@ class Run:
         data = self.config.data
         source = with_options(data.source, self.spec.reading)
         return locate(source, data.folder, (self.base, os.getcwd()))
+
+    def example(self) -> str:
+        """How other rows for this run are named, such as table:FILE.csv or images:FOLDER."""
+        return example(self.config.data.source, self.spec.padded)
 
 
 def path(workdir: str, *names: str) -> str:

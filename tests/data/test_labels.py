@@ -10,7 +10,7 @@ import pytest
 from aejax.config import Data
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays
-from aejax.data.sources.labels import keep_labels, labels_of, some_of_each
+from aejax.data.sources.labels import keep_labels, labels_of, numbers_of, some_of_each
 from aejax.data.sources.splits import Joined, Selected
 from aejax.errors import InputError
 from aejax.evaluation.rows import choose_rows
@@ -75,6 +75,21 @@ def test_what_is_not_there_is_refused(tmp_path):
     np.savez(tmp_path / "rows.npz", x=np.zeros((20, 3), np.float32))
     with pytest.raises(InputError, match="keep_labels=3: the rows of split train have no labels"):
         open_source(f"npz:{tmp_path}/rows.npz", keep=(3,))
+
+
+def test_labels_are_numbers_or_names_of_classes(tmp_path):
+    classes = ("ok", "sick", "a,b", "0")
+    for text, wanted in (("", []), ("3,5", [3, 5]), ("sick,0", [1, 0]), ("a,b", [2])):
+        assert numbers_of(text, classes, "--normal") == wanted
+    known = "must be labels or their names: 0=ok, 1=sick, 2=a,b, 3=0; did you mean sick"
+    with pytest.raises(InputError, match=f"--normal=ok,sik: {known}"):
+        numbers_of("ok,sik", classes, "--normal")
+    with pytest.raises(InputError, match="--normal=ok: must be labels, such as 3 or 3,5"):
+        numbers_of("ok", (), "--normal")
+    rows = "".join(f"{row},{'ok' if row % 3 else 'sick'}\n" for row in range(40))
+    (tmp_path / "rows.csv").write_text("x,state\n" + rows)
+    with pytest.raises(InputError, match="no label 2; accepted: 0=ok, 1=sick"):
+        open_source(f"table:{tmp_path}/rows.csv?label=state", keep=(2,))
 
 
 @pytest.mark.slow

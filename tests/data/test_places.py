@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from aejax.data.sources.places import Location, locate, parts
+from aejax.data.sources.places import Location, example, locate, parts
 from aejax.errors import InputError
 from aejax.evaluation.rows import choose_rows
 from aejax.runs import folder
@@ -26,6 +26,23 @@ def test_kinds_end_where_their_argument_begins():
     assert parts("digits") == ("digits", "")
     assert parts("digits?x=1") == ("digits", "?x=1")
     assert parts("npz:a?b:c=1") == ("npz", "a?b:c=1")
+
+
+@pytest.mark.parametrize(
+    ("source", "padded", "other"),
+    [
+        ("digits", False, "npz:FILE"),
+        ("arrays", False, "npz:FILE"),
+        ("npz:rows.npz", False, "npz:FILE"),
+        ("table:rows.csv?label=y", False, "table:FILE.csv"),
+        ("images:faces?size=64", False, "images:FOLDER"),
+        ("sound:words?seconds=1", True, "sound:FOLDER"),
+        ("text:book.txt", False, "text:FILE"),
+        ("text:letters?length=64", True, "text:FOLDER"),
+    ],
+)
+def test_other_rows_are_of_the_kind_of_the_runs_own(source, padded, other):
+    assert example(source, padded) == other
 
 
 def test_the_first_folder_that_has_it_counts(two):

@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from aejax.data.sources.base import Arrays, Spec
+from aejax.data.sources import open_source
+from aejax.data.sources.base import Arrays, Spec, file_rows
+from aejax.data.sources.labels import keep_labels
 from aejax.data.sources.splits import cut, join, of_whole, parse, select, take
 from aejax.errors import InputError
 
@@ -107,6 +109,36 @@ def test_a_whole_is_cut_after_one_fixed_shuffle_or_as_it_lies():
     splits = of_whole(lambda: numbers(10), shuffle=False)
     assert splits["train"]()[:].label.tolist() == list(range(9))
     assert splits["test"]()[:].label.tolist() == [9]
+
+
+@pytest.mark.parametrize("text", ["train", "test", "test[1:]", "train[5:]+test", "all[3:7]"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_of_a_split_know_their_place_in_the_whole(text, shuffle):
+    source = select(of_whole(lambda: numbers(30), shuffle), text)
+    # each row's label is its number
+    assert file_rows(source).tolist() == source[:].label.tolist()
+    some = take(source, np.array([1, 0]))
+    assert file_rows(some).tolist() == some[:].label.tolist()
+    kept = keep_labels(source, (int(source[:].label[-1]),), text)
+    assert file_rows(kept).tolist() == kept[:].label.tolist()
+
+
+def test_rows_know_their_place_in_a_file_if_one_file_holds_them_all(tmp_path):
+    label = np.arange(40)
+    x = label[:, None].astype(np.float32)
+    np.savez(tmp_path / "whole.npz", x=x)
+    np.save(tmp_path / "rows.npy", x)
+    (tmp_path / "rows.csv").write_text("a\n" + "".join(f"{row}\n" for row in label))
+    (tmp_path / "rows.txt").write_bytes(label.astype(np.uint8).tobytes())
+    files = ("npz:whole.npz", "table:rows.npy", "table:rows.csv", "text:rows.txt?length=1")
+    for name in files:
+        kind, _, path = name.partition(":")
+        for split in ("train", "test", "all", "train[3:]+test"):
+            source = open_source(f"{kind}:{tmp_path}/{path}", split)
+            assert file_rows(source).tolist() == source[:].x[:, 0].tolist(), name
+    np.savez(tmp_path / "two.npz", x_train=x, x_test=x)
+    for name in (f"npz:{tmp_path}/two.npz", "digits"):
+        assert file_rows(open_source(name, "test")) is None
 
 
 def test_rows_that_are_too_few_for_two_splits_are_counted():

@@ -56,29 +56,35 @@ def matrices(module) -> Linear:
 
 @pytest.fixture
 def make(tmp_path) -> Callable[..., Made]:
-    """Builds a linear autoencoder for x_train, x_test and maybe y_test, with random biases."""
+    """Builds a linear autoencoder with random biases, for a source or for x_train, x_test, ..."""
 
     def made(
-        latent_dim=3, likelihood=None, prepare=None, weight=1.0, bottleneck=None, **arrays
+        latent_dim=3,
+        likelihood=None,
+        prepare=None,
+        weight=1.0,
+        bottleneck=None,
+        source="",
+        **arrays,
     ) -> Made:
-        path = tmp_path / "rows.npz"
-        np.savez(path, **arrays)
+        if not source:
+            np.savez(tmp_path / "rows.npz", **arrays)
+            source = f"npz:{tmp_path}/rows.npz"
         prepare, likelihood = prepare or Prepare(), likelihood or Bernoulli()
         bottleneck = bottleneck or Plain("linear")
         model = Autoencoder(Dense(()), latent_dim, bottleneck, likelihood)
-        config = Config(model=model, data=Data(source=f"npz:{path}", prepare=prepare))
-        parts = [open_source(config.data.source, split) for split in ("train", "test")]
-        source, test = parts
-        module = model.init(nnx.Rngs(0), abstract_batch(config, source.spec))
+        config = Config(model=model, data=Data(source=source, prepare=prepare))
+        learned, test = (open_source(source, split) for split in ("train", "test"))
+        module = model.init(nnx.Rngs(0), abstract_batch(config, learned.spec))
         random = np.random.RandomState(1)
         for layer in (*module.encoder.layers, *module.decoder.layers):
             layer.bias[...] = random.randn(*layer.bias.shape).astype(np.float32)
         out = module.decoder.layers[0].kernel
         out[...] = out[...] * weight
-        found = statistics(prepare, source)
-        run = Run(config, source.spec, found, len(source))
-        ready = Model(run, 0, False, module, Preparation(prepare, source.spec, found))
-        return Made(ready, test, source, matrices(module))
+        found = statistics(prepare, learned)
+        run = Run(config, learned.spec, found, len(learned))
+        ready = Model(run, 0, False, module, Preparation(prepare, learned.spec, found))
+        return Made(ready, test, learned, matrices(module))
 
     return made
 

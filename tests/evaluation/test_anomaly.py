@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,9 +11,16 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
+import aejax
+from aejax import files
+from aejax.config import Prepare
+from aejax.data.sources import open_source
 from aejax.errors import InputError
 from aejax.evaluation import anomaly, checkpoints, detector
+from aejax.evaluation.encode import encode
+from aejax.evaluation.row_errors import column_errors
 from aejax.models.bottlenecks import Variational
+from aejax.models.likelihood import Gaussian
 from configs.dense import get_config
 from tests.training.runs import train
 
@@ -98,6 +106,107 @@ def test_without_labels_rows_are_ranked(make):
     result = anomaly.task(one.model, one.test, one.train)
     assert "error_auroc" not in result.numbers and result.numbers["threshold"].value
     assert any("No AUROC" in note for note in result.notes)
+
+
+@pytest.fixture
+def table(make, tmp_path):
+    """Two hundred people in a table, one with a strange income, some without a city."""
+    random, lines = np.random.RandomState(0), ["age,income,city,state"]
+    for row in range(200):
+        city = ("Rome", "Paris", "Berlin", "")[random.randint(4)]
+        income = 1e6 if row == STRANGE else 2000 + 100 * random.rand()
+        lines.append(
+            f"{20 + 50 * random.rand():.4f},{income:.4f},{city},{'sick' if row % 4 else 'ok'}"
+        )
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    prepare = Prepare(scale=False, centre="standardise")
+    source = f"table:{tmp_path}/rows.csv?label=state"
+    return make(likelihood=Gaussian(), prepare=prepare, source=source)
+
+
+STRANGE = 188  # row 3 of the test split
+
+
+def test_a_tables_rows_are_found_in_its_file(table, tmp_path):
+    result = anomaly.task(table.model, table.test, table.train, normal="ok")
+    assert json.loads(result.texts["anomaly.json"])["normal"] == [0]
+    ranked = list(csv.DictReader(result.texts["anomaly.csv"].splitlines()))
+    assert len(ranked) == 20 and ranked[0]["file_row"] == str(STRANGE) != ranked[0]["row"]
+    errors = column_errors(table.model, table.test)
+    worst = [("age", "income", "city")[column] for column in errors.argmax(axis=1)]
+    assert [worst[int(row["row"])] for row in ranked] == [row["worst_column"] for row in ranked]
+    with open(tmp_path / "rows.csv") as file:
+        stored = list(csv.DictReader(file))
+    for row in ranked:
+        age = float(stored[int(row["file_row"])]["age"])
+        assert age == pytest.approx(table.test[:].x[int(row["row"]), 0], abs=1e-3)
+    (shown,) = result.tables
+    assert shown.head == ["rank", "row", "file_row", "score", "most error in"]
+    assert shown.rows[0][2] == str(STRANGE)
+    assert shown.rows[0][4].startswith(ranked[0]["worst_column"])
+    assert any("file_row: its number in the file" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("normal", "said"),
+    [
+        ("fine", "--normal=fine: must be labels or their names: 0=ok, 1=sick"),
+        ("2", "--normal=2: no row has label 2; accepted: 0=ok, 1=sick"),
+    ],
+)
+def test_unknown_labels_are_refused_with_the_names_of_the_classes(table, normal, said):
+    with pytest.raises(InputError, match=said):
+        anomaly.task(table.model, table.test, table.train, normal=normal)
+
+
+def test_the_error_of_a_row_is_told_by_column(table, tmp_path):
+    encoded = encode(table.model, table.test, str(tmp_path / "codes.npz"))
+    assert encoded.columns == ["age", "income", "city"]
+    x = table.model.preparation(table.test[:].x)
+    decoded = table.linear.decode(table.linear.encode(np.nan_to_num(x)))
+    squared = np.where(np.isnan(table.test[:].x), 0, np.square(x - decoded))
+    real = (~np.isnan(table.test[:].x)).sum(axis=1, keepdims=True)
+    wanted = np.stack([squared[:, 0], squared[:, 1], squared[:, 2:].sum(axis=1)], axis=1) / real
+    with np.load(tmp_path / "codes.npz") as found:
+        np.testing.assert_allclose(found["column_error"], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found["column_error"].sum(axis=1), found["error"], rtol=1e-6)
+        assert found["columns"].tolist() == encoded.columns
+        assert found["file_row"].tolist() == table.test.file_rows().tolist()
+        assert (real < 5).any() and STRANGE in found["file_row"]
+
+
+def test_flagged_rows_are_told_with_their_worst_columns(table):
+    score = np.arange(20.0)
+    found = {"score": score, "flagged": score > 7.5}
+    errors = np.tile([0.125, 0.5, 0.25], (20, 1))
+    lines = detector.why_flagged(table.test, found, ["age", "income", "city"], errors)
+    assert len(lines) == 10
+    own = table.test.file_rows()[19]
+    assert (
+        lines[0] == f"row 19 (row {own} of the file): score 19; most error in income 0.5, city 0.25"
+    )
+    whole = open_source(table.model.run.config.data.source, "all")
+    found = {"score": score[:5], "flagged": score[:5] > 3}
+    (line,) = detector.why_flagged(whole, found, ["age", "income", "city"], errors)
+    assert line.startswith("row 4: score 4;")
+
+
+def test_only_a_checkpoint_that_is_there_is_advised(folder):
+    model = aejax.load(str(folder), 20)
+    none = detector.TrainingCodes(np.zeros((2, 1)), np.zeros(1), np.zeros((1, 1)))
+    record = {"score": "error", "threshold": 1.0}
+    text, arrays = detector.serialise(model, none, record)
+    files.write(str(folder / detector.RECORD), text)
+    files.write_arrays(str(folder / detector.ARRAYS), arrays)
+    other = aejax.load(str(folder), 10)
+    anew = r"python -m launch.evaluate --workdir=\S+ --tasks=anomaly makes one"
+    with pytest.raises(InputError, match=f"of step 10; give --step=20, or {anew}"):
+        detector.read(str(folder), other, "--flag")
+    (place,) = folder.glob("checkpoints/*20")
+    shutil.rmtree(place)
+    place.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match=f"of step 10; {anew}"):
+        detector.read(str(folder), other, "--flag")
 
 
 @pytest.mark.slow

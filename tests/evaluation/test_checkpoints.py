@@ -84,6 +84,7 @@ def test_results_are_kept_by_step_and_rows(folder):
     assert [set(one["tasks"]) for one in found] == [default, default, {"latent"}]
     assert found[0]["tasks"] != found[1]["tasks"]
     page = (folder / "report.html").read_text()
+    assert "--source=npz:FILE --out=codes.npz" in page  # rows for a run on digits are arrays
     assert "Checkpoints so far" not in page  # the others were evaluated on other rows
     checkpoints.evaluate_request(both, 20, ignore)
     assert "Checkpoints so far" in (folder / "report.html").read_text()

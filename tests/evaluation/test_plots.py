@@ -41,6 +41,27 @@ def test_a_legend_has_the_names_of_the_classes(monkeypatch):
     points = np.arange(10.0).reshape(5, 2)
     assert legend(plots.scatter_png(points, label, ("x", "y"), classes)) == wanted
     histogram = plots.histogram_png(points[:, 0], label, "x", classes)
-    assert sorted(legend(histogram)) == sorted(wanted)
+    assert legend(histogram) == [
+        f"{name} ({count} rows)" for name, count in zip(wanted, (1, 2, 1, 1), strict=True)
+    ]
     assert not any(each.get_parse_math() for each in histogram.axes[0].get_legend().get_texts())
     assert legend(plots.scatter_png(points, label, ("x", "y"))) == ["0", "2", "3", "4"]
+
+
+def test_a_histogram_compares_classes_and_shows_the_threshold(monkeypatch):
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
+    values = np.concatenate([np.linspace(0, 1, 90), np.linspace(2, 3, 10)])
+    label = (values > 1.5).astype(np.int32)
+    figure = plots.histogram_png(values, label, "error", ("normal", "anomalous"), limit=1.25)
+    (plot,) = figure.axes
+    assert legend(figure) == ["normal (90 rows)", "anomalous (10 rows)", "threshold 1.25"]
+    (line,) = plot.lines
+    assert set(line.get_xdata()) == {1.25}
+    # Outlines that stand on 0 each, not on one another, and hold 100 % each.
+    for patch in plot.patches:
+        assert not patch.get_fill() and patch.get_xy()[:, 1].min() == 0
+    total = sum(patch.get_xy()[1:-1:2, 1].sum() for patch in plot.patches)
+    np.testing.assert_allclose(total, 200)
+    (plot,) = plots.histogram_png(np.array([0.0, 1.0, 1.0]), None, "error").axes
+    ticks = plot.yaxis.get_ticklocs()
+    assert np.array_equal(ticks, np.round(ticks)) and len(ticks) > 1

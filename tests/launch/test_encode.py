@@ -10,14 +10,17 @@ import pytest
 from PIL import Image
 
 import aejax
+from aejax.config import Data, Prepare
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Arrays, Spec, names
 from aejax.errors import InputError
 from aejax.evaluation import rows
 from aejax.evaluation.encode import encode
+from aejax.models import Autoencoder
+from aejax.models.likelihood import Gaussian
 from aejax.runs.folder import Run
 from configs.dense import get_config
-from tests.training.runs import train
+from tests.training.runs import small, train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -200,3 +203,33 @@ def test_new_pictures_have_the_options_of_the_runs_own(pictures, tmp_path):
     deep = dataclasses.replace(grey.spec, dtype="uint16", maximum=65535.0)
     source = rows.choose_rows(dataclasses.replace(grey, spec=deep), f"images:{pictures}").source
     assert source[:].x[3, 0, 0, 0] == 9 * 257
+
+
+@pytest.mark.slow
+def test_rows_of_a_table_are_flagged_with_their_worst_columns(tmp_path):
+    random, run = np.random.RandomState(0), tmp_path / "run"
+    lines = [f"{random.rand():.4f},{random.rand():.4f}" for _ in range(100)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b", *lines, ""]))
+    (tmp_path / "new.csv").write_text("a,b\n0.5,0.5\n0.5,70\n")
+    config = small(
+        model=Autoencoder(latent_dim=1, likelihood=Gaussian()),
+        data=Data(
+            source=f"table:{tmp_path}/rows.csv",
+            prepare=Prepare(scale=False, centre="standardise"),
+        ),
+        duration="2 steps",
+        batch_size=20,
+    )
+    train(config, str(run), quiet=True)
+    aejax.evaluate(str(run), ["anomaly"], false_alarms=0.5, say=lambda line: None)
+    out = tmp_path / "codes.npz"
+    words = (f"--workdir={run}", f"--source=table:{tmp_path}/new.csv", f"--out={out}", "--flag")
+    process = start(*words)
+    said, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    with np.load(out) as found:
+        assert found["flagged"][1] and found["file_row"].tolist() == [0, 1]
+        assert found["columns"].tolist() == ["a", "b"]
+        (low, second), (high, worst) = sorted(zip(found["column_error"][1], "ab", strict=True))
+    line = next(line for line in said.splitlines() if line.startswith("row 1: score"))
+    assert line.endswith(f"most error in {worst} {high:.3g}, {second} {low:.3g}")

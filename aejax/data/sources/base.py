@@ -163,6 +163,15 @@ class Labelled(Protocol):
 
 
 @runtime_checkable
+class Numbered(Protocol):
+    """Optional interface of a source: where its rows stand in the one file that holds them."""
+
+    def file_rows(self) -> np.ndarray | None:
+        """int [rows], each row's number in its file, from 0; None where it has none."""
+        ...
+
+
+@runtime_checkable
 class Filed(Protocol):
     """Optional interface of a source: a file for each row."""
 
@@ -190,6 +199,18 @@ def names(source: Source, index: np.ndarray) -> list[str] | None:
     return source.names(index) if isinstance(source, Named) else None
 
 
+def file_rows(source: Source) -> np.ndarray | None:
+    """Each row's number in the file from which a split was drawn, or None where there is none.
+
+    Args:
+        source: any, `Numbered` or not.
+
+    Returns:
+        int [rows], from 0; a table's header is not counted.
+    """
+    return source.file_rows() if isinstance(source, Numbered) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Arrays:
     """A source whose rows are already in memory (or memory-mapped), in any layout.
@@ -198,6 +219,7 @@ class Arrays:
         x: [rows, *shape], of any type that `checks.stored` accepts, in the type that it returns.
         label, length: as in `Rows`; a whole number a row, or None.
         maximum, missing: as in `Spec`; without a maximum rows are scaled by their own range.
+        drawn: the rows' numbers in the file from which they were drawn, [rows]; None for no file.
     """
 
     x: np.ndarray
@@ -205,6 +227,7 @@ class Arrays:
     maximum: float | None = None
     length: np.ndarray | None = None
     missing: bool = False
+    drawn: np.ndarray | range | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "x", np.asanyarray(self.x))
@@ -236,3 +259,10 @@ class Arrays:
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         numbers = (None if each is None else each[index] for each in (self.label, self.length))
         return Rows(self.x[index], *numbers)
+
+    def file_rows(self) -> np.ndarray | None:
+        """int [rows], the rows' numbers in their file, or None."""
+        drawn = self.drawn
+        if isinstance(drawn, range):
+            return np.arange(drawn.start, drawn.stop, drawn.step)
+        return drawn

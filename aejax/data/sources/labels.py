@@ -7,6 +7,7 @@ import numpy as np
 from aejax.data.sources.base import Labelled, Source
 from aejax.data.sources.splits import Joined, Selected, take
 from aejax.errors import InputError
+from aejax.kinds import near
 
 _ROWS_AT_A_TIME = 1000
 _LISTED = 20
@@ -31,6 +32,42 @@ def labels_of(source: Source) -> np.ndarray:
     return np.concatenate([piece for piece in pieces if piece is not None])
 
 
+def numbers_of(text: str, classes: Sequence[str], setting: str) -> list[int]:
+    """Labels as numbers, from text with commas: 3,5, or names of classes; "" has none.
+
+    A whole number is always a label, also where a class is called so.
+
+    Args:
+        text: what was given.
+        classes: the names of labels 0, 1, ...; () without names.
+        setting: what the text is called in messages.
+
+    Raises:
+        InputError: neither a number nor the name of a class.
+    """
+    words = [text] if text in classes else text.split(",") if text else []
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = []
+    for word in words:
+        if not word.isdecimal() and word not in numbers:
+            accepted = "must be labels, such as 3 or 3,5"
+            if classes:
+                every = described(range(len(classes)), classes)
+                accepted = f"must be labels or their names: {every}{near(word, classes)}"
+            raise InputError(f"{setting}={text}: {accepted}")
+        found.append(int(word) if word.isdecimal() else numbers[word])
+    return found
+
+
+def described(labels: Sequence[int], classes: Sequence[str]) -> str:
+    """Labels with the names of their classes, where they have some: 0=ok, 1=sick."""
+    words = [
+        f"{label}={classes[label]}" if 0 <= label < len(classes) else str(label)
+        for label in labels[:_LISTED]
+    ]
+    return ", ".join(words) + ", ..." * (len(labels) > _LISTED)
+
+
 def keep_labels(source: Source, keep: Sequence[int], split: str) -> Source:
     """The rows whose label is one of `keep`, in their order; all rows where it is empty.
 
@@ -50,7 +87,7 @@ def keep_labels(source: Source, keep: Sequence[int], split: str) -> Source:
     label = labels_of(source)
     known = np.unique(label)
     if missing := sorted(set(keep) - set(known.tolist())):
-        listed = ", ".join(map(str, known[:_LISTED])) + ", ..." * (len(known) > _LISTED)
+        listed = described(known.tolist(), source.spec.classes)
         raise InputError(f"{where} have no label {missing[0]}; accepted: {listed}")
     rows = np.flatnonzero(np.isin(label, np.asarray(keep)))
     return source if len(rows) == len(source) else take(source, rows)

@@ -26,6 +26,19 @@ def parts(text: str) -> tuple[str, str]:
     return kind, text[len(kind) :].removeprefix(":")
 
 
+def example(text: str, padded: bool) -> str:
+    """How other rows for a run on such a source are named: table:FILE.csv, images:FOLDER, ...
+
+    Args:
+        text: the run's source.
+        padded: whether its rows have lengths; texts then are files of a folder.
+    """
+    kind = parts(text)[0]
+    own = {"images": "FOLDER", "sound": "FOLDER", "table": "FILE.csv"}
+    own["text"] = "FOLDER" if padded else "FILE"
+    return f"{kind}:{own[kind]}" if kind in own else "npz:FILE"
+
+
 def with_options(text: str, more: Sequence[str]) -> str:
     """A source with the options "name=value" that it does not set itself."""
     words = checks.split_options(parts(text)[1])[1]

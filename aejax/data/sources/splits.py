@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from aejax.data.sources import checks
-from aejax.data.sources.base import Arrays, Rows, Source, Spec, names
+from aejax.data.sources.base import Arrays, Rows, Source, Spec, file_rows, names
 from aejax.errors import InputError
 from aejax.kinds import near
 
@@ -54,6 +54,11 @@ class Selected:
     def names(self, index: np.ndarray) -> list[str] | None:
         """The rows' names in the other source."""
         return names(self.source, self.index[index])
+
+    def file_rows(self) -> np.ndarray | None:
+        """The rows' numbers in the other source's file."""
+        found = file_rows(self.source)
+        return None if found is None else found[self.index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +109,11 @@ class Joined:
             start += len(source)
         return out
 
+    def file_rows(self) -> np.ndarray | None:
+        """The rows' numbers in their file, if each source has one."""
+        found = [rows for each in self.sources if (rows := file_rows(each)) is not None]
+        return np.concatenate(found) if len(found) == len(self.sources) else None
+
 
 def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
     """Splits of a source that has none of its own: all, and its first 90 % and last 10 %.
@@ -113,7 +123,13 @@ def of_whole(whole: Callable[[], Source], shuffle: bool) -> Splits:
         shuffle: take train and test after one fixed shuffle (where rows are sorted, by class for
             instance); `all` keeps the order in which they are stored.
     """
-    read = functools.cache(whole)
+
+    @functools.cache
+    def read() -> Source:
+        source = whole()
+        if isinstance(source, Arrays):
+            return dataclasses.replace(source, drawn=range(len(source)))
+        return source
 
     def piece(train: bool) -> Source:
         source = read()
@@ -202,7 +218,7 @@ def cut(source: Source, part: Part) -> Source:
 def take(source: Source, index: np.ndarray | slice) -> Source:
     """Some rows of a source, read when they are indexed; arrays in memory stay arrays."""
     if isinstance(source, Arrays):
-        return _in_memory(source[index], source.spec)
+        return _in_memory(source[index], source.spec, _drawn(source, index))
     return Selected(source, checks.positions(index, len(source)))
 
 
@@ -225,12 +241,20 @@ def join(parts: Sequence[tuple[str, Source]]) -> Source:
         return source
     sources = (source, *(other for _, other in others))
     if all(isinstance(each, Arrays) for each in sources):
-        return _in_memory(Joined(sources)[:], source.spec)
+        return _in_memory(Joined(sources)[:], source.spec, Joined(sources).file_rows())
     return Joined(sources)
 
 
-def _in_memory(rows: Rows, spec: Spec) -> Arrays:
-    return Arrays(rows.x, rows.label, spec.maximum, rows.length, spec.missing)
+def _in_memory(rows: Rows, spec: Spec, drawn: np.ndarray | range | None) -> Arrays:
+    return Arrays(rows.x, rows.label, spec.maximum, rows.length, spec.missing, drawn)
+
+
+def _drawn(source: Arrays, index: np.ndarray | slice) -> np.ndarray | range | None:
+    """Some rows' numbers in the file; a slice of a range stays one, which needs no memory."""
+    if isinstance(index, slice):
+        return None if source.drawn is None else source.drawn[index]
+    numbers = source.file_rows()
+    return None if numbers is None else numbers[index]
 
 
 def _bound(part: Part, bound: str, rows: int) -> int:

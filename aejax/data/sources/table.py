@@ -43,6 +43,10 @@ class Table:
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         return Rows(self.x[index], None if self.label is None else self.label[index])
 
+    def file_rows(self) -> np.ndarray:
+        """int [rows], from 0; the header and empty lines are not counted."""
+        return np.arange(len(self))
+
 
 def splits(argument: str, like: Spec | None = None) -> Splits:
     """All rows of a file, and its first 90 % and last 10 % after one fixed shuffle.
