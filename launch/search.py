@@ -12,14 +12,14 @@ exit code 2.
 """
 
 import os
-import signal
 import sys
 
+from launch.early import stop_at_once
 from launch.pages import huge_pages
 
 if __name__ == "__main__":
     huge_pages()
-signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+    stop_at_once()
 
 from absl import flags  # noqa: E402
 

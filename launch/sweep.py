@@ -25,14 +25,14 @@ chooses the values of each trial by the best test value of --config.evaluation.m
 """
 
 import os
-import signal
 import sys
 
+from launch.early import stop_at_once
 from launch.pages import huge_pages
 
 if __name__ == "__main__":
     huge_pages()
-signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+    stop_at_once()
 
 import dataclasses  # noqa: E402
 

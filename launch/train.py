@@ -14,18 +14,17 @@ alone (--workdir=runs/d16) goes on with its own settings. Ctrl-C and SIGTERM sav
 """
 
 import os
-import signal
 import sys
 import time
 import traceback
 
+from launch.early import stop_at_once
 from launch.pages import huge_pages
 
 if __name__ == "__main__":
     huge_pages()
+    stop_at_once()
 _STARTED = time.monotonic()
-# Until the run listens for itself there is nothing to save: start me again (cluster.STOPPED).
-signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
 
 from typing import TYPE_CHECKING, Any  # noqa: E402
 

@@ -62,6 +62,15 @@ def exists(workdir: str) -> bool:
     return os.path.isfile(path(workdir, "config.json"))
 
 
+def check_path(workdir: str) -> None:
+    """Raises InputError for a path that TensorStore, which stores arrays, would take for another.
+
+    It takes a backslash for a slash.
+    """
+    if "\\" in (place := os.path.abspath(workdir)):
+        raise InputError(f"--workdir={workdir}: {place} has a backslash; must have none")
+
+
 def check_places(workdir: str, names: Sequence[str], folders: Sequence[str]) -> None:
     """Refuses a folder where a file is to be written, and a file where a folder is.
 
@@ -71,8 +80,9 @@ def check_places(workdir: str, names: Sequence[str], folders: Sequence[str]) -> 
         folders: names of the folders in it, which may be missing.
 
     Raises:
-        InputError: names the path.
+        InputError: names the path; or the folder's own path has a backslash.
     """
+    check_path(workdir)
     for name in (*names, *folders):
         place = path(workdir, name)
         if not os.path.lexists(place) or os.path.isdir(place) == (name in folders):

@@ -313,8 +313,20 @@ def load(
         InputError: no run there, no such step, or a damaged checkpoint, named file by file.
     """
     registry.use(parts)
+    folder.check_path(workdir)
     run = folder.read(workdir, model)
-    number = choose(workdir, step, say)
+    while True:
+        number = choose(workdir, step, say)
+        try:
+            return _load(workdir, run, number)
+        except (InputError, OSError, ValueError):
+            if number in manifests.steps(workdir):
+                raise
+            # A run that goes on has removed this step: its newest stands.
+
+
+def _load(workdir: str, run: folder.Run, number: int) -> Model:
+    """A live model of a step that is whole."""
     part = "ema" if manifests.shapes(workdir, number, "ema") else "params"
     batch = abstract_batch(run.config, run.spec)
     module = nnx.eval_shape(lambda: run.config.model.init(nnx.Rngs(0), batch))
@@ -360,5 +372,10 @@ def choose(workdir: str, step: int | str, say: Callable[[str], None]) -> int:
     if not isinstance(step, int) or step not in there:
         known = ", ".join(map(str, there)) or "none"
         raise InputError(f"--step={step}: must be latest, best, or one of {known}")
-    manifests.verify(workdir, step)
+    try:
+        manifests.verify(workdir, step)
+    except manifests.DamagedError:
+        if step in manifests.steps(workdir):
+            raise
+        raise InputError(f"--step={step}: the run in {workdir} has removed it meanwhile") from None
     return step

@@ -128,7 +128,10 @@ def verify(workdir: str, step: int) -> dict[str, Any]:
 
 
 def newest_good(workdir: str, say: Callable[[str], None]) -> int | None:
-    """The newest step that is whole; names each damaged one that it passes over."""
+    """The newest step that is whole; names each damaged one that it passes over.
+
+    Where a run that goes on has removed a step meanwhile, its newer ones are looked at.
+    """
     for step in lost(workdir):
         root = step_folder(workdir, step)
         say(f"checkpoint {root} has lost its manifest {root}.json; passed over, and kept")
@@ -137,6 +140,8 @@ def newest_good(workdir: str, say: Callable[[str], None]) -> int | None:
             verify(workdir, step)
             return step
         except DamagedError as error:
+            if step not in steps(workdir):
+                return newest_good(workdir, say)
             say(f"{error}; passed over, and kept for you to look at")
     return None
 
