@@ -16,6 +16,7 @@ from ml_collections import config_flags
 
 from aejax.errors import InputError
 from aejax.search.settings import Search, check_search
+from aejax.sweeps.cells import cells, split_values
 from launch import flags as launch_flags
 from launch.flags import Program
 
@@ -106,6 +107,53 @@ def defined(path: Path) -> flags.FlagValues:
             name, default = (ast.literal_eval(each) for each in node.args[:2])
             make(name, default, "", flag_values=fresh)
     return fresh
+
+
+def sweeps(page: Path) -> list[str]:
+    """Each command, and each piece of code inside a line or a table, that has `--sweep=`."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.M | re.S)
+    lines = [line for each in blocks for line in each.replace("\\\n", " ").splitlines()]
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    return [each for each in (*lines, *re.findall(r"`([^`]+)`", text)) if "--sweep=" in each]
+
+
+def check_sweep(command: str) -> None:
+    """Raises InputError if settings do not take what `--sweep` gives them; of a range both ends."""
+    words = shlex.split(command)
+    config = [word for word in words if word.startswith("--config")]
+    grid = dict(
+        split_values(re.sub(r"=(?:log:|int:)?([-\d.e]+)\.\.([-\d.e]+)$", r"=\1,\2", given))
+        for word in words
+        if (given := word.removeprefix("--sweep=")) != word
+    )
+
+    def make_config(values):
+        given = [f"--config.{name}={text}" for name, text in values.items()]
+        return launch_flags.config_of([*config, *given])
+
+    assert cells(grid, make_config)
+
+
+SWEPT = [path for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if sweeps(path)]
+
+
+@pytest.mark.parametrize("page", SWEPT, ids=lambda page: page.stem)
+def test_settings_take_the_values_of_every_sweep(page):
+    for command in sweeps(page):
+        try:
+            check_sweep(command)
+        except Exception as error:
+            raise AssertionError(f"{command}: {error}") from error
+
+
+def test_a_wrong_sweep_would_be_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("- parts: `--sweep='model.corruption=none,gaussian'`\n| a | `--sweep=sed=1` |\n")
+    assert len(sweeps(page)) == 2
+    for command in sweeps(page):
+        with pytest.raises(InputError):
+            check_sweep(command)
 
 
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if commands(path)]
