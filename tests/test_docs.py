@@ -149,7 +149,9 @@ def test_settings_take_the_values_of_every_sweep(page):
 
 def test_a_wrong_sweep_would_be_seen(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("- parts: `--sweep='model.corruption=none,gaussian'`\n| a | `--sweep=sed=1` |\n")
+    page.write_text(
+        "- parts: `--sweep='model.corruption=none,gaussian'`\n| a | `--sweep=sed=1` |\n"
+    )
     assert len(sweeps(page)) == 2
     for command in sweeps(page):
         with pytest.raises(InputError):
