@@ -3,7 +3,9 @@
 import ast
 import functools
 import importlib.util
+import inspect
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -15,6 +17,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from aejax.errors import InputError
+from aejax.models import interfaces
+from aejax.registry import missing
 from aejax.search.settings import Search, check_search
 from aejax.sweeps.cells import cells, split_values
 from launch import flags as launch_flags
@@ -49,7 +53,10 @@ def test_the_site_builds_strictly_and_needs_no_network_to_be_read(tmp_path):
         assert "arithmatex" not in text and "<!-- code" not in text, path
     assert "<math" in pages[tmp_path / "concepts.html"]
     assert "class KSparse" not in pages[tmp_path / "variants" / "k_sparse.html"]
-    assert "get_config" in pages[tmp_path / "variants" / "k_sparse.html"]
+    preset = pages[tmp_path / "variants" / "k_sparse.html"]
+    assert "get_config" in preset and 'href="../code/configs/k_sparse.py.txt"' in preset
+    copied = tmp_path / "code" / "configs" / "k_sparse.py.txt"
+    assert copied.read_bytes() == (ROOT / "configs" / "k_sparse.py").read_bytes()
     assert not (tmp_path / "hooks.py").exists()
 
 
@@ -62,6 +69,43 @@ def test_pages_have_no_equation_or_code_that_only_this_site_can_show():
     """Equations are `$` and `$$`, which the pages' other readers know as well."""
     for path in DOCS.rglob("*.md"):
         assert not re.search(r"\\\(|\\\[|^!!! |^\?\?\? ", path.read_text("utf-8"), re.M), path
+
+
+def test_links_lead_to_files_where_pages_are_read_as_plain_markdown():
+    for path in (ROOT / "README.md", *DOCS.rglob("*.md")):
+        text = re.sub(r"^ *```.*?^ *```", "", path.read_text("utf-8"), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_a_reader_of_plain_markdown_finds_the_code_that_the_site_shows():
+    def linked(text: str, path: Path) -> set[Path]:
+        return {(path.parent / link).resolve() for link in re.findall(r"\]\((\.\.[^)#]+)\)", text)}
+
+    for path in DOCS.rglob("*.md"):
+        before, *after = re.split(r"^<!-- code (\S+) .*-->$", path.read_text("utf-8"), flags=re.M)
+        if after:
+            section = before.rpartition("\n## ")[2]
+            assert ROOT / after[0] in linked(section, path), f"{path.name}: {after[0]}"
+    for path in (DOCS / "reference").glob("*.md"):
+        text = path.read_text("utf-8")
+        intro = text.partition("\n:::")[0]
+        for name in re.findall(r"^::: (\S+)", text, re.M):
+            file = inspect.getsourcefile(pydoc.locate(name))  # pyright: ignore
+            assert Path(file or "") in linked(intro, path), f"{path.name}: {name}"
+        assert 'help("' in text
+
+
+def test_the_table_of_required_methods_is_that_of_the_interfaces():
+    text = (DOCS / "how-to" / "own-part.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)\(([\w, ]+)\)` \|", text, re.M)
+    bases = [each for each in vars(interfaces).values() if inspect.isclass(each) and missing(each)]
+    wanted = {
+        (base.__name__, name, ", ".join(inspect.signature(getattr(base, name)).parameters))
+        for base in bases
+        for name in missing(base)
+    }
+    assert set(rows) == wanted and len(rows) == len(wanted)
 
 
 def commands(page: Path) -> list[list[str]]:
