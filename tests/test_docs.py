@@ -16,6 +16,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from aejax import config
 from aejax.errors import InputError
 from aejax.models import interfaces
 from aejax.registry import missing
@@ -33,6 +34,7 @@ OF_SETTINGS = {
     "sweep": launch_flags.TRAIN,
     "search": Program(Search, "Search", check_search, "search_plant", "launch.search", ()),
 }
+_EVALUATION = "`evaluation.every`, `evaluation.patience`, `evaluation.batch_size`"
 # What stands in a command for something of the reader's own.
 PLACEHOLDERS = {"seed=S": "seed=0", "latent_dim=K": "latent_dim=8", "config=NAME": "config=sparse"}
 
@@ -108,6 +110,14 @@ def test_the_table_of_required_methods_is_that_of_the_interfaces():
     assert set(rows) == wanted and len(rows) == len(wanted)
 
 
+def test_the_table_of_what_may_change_has_every_setting_of_its_first_column():
+    text = (DOCS / "how-to" / "resume.md").read_text("utf-8").partition("| may change")[2]
+    first, second = zip(*re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M), strict=True)
+    may = re.sub(r"`evaluation.every`, `.patience`, `.batch_size`", _EVALUATION, " ".join(first))
+    assert set(re.findall(r"`([\w.]+?)(?:\.\*)?`", may)) == set(config.MAY_CHANGE)
+    assert "`evaluation.metric`" in " ".join(second)
+
+
 def commands(page: Path) -> list[list[str]]:
     """The words after `python -m launch.` of each command of a page."""
     found = []
@@ -165,7 +175,7 @@ def sweeps(page: Path) -> list[str]:
 def check_sweep(command: str) -> None:
     """Raises InputError if settings do not take what `--sweep` gives them; of a range both ends."""
     words = shlex.split(command)
-    config = [word for word in words if word.startswith("--config")]
+    own = [word for word in words if word.startswith("--config")]
     grid = dict(
         split_values(re.sub(r"=(?:log:|int:)?([-\d.e]+)\.\.([-\d.e]+)$", r"=\1,\2", given))
         for word in words
@@ -174,7 +184,7 @@ def check_sweep(command: str) -> None:
 
     def make_config(values):
         given = [f"--config.{name}={text}" for name, text in values.items()]
-        return launch_flags.config_of([*config, *given])
+        return launch_flags.config_of([*own, *given])
 
     assert cells(grid, make_config)
 
