@@ -18,6 +18,7 @@ _GRID_PIXELS = 960
 # Points so many times as far from the minimum as the median are drawn at the edge.
 _FAR = 10.0
 _WIDE = 10
+_VISIBLE = 1e-3  # bars that are shorter than this share of all means' range are left out
 _BESIDE_LETTERS = 30  # legends with longer names are below the plot
 _LEGEND_LETTERS = 46  # letters in a line of a legend below a plot of 4.2 inches
 _NARROW = 8  # points of letters in a narrow plot; on a page those of wide ones are as large
@@ -147,8 +148,10 @@ def curves_png(
         axes: what to write along both axes.
     """
     figure, plot = _figure()
+    # Bars of rounding alone, as those of PCA, would be seen in the legend and nowhere else.
+    visible = _VISIBLE * np.ptp(np.concatenate([mean for _, mean, _ in series.values()]))
     for (name, (x, mean, bar)), colour in zip(series.items(), _colours(len(series)), strict=False):
-        bars = {"yerr": bar, "capsize": 3} if np.any(bar) else {}
+        bars = {"yerr": bar, "capsize": 3} if np.any(bar > visible) else {}
         plot.errorbar(x, mean, **bars, color=colour, label=name, fmt="o-", linewidth=1.4)
     every = np.unique(np.concatenate([x for x, _, _ in series.values()]))
     if every[0] > 0 and every[-1] >= 8 * every[0]:

@@ -90,6 +90,8 @@ def _preparation(functions: RowFunctions) -> str:
         steps.append("each element's training mean is subtracted")
     if settings.centre == "standardise":
         steps.append("each element is divided by its training deviation")
+    if functions.spec.missing:
+        steps.append("missing values become 0")
     return "; ".join(steps) if steps else "none"
 
 

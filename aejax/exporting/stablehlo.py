@@ -41,7 +41,7 @@ with zipfile.ZipFile("{FILE}") as file:
 
 {table}
 
-Where a function gives two arrays, it gives them as a pair.
+A function with two results gives them as a pair.
 """
 
 

@@ -49,7 +49,7 @@ def test_a_legend_has_the_names_of_the_classes(monkeypatch):
 def test_only_a_curve_with_error_bars_has_them_in_the_legend(monkeypatch):
     monkeypatch.setattr(plots, "as_png", lambda figure: figure)
     x, bar = np.array([1.0, 2.0]), np.array([0.1, 0.0])
-    series = {"model": (x, x, bar), "PCA": (x, x + 1, 0 * bar)}
+    series = {"model": (x, x, bar), "PCA": (x, x + 1, 1e-9 * bar)}
     (plot,) = plots.curves_png(series, ("x", "y")).axes
     handles, names = plot.get_legend_handles_labels()
     assert names == ["model", "PCA"] and [each.has_yerr for each in handles] == [True, False]
