@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -127,6 +128,8 @@ class StopWhen(Callback):
 class LivePlot(Callback):
     """Draws a number of the rows against steps in a notebook, anew every few seconds.
 
+    Outside of a notebook it shows nothing; `figure` draws what it has got there too.
+
     Attributes:
         names: what is drawn, one axis each.
         seconds: between two drawings.
@@ -171,13 +174,21 @@ class LivePlot(Callback):
         return figure
 
     def _draw(self) -> None:
+        self._drawn_at = time.monotonic()
+        if not _in_notebook():
+            return
         from IPython.display import display  # pyright: ignore - of the notebook that it runs in
 
         if self._shown is None:
             self._shown = display(self.figure(), display_id=True)
         else:
             self._shown.update(self.figure())
-        self._drawn_at = time.monotonic()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this; a plain script and a terminal show no pictures."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
 
 
 class TensorBoard(Callback):

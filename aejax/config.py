@@ -17,7 +17,7 @@ from aejax.kinds import part
 from aejax.mesh import Mesh as Mesh
 from aejax.models import Autoencoder
 from aejax.optimizer import Adam
-from aejax.registry import Kinds
+from aejax.registry import Kinds, required
 
 
 @dataclasses.dataclass
@@ -74,6 +74,7 @@ class Pretraining:
         """
         return []
 
+    @required()
     def initial_params(self, run_setup: Any, workdir: str, options: dict[str, Any]) -> Any:
         """What makes the run's first parameters by name, or the `Outcome` of what was stopped.
 

@@ -8,7 +8,7 @@ import optax
 
 from aejax.errors import check_least
 from aejax.kinds import part
-from aejax.registry import Kinds
+from aejax.registry import Kinds, required
 
 
 def _check_share(name: str, value: float, one: bool = False) -> None:
@@ -25,6 +25,7 @@ def _check_eps(value: float) -> None:
 class Schedule:
     """How the learning rate changes. Required: `schedule`."""
 
+    @required()
     def schedule(self, peak: float, steps: int) -> optax.Schedule:
         """step -> learning rate, from `peak` on, over this many steps after the warm-up."""
         raise NotImplementedError
@@ -114,6 +115,7 @@ class Optimizer:
         _check_share("warmup", self.warmup)
         _check_share("ema", self.ema)
 
+    @required()
     def scale(self) -> optax.GradientTransformation:
         """From gradients to directions; the learning rate comes after."""
         raise TypeError("choose one of its kinds")

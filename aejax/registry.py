@@ -16,11 +16,14 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from aejax.errors import InputError, near
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+_MARK = "_required"
 
 # Classes from outside that the user has named in this process, by their spelling.
 _NAMED: dict[str, type] = {}
@@ -98,7 +101,7 @@ class Kinds(Mapping[str, Any]):
         """The class, if it is a part of this kind.
 
         Raises:
-            InputError: it is none.
+            InputError: it is none, or lacks a method that its base marks as required.
         """
         derives = isinstance(cls, type) and issubclass(cls, self.base)
         # One that is no dataclass itself would have the fields of its base, and lose its own.
@@ -108,10 +111,45 @@ class Kinds(Mapping[str, Any]):
                 f"{setting}={name}: must be a dataclass that derives from"
                 f" {self.base.__module__}.{self.base.__qualname__}"
             )
+        if lacking := missing(cls):
+            raise InputError(
+                f"{setting}={spelling(cls)}: must have {' and '.join(lacking)}"
+                " (see docs/how-to/own-part.md)"
+            )
         return cls
 
     def _plugins(self) -> Iterator[importlib.metadata.EntryPoint]:
         yield from importlib.metadata.entry_points(group=self.group)
+
+
+def required(unless: str = "", when: str = "") -> Callable[[Method], Method]:
+    """Marks a method of a base class that its parts must have.
+
+    Args:
+        unless: another method, which may be written in its place.
+        when: an attribute of the class; the method is required only where it is true.
+    """
+
+    def mark(method: Method) -> Method:
+        setattr(method, _MARK, (unless, when))
+        return method
+
+    return mark
+
+
+def missing(cls: type) -> list[str]:
+    """Names of the required methods that a class does not have."""
+    found = []
+    for name in dir(cls):
+        method = getattr(cls, name)
+        if (mark := getattr(method, _MARK, None)) is None:
+            continue
+        unless, when = mark
+        base = next(each for each in cls.__mro__ if vars(each).get(name) is method)
+        replaced = unless and getattr(cls, unless) is not getattr(base, unless)
+        if not replaced and (not when or getattr(cls, when)):
+            found.append(name)
+    return found
 
 
 def use(parts: Iterable[type]) -> None:

@@ -2,24 +2,56 @@
 
 `$...$` and `$$...$$` are translated by latex2mathml when the site is built, so that a page needs no
 script for them. A line `<!-- code FILE NAME ... -->` is followed by the classes and functions of
-these names in a file of the repository.
+these names in a file of the repository. A link to a file outside docs/, which a reader of the
+Markdown follows as it is, leads on the site to a copy of the file as text, in code/.
 """
 
 import ast
 import html
 import pathlib
+import posixpath
 import re
+from collections.abc import Iterator
 
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
 
 ROOT = pathlib.Path(__file__).parents[1]
 _MATH = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.S)
 _CODE = re.compile(r"^<!-- code (\S+) ([\w ]+) -->$", re.M)
+_LINK = re.compile(r"\]\((\.\./[^)#\s]+)\)")
+
+
+def on_files(files: Files, config, **_) -> Files:
+    """Adds a copy of each file of the repository that a page links to."""
+    pages = list(files.documentation_pages())
+    names = {name for page in pages for _, name in outside(page.content_string, page.src_uri)}
+    for name in sorted(names):
+        path = str(ROOT / name)
+        files.append(File.generated(config, copied(name), abs_src_path=path))
+    return files
+
+
+def outside(markdown: str, page: str) -> Iterator[tuple[str, str]]:
+    """(link, file from the root) of each link of a page to a file that is not in docs/."""
+    for link in _LINK.findall(markdown):
+        name = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link))
+        if not name.startswith(("docs/", "..")) and (ROOT / name).is_file():
+            yield link, name
+
+
+def copied(name: str) -> str:
+    """Where the site has the copy of a file."""
+    return f"code/{name}.txt"
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Puts code of the repository where a page asks for it."""
+    """Puts code of the repository where a page asks for it, and leads links to the copies."""
+    source_page = page.file.src_uri
+    for link, name in list(outside(markdown, source_page)):
+        there = posixpath.relpath(copied(name), posixpath.dirname(source_page) or ".")
+        markdown = markdown.replace(f"]({link})", f"]({there})")
 
     def code(match: re.Match) -> str:
         try:

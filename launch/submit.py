@@ -162,7 +162,7 @@ def check(words: list[str]) -> None:
     if given.time is not None and not re.fullmatch(_TIME, given.time):
         raise InputError(f"--time={shown(given.time)}: must be minutes, HH:MM:SS or DAYS-HH:MM:SS")
     if given.workers and any(re.match("--?index=", word) for word in words):
-        raise InputError(f"--workers={given.workers}: takes cells as they come; without --index")
+        raise InputError(f"--workers={given.workers}: takes runs as they come; without --index")
     for name, word in (("partition", given.partition), ("account", given.account)):
         if word is not None:
             on_slurm.check_word(name, word)
@@ -256,7 +256,7 @@ def _runs(words: list[str]) -> int:
         raise InputError("-- sweep: must have --sweep='SETTING=VALUE,VALUE' (with the = sign)")
     if any(re.match("--?(index|trials)=", word) for word in words):
         raise InputError(
-            "-- sweep: --index and --trials are no part of an array with a task a cell; --workers=N"
+            "-- sweep: --index and --trials are no part of an array with a task a run; --workers=N"
             " takes --trials"
         )
     return math.prod(len(cells.split_values(text)[1]) for text in texts)
@@ -268,10 +268,25 @@ def parse(argv: list[str]) -> list[str]:
     if any(program.is_help(word) for word in own[1:]):
         print(program.help_text(), flush=True)
         sys.exit(0)
-    left = flags.FLAGS(own)
+    try:
+        left = flags.FLAGS(own)
+    except flags.UnrecognizedFlagError:
+        _check_dashes(argv)
+        raise
     if len(left) > 1:
+        _check_dashes(argv)
         raise InputError(f"{left[1]}: flags of submit come first, then -- and a program")
     return left
+
+
+def _check_dashes(argv: list[str]) -> None:
+    """Refuses a program that stands without -- before it."""
+    found = [word for word in argv[1:] if word in PROGRAMS and word not in _NOT_SUBMITTED]
+    if found and "--" not in argv:
+        raise InputError(
+            f"{found[0]}: -- is missing before it; flags of submit come first, then -- and a"
+            f" program: -- {found[0]}"
+        )
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ has their numbers. Where runs have stages (--config.pretrain), a table has the s
 
 The same command again goes on where it was, and trains nothing twice. Processes on one file system
 that are started with the same command share the runs; the last one to end writes the report. With
---index it trains one cell, for a job array.
+--index it trains one run, for a job array.
 
 With --trials settings may have a range, LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH, and Optuna
 chooses the values of each trial by the best test value of --config.evaluation.metric.
@@ -58,7 +58,7 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "curve", "", "Learning curves of this term of metrics.jsonl. Default: config.evaluation.metric."
 )
-flags.DEFINE_integer("index", None, "Train this cell alone, from 0.")
+flags.DEFINE_integer("index", None, "Train this run alone, from 0.")
 flags.DEFINE_integer("trials", None, "Trials of an adaptive search, by Optuna.", lower_bound=1)
 flags.DEFINE_string("parts", "", "Classes of your own parts, PACKAGE:CLASS, that a folder names.")
 flags.DEFINE_bool("list", False, "Print the presets, a line each; then stop.")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import types
 
 import jax
 import numpy as np
@@ -128,7 +129,6 @@ def test_a_callback_decides_the_same_with_and_without_an_interruption(tmp_path, 
 
 def test_a_run_that_goes_on_gives_its_earlier_rows_again_but_not_to_plain_functions(tmp_path):
     told, plain, plot = Third(), [], LivePlot()
-    plot._draw = lambda: None  # without a notebook there is nowhere to show it
     for duration in ("20 steps", "30 steps"):
         train(config(duration=duration), tmp_path, callbacks=[told, plot, plain.append])
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
@@ -164,14 +164,28 @@ def test_what_is_no_callback_is_refused(wrong):
         as_callbacks(wrong)
 
 
-def test_a_plot_draws_each_number_of_each_split(tmp_path):
-    plot = LivePlot(["loss", "nll"], seconds=1e9)
-    plot._drawn_at = np.inf  # without a notebook there is nowhere to show it
+def test_a_plot_draws_each_number_of_each_split(capsys):
+    plot = LivePlot(["loss", "nll"], seconds=0.0)
     for step, split in ((10, "train"), (10, "test"), (20, "train")):
         plot.on_row({"step": step, "split": split, "loss": 1.0 / step, "nll": 2.0})
     lines = [[line.get_label() for line in axes.lines] for axes in plot.figure().axes]
     assert lines == [["train", "test"]] * 2
     assert plot.figure().axes[0].lines[0].get_xydata().tolist() == [[10, 0.1], [20, 0.05]]
+    plot.on_end("done")
+    assert capsys.readouterr().out == ""  # a script has nowhere to show it
+
+
+def test_a_notebook_shows_one_plot_and_changes_it(monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    shown, changed = [], []
+    handle = types.SimpleNamespace(update=changed.append)
+    monkeypatch.setattr("IPython.get_ipython", lambda: types.SimpleNamespace(kernel=None))
+    monkeypatch.setattr(display, "display", lambda figure, **_: shown.append(figure) or handle)
+    plot = LivePlot(seconds=0.0)
+    for step in (10, 20):
+        plot.on_row({"step": step, "split": "train", "loss": 1.0 / step})
+    assert len(shown) == 1 and len(changed) == 1
+    assert len(changed[0].axes[0].lines[0].get_xydata()) == 2
 
 
 def test_history_is_columns_over_all_starts(tmp_path):

@@ -338,6 +338,9 @@ def test_rebuild_gives_equal_settings_that_are_not_the_same_objects():
 class Mine(Trainable):
     size: int = 3
 
+    def init(self, rngs, batch):
+        raise AssertionError("not called")
+
 
 def test_a_part_from_outside_is_written_by_the_name_of_its_class():
     written = kinds.to_dict(Config(model=Mine(4)))["model"]

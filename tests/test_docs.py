@@ -3,7 +3,9 @@
 import ast
 import functools
 import importlib.util
+import inspect
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -14,8 +16,12 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from aejax import config
 from aejax.errors import InputError
+from aejax.models import interfaces
+from aejax.registry import missing
 from aejax.search.settings import Search, check_search
+from aejax.sweeps.cells import cells, split_values
 from launch import flags as launch_flags
 from launch.flags import Program
 
@@ -28,6 +34,7 @@ OF_SETTINGS = {
     "sweep": launch_flags.TRAIN,
     "search": Program(Search, "Search", check_search, "search_plant", "launch.search", ()),
 }
+_EVALUATION = "`evaluation.every`, `evaluation.patience`, `evaluation.batch_size`"
 # What stands in a command for something of the reader's own.
 PLACEHOLDERS = {"seed=S": "seed=0", "latent_dim=K": "latent_dim=8", "config=NAME": "config=sparse"}
 
@@ -48,7 +55,10 @@ def test_the_site_builds_strictly_and_needs_no_network_to_be_read(tmp_path):
         assert "arithmatex" not in text and "<!-- code" not in text, path
     assert "<math" in pages[tmp_path / "concepts.html"]
     assert "class KSparse" not in pages[tmp_path / "variants" / "k_sparse.html"]
-    assert "get_config" in pages[tmp_path / "variants" / "k_sparse.html"]
+    preset = pages[tmp_path / "variants" / "k_sparse.html"]
+    assert "get_config" in preset and 'href="../code/configs/k_sparse.py.txt"' in preset
+    copied = tmp_path / "code" / "configs" / "k_sparse.py.txt"
+    assert copied.read_bytes() == (ROOT / "configs" / "k_sparse.py").read_bytes()
     assert not (tmp_path / "hooks.py").exists()
 
 
@@ -61,6 +71,51 @@ def test_pages_have_no_equation_or_code_that_only_this_site_can_show():
     """Equations are `$` and `$$`, which the pages' other readers know as well."""
     for path in DOCS.rglob("*.md"):
         assert not re.search(r"\\\(|\\\[|^!!! |^\?\?\? ", path.read_text("utf-8"), re.M), path
+
+
+def test_links_lead_to_files_where_pages_are_read_as_plain_markdown():
+    for path in (ROOT / "README.md", *DOCS.rglob("*.md")):
+        text = re.sub(r"^ *```.*?^ *```", "", path.read_text("utf-8"), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_a_reader_of_plain_markdown_finds_the_code_that_the_site_shows():
+    def linked(text: str, path: Path) -> set[Path]:
+        return {(path.parent / link).resolve() for link in re.findall(r"\]\((\.\.[^)#]+)\)", text)}
+
+    for path in DOCS.rglob("*.md"):
+        before, *after = re.split(r"^<!-- code (\S+) .*-->$", path.read_text("utf-8"), flags=re.M)
+        if after:
+            section = before.rpartition("\n## ")[2]
+            assert ROOT / after[0] in linked(section, path), f"{path.name}: {after[0]}"
+    for path in (DOCS / "reference").glob("*.md"):
+        text = path.read_text("utf-8")
+        intro = text.partition("\n:::")[0]
+        for name in re.findall(r"^::: (\S+)", text, re.M):
+            file = inspect.getsourcefile(pydoc.locate(name))  # pyright: ignore
+            assert Path(file or "") in linked(intro, path), f"{path.name}: {name}"
+        assert 'help("' in text
+
+
+def test_the_table_of_required_methods_is_that_of_the_interfaces():
+    text = (DOCS / "how-to" / "own-part.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)\(([\w, ]+)\)` \|", text, re.M)
+    bases = [each for each in vars(interfaces).values() if inspect.isclass(each) and missing(each)]
+    wanted = {
+        (base.__name__, name, ", ".join(inspect.signature(getattr(base, name)).parameters))
+        for base in bases
+        for name in missing(base)
+    }
+    assert set(rows) == wanted and len(rows) == len(wanted)
+
+
+def test_the_table_of_what_may_change_has_every_setting_of_its_first_column():
+    text = (DOCS / "how-to" / "resume.md").read_text("utf-8").partition("| may change")[2]
+    first, second = zip(*re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M), strict=True)
+    may = re.sub(r"`evaluation.every`, `.patience`, `.batch_size`", _EVALUATION, " ".join(first))
+    assert set(re.findall(r"`([\w.]+?)(?:\.\*)?`", may)) == set(config.MAY_CHANGE)
+    assert "`evaluation.metric`" in " ".join(second)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -106,6 +161,55 @@ def defined(path: Path) -> flags.FlagValues:
             name, default = (ast.literal_eval(each) for each in node.args[:2])
             make(name, default, "", flag_values=fresh)
     return fresh
+
+
+def sweeps(page: Path) -> list[str]:
+    """Each command, and each piece of code inside a line or a table, that has `--sweep=`."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.M | re.S)
+    lines = [line for each in blocks for line in each.replace("\\\n", " ").splitlines()]
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    return [each for each in (*lines, *re.findall(r"`([^`]+)`", text)) if "--sweep=" in each]
+
+
+def check_sweep(command: str) -> None:
+    """Raises InputError if settings do not take what `--sweep` gives them; of a range both ends."""
+    words = shlex.split(command)
+    own = [word for word in words if word.startswith("--config")]
+    grid = dict(
+        split_values(re.sub(r"=(?:log:|int:)?([-\d.e]+)\.\.([-\d.e]+)$", r"=\1,\2", given))
+        for word in words
+        if (given := word.removeprefix("--sweep=")) != word
+    )
+
+    def make_config(values):
+        given = [f"--config.{name}={text}" for name, text in values.items()]
+        return launch_flags.config_of([*own, *given])
+
+    assert cells(grid, make_config)
+
+
+SWEPT = [path for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if sweeps(path)]
+
+
+@pytest.mark.parametrize("page", SWEPT, ids=lambda page: page.stem)
+def test_settings_take_the_values_of_every_sweep(page):
+    for command in sweeps(page):
+        try:
+            check_sweep(command)
+        except Exception as error:
+            raise AssertionError(f"{command}: {error}") from error
+
+
+def test_a_wrong_sweep_would_be_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "- parts: `--sweep='model.corruption=none,gaussian'`\n| a | `--sweep=sed=1` |\n"
+    )
+    assert len(sweeps(page)) == 2
+    for command in sweeps(page):
+        with pytest.raises(InputError):
+            check_sweep(command)
 
 
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if commands(path)]

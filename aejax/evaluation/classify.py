@@ -10,7 +10,7 @@ from aejax import pictures
 from aejax.data.sources.base import Source, Spec
 from aejax.data.sources.labels import check_classes
 from aejax.errors import InputError
-from aejax.evaluation import plots
+from aejax.evaluation import plots, tiles
 from aejax.evaluation.encoded import peak_of
 from aejax.evaluation.result import Figure, Number, Result, Table
 from aejax.evaluation.rows import stream
@@ -147,9 +147,10 @@ def _worst(
     grid = np.zeros((-(-len(rows) // columns) * columns, *x.shape[1:]), np.float32)
     grid[: len(rows)] = np.asarray(x) / peak_of(model, source, np.asarray(x))
     chosen = log_p[rows].argmax(axis=1)
-    words = [f"{names[a]} for {names[b]}" for a, b in zip(chosen, label[rows], strict=True)]
+    words = [f"{names[own]}→{names[other]}" for own, other in zip(label[rows], chosen, strict=True)]
     caption = (
-        f"The {len(rows)} wrong rows whose label was given the least probability, row by row, as"
-        f" the class that was taken for the label: {', '.join(words)}."
+        f"The {len(rows)} wrong rows whose label was given the least probability; above each its"
+        " label, and behind the arrow the class that was taken for it."
     )
-    return Figure("mistakes", plots.grid_png(grid.reshape(-1, columns, *x.shape[1:])), caption)
+    png = tiles.tiles_png(grid.reshape(-1, columns, *x.shape[1:]), above=words)
+    return Figure("mistakes", png, caption)

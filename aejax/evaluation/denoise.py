@@ -20,7 +20,7 @@ from aejax import pictures
 from aejax.data.sources import open_source
 from aejax.data.sources.base import Source, Spec
 from aejax.errors import InputError
-from aejax.evaluation import plots
+from aejax.evaluation import plots, tiles
 from aejax.evaluation.encoded import evenly
 from aejax.evaluation.result import Figure, Number, Result, need_autoencoder, need_whole
 from aejax.evaluation.similarity import ssim
@@ -111,7 +111,7 @@ def task(model: Model, source: Source) -> Result:
     reconstruct = _reconstruct(model)
     numbers: dict[str, Number] = {}
     curves: dict[str, dict[NoiseLevel, float]] = {}
-    shown: list[np.ndarray] = []
+    shown: list[tuple[str, np.ndarray]] = []
     for kind, levels in LEVELS.items():
         for noise in (NoiseLevel(kind, level) for level in levels):
             noisy = add_noise(clean, noise, seed, index)
@@ -129,10 +129,9 @@ def task(model: Model, source: Source) -> Result:
             numbers |= _gain(noise, found)
             if noise.level == levels[-1]:
                 best = max(STRENGTHS, key=found.__getitem__)
-                shown += [
-                    clean[:_SHOWN],
-                    *(outs[name][:_SHOWN] for name in ("noisy", "model", best)),
-                ]
+                strips = {"clean": clean, f"{kind} {noise.level:g}": outs["noisy"]}
+                strips |= {"model": outs["model"], best: outs[best]}
+                shown += [(name, images[:_SHOWN]) for name, images in strips.items()]
     notes.append(
         f"{len(clean)} rows, evenly taken, are measured; of its strengths each filter has the one"
         f" with the best PSNR on {len(fitting)} {'training' if not why else 'of these'} rows, for"
@@ -311,8 +310,11 @@ def _curves(curves: dict[str, dict[NoiseLevel, float]]) -> list[Figure]:
     return out
 
 
-def _figure(shown: list[np.ndarray]) -> Figure:
-    png = plots.grid_png(np.stack(shown))
+def _figure(shown: list[tuple[str, np.ndarray]]) -> Figure:
+    """Strips of images, each with its name."""
+    png = tiles.tiles_png(
+        np.stack([images for _, images in shown]), left=[name for name, _ in shown]
+    )
     kinds = ", ".join(f"{kind} {levels[-1]:g}" for kind, levels in LEVELS.items())
     return Figure(
         "denoise",

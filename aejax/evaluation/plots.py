@@ -18,8 +18,10 @@ _GRID_PIXELS = 960
 # Points so many times as far from the minimum as the median are drawn at the edge.
 _FAR = 10.0
 _WIDE = 10
+_VISIBLE = 1e-3  # bars that are shorter than this share of all means' range are left out
 _BESIDE_LETTERS = 30  # legends with longer names are below the plot
 _LEGEND_LETTERS = 46  # letters in a line of a legend below a plot of 4.2 inches
+_NARROW = 8  # points of letters in a narrow plot; on a page those of wide ones are as large
 
 
 def image_png(image: np.ndarray) -> bytes:
@@ -165,8 +167,11 @@ def curves_png(
         axes: what to write along both axes.
     """
     figure, plot = _figure()
+    # Bars of rounding alone, as those of PCA, would be seen in the legend and nowhere else.
+    visible = _VISIBLE * np.ptp(np.concatenate([mean for _, mean, _ in series.values()]))
     for (name, (x, mean, bar)), colour in zip(series.items(), _colours(len(series)), strict=False):
-        plot.errorbar(x, mean, bar, color=colour, label=name, fmt="o-", capsize=3, linewidth=1.4)
+        bars = {"yerr": bar, "capsize": 3} if np.any(bar > visible) else {}
+        plot.errorbar(x, mean, **bars, color=colour, label=name, fmt="o-", linewidth=1.4)
     every = np.unique(np.concatenate([x for x, _, _ in series.values()]))
     if every[0] > 0 and every[-1] >= 8 * every[0]:
         plot.set_xscale("log")
@@ -218,11 +223,15 @@ def bands_png(
         values = np.concatenate([y for _, y, _, _ in series.values()])
         if values.min() > 0 and values.max() > _WIDE * values.min():
             plot.set_yscale("log")
-        plot.set_title(title, loc="left", fontsize=10)
-        plot.set_ylabel(axes[1])
-    plots[-1].set_xlabel(axes[0])
+        plot.set_title(title, loc="left", fontsize=_NARROW)
+        plot.set_ylabel(axes[1], fontsize=_NARROW)
+        plot.tick_params(which="both", labelsize=_NARROW)
+        plot.yaxis.get_offset_text().set_fontsize(_NARROW)
+    plots[-1].set_xlabel(axes[0], fontsize=_NARROW)
+    plots[-1].xaxis.get_offset_text().set_fontsize(_NARROW)
+    plots[-1].locator_params(axis="x", nbins=6)
     figure.align_ylabels(plots)
-    _legend_below(figure, [drawn[name] for name in names], labels)
+    _legend_below(figure, [drawn[name] for name in names], labels, _NARROW)
     return as_png(figure)
 
 
@@ -335,9 +344,11 @@ def _colours(count: int) -> list[Any]:
     return [table(i) for i in range(count)]
 
 
-def _legend_below(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """The names, below the whole picture."""
-    place = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
+def _legend_below(
+    figure: Any, handles: Sequence[Any], names: Sequence[str], points: int = 9
+) -> None:
+    """The names, below the whole picture, in letters of so many points."""
+    place = {"loc": "outside lower left", "frameon": False, "fontsize": points}
     for text in figure.legend(handles, names, **place).get_texts():
         text.set_parse_math(False)  # a name with dollar signs is no formula
 

@@ -12,7 +12,6 @@ from aejax.runs import manifests
 
 FILE = "card.md"
 _UNITS = {
-    "error": "the mean squared error of a row's elements, in the units of the reconstruction",
     "symbols": "the share of a row's symbols that the reconstruction has wrong",
     "mahalanobis": "the Mahalanobis distance of the code to codes of training rows",
     "knn": "the mean distance of the code to its nearest codes of training rows",
@@ -73,6 +72,7 @@ def _gives(functions: RowFunctions) -> list[tuple[str, str]]:
         return [
             ("reconstruction", f"float32 [rows, {shape}], {_units(functions)}"),
             ("score", _score(functions)),
+            *_deviations(functions),
             ("flagged", _flagged(functions)),
         ]
     count = functions.model.run.config.model.classes
@@ -85,6 +85,18 @@ def _gives(functions: RowFunctions) -> list[tuple[str, str]]:
 
 
 def _preparation(functions: RowFunctions) -> str:
+    settings, steps = functions.model.run.config.data.prepare, _before_centring(functions)
+    if settings.centre != "none":
+        steps.append("each element's training mean is subtracted")
+    if settings.centre == "standardise":
+        steps.append("each element is divided by its training deviation")
+    if functions.spec.missing:
+        steps.append("missing values become 0")
+    return "; ".join(steps) if steps else "none"
+
+
+def _before_centring(functions: RowFunctions) -> list[str]:
+    """The steps of the preparation up to the units of the reconstruction."""
     settings, spec = functions.model.run.config.data.prepare, functions.spec
     statistics, steps = functions.model.run.statistics, []
     if settings.scale:
@@ -96,11 +108,7 @@ def _preparation(functions: RowFunctions) -> str:
         steps.append(f"{low:g} to {high:g} becomes 0 to 1")
     if settings.binarise != "none":
         steps.append("what is above one half becomes 1, the rest 0")
-    if settings.centre != "none":
-        steps.append("each element's training mean is subtracted")
-    if settings.centre == "standardise":
-        steps.append("each element is divided by its training deviation")
-    return "; ".join(steps) if steps else "none"
+    return steps
 
 
 def _units(functions: Functions) -> str:
@@ -114,7 +122,37 @@ def _score(functions: Functions) -> str:
     kind = "error" if functions.detector is None else functions.detector.score
     if kind == "error" and functions.model.run.config.model.symbols:
         kind = "symbols"
-    return f"{_UNITS[kind]}; larger is stranger"
+    what = _error(functions) if kind == "error" else _UNITS[kind]
+    return f"{what}; larger is stranger"
+
+
+def _error(functions: Functions) -> str:
+    """The reconstruction error as a formula of the raw row and the reconstruction."""
+    steps = _before_centring(functions)
+    x = f"the raw row ({'; '.join(steps)})" if steps else "the raw row"
+    present = " that are not missing" if functions.spec.missing else ""
+    mean = f"the mean over a row's elements{present} of"
+    if _in_deviations(functions):
+        return (
+            f"{mean} ((x - r) / d)^2, where x is {x}, r the reconstruction and d the training"
+            " deviation of each element: in squared deviations"
+        )
+    return f"{mean} (x - r)^2, where x is {x} and r the reconstruction"
+
+
+def _in_deviations(functions: Functions) -> bool:
+    """Whether errors are measured in training deviations: of standardised tables alone."""
+    standardised = functions.model.run.config.data.prepare.centre == "standardise"
+    return standardised and bool(functions.spec.columns)
+
+
+def _deviations(functions: Functions) -> list[tuple[str, str]]:
+    """The deviations that the score needs, to nine digits, which give a float32 exactly."""
+    if not _in_deviations(functions):
+        return []
+    found = functions.model.run.statistics["deviation"]
+    numbers = ", ".join(f"{each:.9g}" for each in found)
+    return [("training deviations, in the order of the elements", numbers)]
 
 
 def _flagged(functions: Functions) -> str:

@@ -9,7 +9,7 @@ differently.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,26 @@ SCORES = ("error", "mahalanobis", "knn")
 _MARGIN = 1e-5
 
 
-# A function of one array, and the shape and type of that array.
-Entry = tuple[Callable[[jax.Array], Any], jax.ShapeDtypeStruct]
+class Entry(NamedTuple):
+    """One exported function.
+
+    Attributes:
+        function: array -> array, or a tuple of arrays.
+        takes: the name of the array that it takes.
+        taken: its shape and type.
+        gives: names of the arrays that it gives.
+    """
+
+    function: Callable[[jax.Array], Any]
+    takes: str
+    taken: jax.ShapeDtypeStruct
+    gives: tuple[str, ...]
+
+    def signature(self) -> tuple[str, str]:
+        """What it takes and what it gives, as `code`: float32 [rows, 32]."""
+        given = jax.tree.leaves(jax.eval_shape(self.function, self.taken))
+        gives = [_described(*each) for each in zip(self.gives, given, strict=True)]
+        return _described(self.takes, self.taken), ", ".join(gives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +86,7 @@ class RowFunctions:
 
     def entries(self, count: Any) -> dict[str, Entry]:
         """Each exported function by name, for so many rows."""
-        return {"encode": (self.encode, self.rows(count))}
+        return {"encode": Entry(self.encode, "rows", self.rows(count), ("code",))}
 
     def rows(self, count: Any) -> jax.ShapeDtypeStruct:
         """Shape and type of `count` raw rows."""
@@ -99,7 +117,8 @@ class Classification(RowFunctions):
         return self.all(raw)[1]
 
     def entries(self, count: Any) -> dict[str, Entry]:
-        return {**super().entries(count), "classify": (self.classify, self.rows(count))}
+        classify = Entry(self.classify, "rows", self.rows(count), ("probabilities",))
+        return {**super().entries(count), "classify": classify}
 
     def _all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
         x, z, real = self._prepared(raw)
@@ -139,9 +158,9 @@ class Functions(RowFunctions):
         raw = self.rows(count)
         return {
             **super().entries(count),
-            "decode": (self.decode, self.codes(count)),
-            "reconstruct": (self.reconstruct, raw),
-            "score": (self.score, raw),
+            "decode": Entry(self.decode, "code", self.codes(count), ("reconstruction",)),
+            "reconstruct": Entry(self.reconstruct, "rows", raw, ("reconstruction",)),
+            "score": Entry(self.score, "rows", raw, ("score", "flagged")),
         }
 
     def _all(self, raw: jax.Array) -> tuple[jax.Array, ...]:
@@ -160,6 +179,11 @@ class Functions(RowFunctions):
         flat = z.reshape(len(z), -1) - self.detector.training_codes.mean.astype(np.float32)
         distance = {"mahalanobis": _mahalanobis, "knn": _knn}[self.detector.score]
         return distance(flat, self.detector.training_codes)
+
+
+def _described(name: str, array: Any) -> str:
+    """`name`: its type and shape."""
+    return f"`{name}`: {array.dtype} [{', '.join(map(str, array.shape))}]"
 
 
 def _mapped(function: Callable[[jax.Array], Any], rows: jax.Array) -> Any:

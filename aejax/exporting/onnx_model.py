@@ -12,7 +12,7 @@ from jax import export
 from jax.extend.core import Literal
 
 from aejax.errors import InputError
-from aejax.exporting.functions import Functions, RowFunctions
+from aejax.exporting.functions import Entry, Functions, RowFunctions
 from aejax.exporting.onnx_graph import IR_VERSION, OPSET, Graph
 from aejax.exporting.onnx_primitives import PRIMITIVES
 
@@ -30,21 +30,24 @@ _CALLS = {
 def loading(functions: RowFunctions) -> str:
     """Markdown that says how to read the files without aejax."""
     outputs = ", ".join(functions.outputs)
-    takes, decode = "", ""
+    (rows,) = export.symbolic_shape("rows")
+    entries, decode = _entries(functions, rows), ""
+    lines = [f"| `{file}` | {' | '.join(entry.signature())} |" for file, entry in entries.items()]
+    table = "\n".join(["| file | takes | gives |", "|---|---|---|", *lines])
     if isinstance(functions, Functions):
-        takes = f" `{DECODER}` takes codes."
         decode = f"""
 decoder = onnxruntime.InferenceSession("{DECODER}")
 (decoded,) = decoder.run(None, {{"code": code}})"""
     return f"""\
-`{FILE}` takes raw rows and gives {outputs}.{takes}
-Any number of rows (`pip install onnxruntime`):
+ONNX, for any number of rows (`pip install onnxruntime`); `raw` are raw rows:
 
 ```python
 import onnxruntime
 session = onnxruntime.InferenceSession("{FILE}")
 {outputs} = session.run(None, {{"raw": rows}}){decode}
 ```
+
+{table}
 """
 
 
@@ -55,10 +58,17 @@ def build(functions: RowFunctions) -> dict[str, bytes]:
         InputError: the model uses a primitive that is not supported.
     """
     (rows,) = export.symbolic_shape("rows")
-    files = {FILE: model(functions.all, rows, ("raw", functions.rows(rows)), functions.outputs)}
+    return {
+        file: model(entry.function, rows, (entry.takes, entry.taken), entry.gives)
+        for file, entry in _entries(functions, rows).items()
+    }
+
+
+def _entries(functions: RowFunctions, rows: Any) -> dict[str, Entry]:
+    """The function of each file, for this number of rows."""
+    files = {FILE: Entry(functions.all, "raw", functions.rows(rows), functions.outputs)}
     if isinstance(functions, Functions):
-        taken = ("code", functions.codes(rows))
-        files[DECODER] = model(functions.decode, rows, taken, ("reconstruction",))
+        files[DECODER] = functions.entries(rows)["decode"]
     return files
 
 

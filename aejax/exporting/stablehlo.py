@@ -20,7 +20,13 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 def loading(functions: RowFunctions) -> str:
     """Markdown that says how to read the file without aejax."""
-    names = list(functions.entries(1))
+    (rows,) = export.symbolic_shape("rows")
+    entries = functions.entries(rows)
+    names = list(entries)
+    signatures = [
+        f"| `{name}` | {' | '.join(entry.signature())} |" for name, entry in entries.items()
+    ]
+    table = "\n".join(["| function | takes | gives |", "|---|---|---|", *signatures])
     quoted = ", ".join(f'"{name}"' for name in names)
     return f"""\
 `{FILE}` is a zip file; each entry is a function for any number of rows, on CPU, CUDA and
@@ -32,6 +38,10 @@ with zipfile.ZipFile("{FILE}") as file:
     names = {quoted}
     {", ".join(names)} = (jax.export.deserialize(file.read(n)).call for n in names)
 ```
+
+{table}
+
+A function with two results gives them as a pair.
 """
 
 
@@ -40,8 +50,8 @@ def build(functions: RowFunctions) -> dict[str, bytes]:
     (rows,) = export.symbolic_shape("rows")
     out, signature = io.BytesIO(), {}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, (function, taken) in functions.entries(rows).items():
-            exported = export.export(jax.jit(function), platforms=PLATFORMS)(taken)
+        for name, entry in functions.entries(rows).items():
+            exported = export.export(jax.jit(entry.function), platforms=PLATFORMS)(entry.taken)
             signature[name] = {
                 "takes": [str(each) for each in exported.in_avals],
                 "gives": [str(each) for each in exported.out_avals],

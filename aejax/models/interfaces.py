@@ -1,7 +1,7 @@
 """Base classes of an autoencoder's parts; parts of your own derive from them.
 
-A part is a dataclass of its settings. Only the methods that a docstring calls required must be
-written; all others have a default. Checks raise ValueError with a message that begins with the
+A part is a dataclass of its settings. Only the methods that are marked as required must be written;
+all others have a default. Checks raise ValueError with a message that begins with the
 setting, as "hidden=(0,): must be at least 1".
 """
 
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from aejax.models.batch import Batch, Context
+from aejax.registry import required
 
 Tree = Any
 
@@ -153,6 +154,7 @@ class Coder(Hooked):
     code_is_tokens: ClassVar[bool] = False
     symbols = 0
 
+    @required()
     def encoder(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs) -> Any:
         """A module (x [rows, *shape], hidden, mask, context) -> [rows, ..., features].
 
@@ -161,6 +163,7 @@ class Coder(Hooked):
         """
         raise NotImplementedError
 
+    @required()
     def decoder(self, latent_dim: int, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs) -> Any:
         """A module (z [..., *code], target, mask, context) -> [..., *shape, outputs].
 
@@ -227,6 +230,7 @@ class Bottleneck(Hooked):
         """
         return None
 
+    @required(unless="build")
     def encode(self, features: jax.Array) -> jax.Array:
         """The deterministic code: features [rows, ..., n] -> z [rows, *code]."""
         raise NotImplementedError
@@ -235,6 +239,7 @@ class Bottleneck(Hooked):
         """The code in training; with an evaluation's context, the deterministic code."""
         return Code(self.encode(features)[None])
 
+    @required(unless="build", when="has_posterior")
     def posterior(self, features: jax.Array) -> Posterior:
         """q(z given x) of features [rows, ..., n]. Required with `has_posterior`."""
         raise NotImplementedError
@@ -261,10 +266,12 @@ class Likelihood:
         """How many numbers the decoder gives for each element of x."""
         return 1
 
+    @required()
     def log_prob(self, parameters: jax.Array, x: jax.Array) -> jax.Array:
         """parameters [..., elements, outputs], x [rows, elements] -> log p of each, nats."""
         raise NotImplementedError
 
+    @required()
     def mean(self, parameters: jax.Array) -> jax.Array:
         """parameters [..., outputs] -> the mean of p [...]."""
         raise NotImplementedError
@@ -297,6 +304,7 @@ class Corruption:
     hides: ClassVar[bool] = False
     for_symbols: ClassVar[bool] = True
 
+    @required()
     def __call__(self, x: jax.Array, context: Context) -> Corrupted:
         """x [rows, *shape] -> the corrupted input; random keys come from `context.draw`."""
         raise NotImplementedError
@@ -306,6 +314,7 @@ class Corruption:
 class Penalty(Hooked):
     """Terms that are added to the loss. Required: `__call__`."""
 
+    @required()
     def __call__(self, inputs: PenaltyInputs, context: Context) -> dict[str, jax.Array]:
         """Named terms, each [rows] or []; means over rows go through `context.mean`."""
         raise NotImplementedError
@@ -325,6 +334,7 @@ class Target:
         """The shape of a target, for rows of this shape."""
         return shape
 
+    @required()
     def __call__(self, batch: Batch) -> jax.Array:
         """The targets [rows, *shape] of prepared rows."""
         raise NotImplementedError
@@ -363,6 +373,7 @@ class Trainable(Hooked):
     bottleneck: Any = None
     likelihood: Any = None
 
+    @required()
     def init(self, rngs: nnx.Rngs, batch: Batch) -> Any:
         """Builds the module for batches of these shapes; values are not read."""
         raise NotImplementedError

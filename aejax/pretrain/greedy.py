@@ -27,6 +27,7 @@ from aejax.models import Autoencoder, Batch, DeepBelief, corruption, penalties
 from aejax.models.likelihood import Bernoulli, Gaussian
 from aejax.optimizer import Adam
 from aejax.pretrain.layers import Layer, autoencoder, in_interval, insert, layers, machine
+from aejax.registry import required
 
 METHODS = ("autoencoder", "rbm", "none")
 
@@ -44,10 +45,12 @@ class Stages(Pretraining):
         """Raises InputError if it does not fit a run."""
         steps_of("pretrain.duration", self.duration, config.batch_size, config.batch_size)
 
+    @required()
     def stages(self, config: Config) -> list[Config]:
         """The settings of each stage's own run; from the second on its rows are codes."""
         raise NotImplementedError
 
+    @required()
     def unrolled(
         self, config: Config, shape: tuple[int, ...], modules: Sequence[Any]
     ) -> nnx.Module:

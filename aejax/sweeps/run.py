@@ -344,9 +344,7 @@ def run_cells(
     """
     checkpoints.check_tasks(job.tasks)
     if index is not None and not 0 <= index < len(each):
-        raise InputError(
-            f"--index={index}: must be from 0 to {len(each) - 1}, of {len(each)} cells"
-        )
+        raise InputError(f"--index={index}: must be from 0 to {len(each) - 1}, of {len(each)} runs")
     job.check_names([cell.name for cell in each])
     job.check_unchanged(each)
     mine = each if index is None else [each[index]]
@@ -355,13 +353,13 @@ def run_cells(
     if len(todo) == len(each):  # else the report checks by what the runs have written
         job.check_curve(todo)
     with cluster.ctrl_c_stops(job.stop) as job.stop:
-        job.say(f"{len(each)} cells, {len(mine) - len(todo)} of {len(mine)} here have ended before")
+        job.say(f"{len(each)} runs, {len(mine) - len(todo)} of {len(mine)} here have ended before")
         job.run_all(todo, leave or index is not None)
         records = [job.record(cell) for cell in each]
         ended = [one for one in records if one is not None]
         if len(ended) == len(each):
             return job.report(each, ended)
-    left = f"{len(each) - len(ended)} of {len(each)} cells"
+    left = f"{len(each) - len(ended)} of {len(each)} runs"
     if index is None:
         job.say(f"{left} are being trained by other workers; the last of them reports")
     elif records[index] is None:

@@ -48,6 +48,24 @@ def test_errors_are_counted_by_class_with_their_interval(workdir):
         assert os.path.exists(f"{workdir}/figures/{name}.png")
 
 
+def test_label_and_class_stand_above_each_mistake(workdir, monkeypatch):
+    drawn = {}
+
+    def tiles_png(images, above):
+        drawn.update(images=images.reshape(-1, 8, 8), above=above)
+        return b""
+
+    monkeypatch.setattr(classify.tiles, "tiles_png", tiles_png)
+    model, source = aejax.load(workdir), open_source("digits", "test")
+    classify.task(model, source)
+    rows = source[slice(None)]
+    found = model.classify(rows.x).argmax(axis=1)
+    for image, words in zip(drawn["images"], drawn["above"], strict=False):
+        (row,) = np.flatnonzero(np.all(np.abs(rows.x[..., 0] / 16 - image) < 1e-6, axis=(1, 2)))
+        assert words == f"{rows.label[row]}→{found[row]}" and found[row] != rows.label[row]
+    assert len(drawn["above"]) == min(64, np.sum(found != rows.label))
+
+
 def test_training_and_evaluation_say_an_error_in_the_same_unit(tmp_path, capsys):
     train(small(model=Classifier(Dense(()), 16), optimizer=Adam(1e-2)), tmp_path, quiet=False)
     lines: list[str] = []

@@ -61,6 +61,12 @@ def test_the_model_sees_the_noisy_images(make, centre, monkeypatch):
     likelihood = Bernoulli() if centre == "none" else Gaussian()
     prepare = Prepare(centre=centre)
     one = make(3, likelihood, prepare, x_train=X, x_test=X[:30])
+    drawn, draw = [], denoise.tiles.tiles_png
+    monkeypatch.setattr(
+        denoise.tiles,
+        "tiles_png",
+        lambda images, left: [drawn.extend(left), draw(images, (), left)][1],
+    )
     result = denoise.task(one.model, one.test)
     clean = X[:30] / np.float32(255)
     noisy = denoise.add_noise(
@@ -83,6 +89,10 @@ def test_the_model_sees_the_noisy_images(make, centre, monkeypatch):
     best = max(values[f"gaussian_0.5_{name}_psnr"] for name in denoise.STRENGTHS)
     assert values["gaussian_0.5_gain"] == values["gaussian_0.5_model_psnr"] - best
     assert any(note.startswith("No linear map") for note in result.notes)
+    for number, (kind, levels) in enumerate(denoise.LEVELS.items()):
+        filters = {name: values[f"{kind}_{levels[-1]:g}_{name}_psnr"] for name in denoise.STRENGTHS}
+        strips = ["clean", f"{kind} {levels[-1]:g}", "model", max(filters, key=filters.__getitem__)]
+        assert drawn[4 * number : 4 * number + 4] == strips
     names = [*(f"denoise_{kind}" for kind in denoise.LEVELS), "denoise"]
     assert [figure.name for figure in result.figures] == names
     assert "30 rows" in result.notes[-1] and "50 training rows" in result.notes[-1]

@@ -65,3 +65,27 @@ def test_a_histogram_compares_classes_and_shows_the_threshold(monkeypatch):
     (plot,) = plots.histogram_png(np.array([0.0, 1.0, 1.0]), None, "error").axes
     ticks = plot.yaxis.get_ticklocs()
     assert np.array_equal(ticks, np.round(ticks)) and len(ticks) > 1
+
+
+def test_only_a_curve_with_error_bars_has_them_in_the_legend(monkeypatch):
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
+    x, bar = np.array([1.0, 2.0]), np.array([0.1, 0.0])
+    series = {"model": (x, x, bar), "PCA": (x, x + 1, 1e-9 * bar)}
+    (plot,) = plots.curves_png(series, ("x", "y")).axes
+    handles, names = plot.get_legend_handles_labels()
+    assert names == ["model", "PCA"] and [each.has_yerr for each in handles] == [True, False]
+
+
+def test_letters_are_as_large_on_a_page_in_a_narrow_plot_as_in_a_wide_one(monkeypatch):
+    monkeypatch.setattr(plots, "as_png", lambda figure: figure)
+    page = 928.0  # pixels: a wider picture is made smaller
+    x = np.arange(1.0, 90_000, 9000)
+    wide = plots.curves_png({"a": (x, x, x)}, ("x", "y"))
+    narrow = plots.bands_png({"train": {"a": (x, x, x, x)}}, ("x", "y"))
+    sizes = []
+    for figure in (wide, narrow):
+        pixels = figure.get_figwidth() * plots._DOTS_PER_INCH
+        plot, dots = figure.axes[0], plots._DOTS_PER_INCH / 72 * min(1, page / pixels)
+        texts = [plot.xaxis.label, plot.yaxis.label, *plot.get_yticklabels()]
+        sizes.append({round(dots * text.get_fontsize()) for text in texts})
+    assert sizes == [{18}, {18}]

@@ -48,7 +48,7 @@ def program(*words: str, where: Path) -> tuple[int, str, str]:
         (["--sweep=seed&batch_size=1&2,3"], "sweep: seed&batch_size=3: must be 2 values"),
         (["--sweep=seed=1", "--sweep=seed&batch_size=1&2"], "sweep: seed stands twice"),
         (["--sweep=seed=0", "--curve=los"], "--curve=los: no run reports it; must be one of"),
-        (["--sweep=seed=0,1", "--index=2"], "--index=2: must be from 0 to 1, of 2 cells"),
+        (["--sweep=seed=0,1", "--index=2"], "--index=2: must be from 0 to 1, of 2 runs"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):

@@ -148,10 +148,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 class Mine(Trainable):
     size: int = 3
 
+    def init(self, rngs, batch):
+        raise AssertionError("not called")
+
 
 @dataclasses.dataclass
 class Other(Trainable):
     size: int = 3
+
+    def init(self, rngs, batch):
+        raise AssertionError("not called")
 
 
 def test_a_model_that_no_table_lists_can_be_given(tmp_path):

@@ -219,7 +219,7 @@ def test_each_cell_may_be_a_job_of_an_array(tmp_path):
         found = run_cells(job, each, index)
         assert manifests.steps(str(tmp_path / "runs" / f"seed={index}"))
         assert (found is None) == (index == 1)
-    with pytest.raises(InputError, match="--index=2: must be from 0 to 1, of 2 cells"):
+    with pytest.raises(InputError, match="--index=2: must be from 0 to 1, of 2 runs"):
         run_cells(job, each, 2)
 
 
@@ -232,7 +232,7 @@ def test_a_cell_that_another_process_has_is_left_to_it_or_waited_for(tmp_path, m
     with pytest.raises(InputError, match="--index=0: another process is training seed=0"):
         run_cells(job, each, 0)
     assert run_cells(job, each, leave=True) is None
-    said = "1 of 2 cells are being trained by other workers; the last of them reports"
+    said = "1 of 2 runs are being trained by other workers; the last of them reports"
     assert said in capsys.readouterr().err
     assert [one.name for one in (tmp_path / "cells").iterdir()] == ["seed=1.json"]
     trained = fits(monkeypatch)
