@@ -74,6 +74,8 @@ def check_path(workdir: str) -> None:
 def check_places(workdir: str, names: Sequence[str], folders: Sequence[str]) -> None:
     """Refuses a folder where a file is to be written, and a file where a folder is.
 
+    A link to a file that is not there yet is refused where its folder is not there either.
+
     Args:
         workdir: the run's folder.
         names: of the files in it, which may be missing.
@@ -85,12 +87,23 @@ def check_places(workdir: str, names: Sequence[str], folders: Sequence[str]) -> 
     check_path(workdir)
     for name in (*names, *folders):
         place = path(workdir, name)
+        if name in names and _leads_nowhere(place):
+            raise InputError(
+                f"{place}: is a link to {os.readlink(place)}, where no file can be; remove the link"
+            )
         if not os.path.lexists(place) or os.path.isdir(place) == (name in folders):
             continue
         found, wanted = ("no folder", "folder") if name in folders else ("a folder", "file")
         raise InputError(
             f"{place}: is {found}; move it away, the {wanted} of this name belongs here"
         )
+
+
+def _leads_nowhere(place: str) -> bool:
+    """Whether a path is a link behind which no file can be made."""
+    real = os.path.realpath(place)
+    behind = not os.path.islink(real) and os.path.isdir(os.path.dirname(real))
+    return os.path.islink(place) and not behind
 
 
 def write(workdir: str, run: Run) -> None:

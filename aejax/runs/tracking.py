@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from aejax import files, kinds, pictures
+from aejax import kinds, pictures
 from aejax.callbacks import Callback, Start
-from aejax.errors import InputError
 from aejax.runs import folder
+from aejax.runs.rows_file import read_rows
 
 _SECONDS_BETWEEN_LINES = 10.0
 _PICTURE_PIXELS = 200  # at least half of this high
@@ -139,78 +139,6 @@ def _plain(value: Any) -> Any:
 def _write_all(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-def cut_metrics(workdir: str, step: int, evaluated: int) -> float | None:
-    """Cuts metrics.jsonl back to rows of steps up to `step`, and half-written lines.
-
-    Of the test split rows stay up to the step `evaluated`: a later one comes again.
-
-    Returns:
-        Seconds on the run's clock of the last row that was cut, or None if none was.
-    """
-    name = folder.path(workdir, "metrics.jsonl")
-    if not os.path.exists(name):
-        return None
-    kept, lost, changed = [], None, False
-    with open(name, "rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line) if line.endswith(b"\n") else {}
-            except ValueError:
-                row = {}
-            row = row if isinstance(row, dict) else {}
-            last = evaluated if row.get("split") == "test" else step
-            at = row.get("step")
-            if isinstance(at, int) and at <= last:
-                kept.append(line.decode())
-            else:
-                changed, lost = True, row.get("seconds", lost)
-    if changed:
-        files.write(name, "".join(kept))
-    return lost
-
-
-def read_rows(workdir: str) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, with NaN for any number that was not finite; none without it.
-
-    Raises:
-        InputError: a row is damaged.
-    """
-    name = folder.path(workdir, "metrics.jsonl")
-    with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(open(name, encoding="utf-8")) if os.path.exists(name) else []
-        try:
-            rows = [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise InputError(
-                f"{name}: damaged ({error}); remove the rows that are no JSON"
-            ) from None
-    return [
-        {key: math.nan if value is None else value for key, value in row.items()} for row in rows
-    ]
-
-
-def read_history(workdir: str) -> dict[str, np.ndarray]:
-    """The rows of metrics.jsonl as columns, which pandas.DataFrame takes.
-
-    Returns:
-        {"step": int [rows], "split": text [rows], and of each number its column, float [rows], NaN
-        where a row has none}.
-
-    Raises:
-        InputError: a row is damaged.
-    """
-    rows = read_rows(workdir)
-    columns = {key: None for row in rows for key in row}
-    whole = {"step": np.int64, "split": np.str_}
-    return {
-        key: np.array(
-            [row.get(key, math.nan) for row in rows],
-            whole.get(key, np.float64),
-        )
-        for key in columns
-    }
 
 
 @dataclasses.dataclass

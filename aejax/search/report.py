@@ -11,6 +11,7 @@ from aejax.evaluation import plots
 from aejax.evaluation.report import aligned, render
 from aejax.evaluation.result import Figure
 from aejax.nn.layout import ATTENTION, BLOCKS
+from aejax.runs.rows_file import read_rows
 from aejax.search import comparing
 from aejax.search.settings import Search
 
@@ -148,8 +149,8 @@ def pareto(points: dict[str, tuple[float, np.ndarray]]) -> list[str]:
 
 def _weights(workdir: str, settings: Search) -> list[Figure]:
     """softmax(a) of attention in each slot, over the supernet's steps."""
-    with open(os.path.join(workdir, "supernet", "metrics.jsonl"), encoding="utf-8") as file:
-        rows = [row for row in map(json.loads, file) if row["split"] == "train"]
+    rows = read_rows(os.path.join(workdir, "supernet"))
+    rows = [row for row in rows if row["split"] == "train"]
     steps = np.array([row["step"] for row in rows])
     series = {}
     for stack, number, letters in settings.space().searched:

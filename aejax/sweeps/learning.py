@@ -14,7 +14,7 @@ from aejax.config import Config
 from aejax.errors import InputError, near
 from aejax.evaluation import plots
 from aejax.evaluation.result import Figure
-from aejax.runs.tracking import read_history
+from aejax.runs.rows_file import read_history
 from aejax.sweeps.cells import SEED
 
 CURVES = "curves.csv"

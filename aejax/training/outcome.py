@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.runs.tracking import read_history
+from aejax.runs.rows_file import read_history
 
 
 @dataclasses.dataclass

@@ -19,7 +19,8 @@ from aejax.mesh import Devices
 from aejax.runs import lock, manifests
 from aejax.runs.folder import check_places
 from aejax.runs.progress import Progress
-from aejax.runs.tracking import Ledger, Tracker, cut_metrics, show
+from aejax.runs.rows_file import cut_metrics
+from aejax.runs.tracking import Ledger, Tracker, show
 from aejax.training.loop import Loop
 from aejax.training.outcome import Outcome
 from aejax.training.setup import Setup, setup

@@ -109,6 +109,10 @@ def test_what_does_not_fit_is_named(tmp_path):
     refused(tmp_path / "b", "holds no recordings", ".wav")
     (tmp_path / "b" / "one.wav").write_bytes(b"RIFF and no more")
     refused(tmp_path / "b", "one.wav", "cannot be read")
+    write(tmp_path / "d" / "a.wav", sine(500, 0.1))
+    (tmp_path / "d" / "b.wav").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="d/b.wav cannot be read: No such file"):
+        open_source(f"sound:{tmp_path}/d", "train")  # before a row is read
     write(tmp_path / "c" / "one.wav", np.zeros(0))
     refused(tmp_path / "c", "one.wav", "no samples")
     refused(f"{tmp_path}/a?bands=101", "bands=101", "at most 100")

@@ -47,15 +47,22 @@ def test_other_words_among_numbers_are_told_or_named_as_the_reason(tmp_path, cap
     assert capsys.readouterr().err == ""  # as many words as numbers
     text = written(tmp_path, "a,b\n1,1\n2,<0.1\n3,5\n4,-\n5,7\n")
     assert opened(text).spec.columns[1].categories == ("-", "1", "5", "7", "<0.1")
-    line = (
-        "column b is read as categories: 1 of its 5 cells are no numbers (<0.1), which missing=<0.1"
-    )
-    assert line in capsys.readouterr().err
+    line = "column b is read as categories: 1 of its 4 values are no numbers (<0.1), which missing"
+    assert f"{line}=<0.1" in capsys.readouterr().err
     np.testing.assert_array_equal(opened(f"{text}?missing=<0.1")[:].x[:, 1], [1, NAN, 5, NAN, 7])
     rows = "".join(f"{i},{i / 7 if i % 50 else 'x y'}\n" for i in range(200))
     text = written(tmp_path, f"a,b\n{rows}")
-    refused(text, "b has 197 categories, more than 100, and 4 of its 200 cells are no", "x y")
+    refused(text, "b has 197 categories, more than 100, and 4 of its 200 values are no", "x y")
     assert np.isnan(opened(f"{text}?missing=x%20y")[:].x[:, 1]).sum() == 4
+
+
+@pytest.mark.parametrize("numbers", [[], ["1", "2"]])
+def test_marks_among_words_are_no_numbers(tmp_path, capsys, numbers):
+    cells = [*numbers, "red", "-", "unknown", "", "-", "green", "unknown", "-"]
+    text = written(tmp_path, "a,b\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    categories = opened(text).spec.columns[1].categories
+    assert categories == (*sorted([*numbers, "-"]), "green", "red", "unknown")
+    assert capsys.readouterr().err == ""  # not more numbers than words
 
 
 def test_the_option_missing_holds_for_numbers_and_words(tmp_path):

@@ -1,6 +1,7 @@
 """A folder of text: a row a file, its sub-folders as classes and splits."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -72,6 +73,25 @@ def test_a_file_that_is_emptied_later_is_refused_by_name(tmp_path):
     (tmp_path / "a" / "b.txt").write_text("")
     with pytest.raises(InputError, match=r"b\.txt is empty"):
         source[:]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.png", "x.wav"])
+def test_pipes_are_no_files_of_a_folder(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / name).symlink_to(tmp_path / name)
+    kind = {"x.txt": "text", "x.png": "images", "x.wav": "sound"}[name]
+    with pytest.raises(InputError, match="holds no (text|pictures|recordings); accepted"):
+        open_source(f"{kind}:{tmp_path}", "all")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "b.txt"])
+def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path, target):
+    source = written(tmp_path, {"a.txt": "a"})
+    (tmp_path / "b.txt").symlink_to(tmp_path / target)
+    with pytest.raises(InputError) as caught:
+        open_source(source, "train")
+    assert str(caught.value).startswith(f"data.source={source}: {tmp_path}/b.txt cannot be read: ")
 
 
 def test_a_classifier_learns_the_folders_of_text(tmp_path):

@@ -1,4 +1,4 @@
-"""metrics.jsonl, the ledger of time, and what a run shows."""
+"""Writing metrics.jsonl, the ledger of time, and what a run shows."""
 
 import io
 import json
@@ -10,82 +10,14 @@ import pytest
 
 from aejax.callbacks import TensorBoard
 from aejax.config import Config
-from aejax.errors import InputError
 from aejax.models import Autoencoder, Classifier
 from aejax.runs import tracking
 from aejax.runs.tracking import (
     CATEGORIES,
     Ledger,
     Tracker,
-    cut_metrics,
     metrics_line,
-    read_history,
 )
-
-
-def line(step: int, seconds: float | None = None, split: str = "train") -> str:
-    row = {"step": step, "split": split, "loss": 0.5}
-    return json.dumps(row if seconds is None else {**row, "seconds": seconds}) + "\n"
-
-
-@pytest.fixture
-def metrics(tmp_path):
-    """metrics.jsonl of a run that got to step 30, and was evaluated at 20."""
-    file = tmp_path / "metrics.jsonl"
-    rows = [line(10, 1.5), line(20, 2.5), line(20, 2.75, "test"), line(30, 3.5)]
-    file.write_text("".join(rows))
-    return file
-
-
-def test_rows_after_the_step_are_cut_and_the_clock_of_the_last_is_told(metrics):
-    before = metrics.read_text().splitlines(keepends=True)
-    assert cut_metrics(str(metrics.parent), 20, 20) == 3.5
-    assert metrics.read_text() == "".join(before[:3])
-    assert cut_metrics(str(metrics.parent), 19, 19) == 2.75
-    assert metrics.read_text() == before[0]
-    assert cut_metrics(str(metrics.parent), 0, 0) == 1.5
-    assert metrics.read_text() == ""
-    assert os.listdir(metrics.parent) == ["metrics.jsonl"]
-
-
-def test_rows_of_an_evaluation_that_will_be_made_again_are_cut(metrics):
-    before = metrics.read_text().splitlines(keepends=True)
-    assert cut_metrics(str(metrics.parent), 20, 10) == 3.5
-    assert metrics.read_text() == "".join(before[:2])
-
-
-def test_a_file_of_which_nothing_is_cut_is_not_touched(metrics):
-    before = (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns)
-    for step in (30, 31, 1000):
-        assert cut_metrics(str(metrics.parent), step, step) is None
-    assert (metrics.read_bytes(), metrics.stat().st_ino, metrics.stat().st_mtime_ns) == before
-
-
-@pytest.mark.parametrize("half", ['{"step": 30, "split": "tra', '{"step": 30}', "{", "\0" * 512])
-def test_a_line_that_was_half_written_is_cut(metrics, half):
-    before = metrics.read_text()
-    metrics.write_text(before + half)
-    assert cut_metrics(str(metrics.parent), 30, 30) is None
-    assert metrics.read_text() == before
-
-
-def test_a_half_written_line_does_not_hide_the_clock_of_the_rows_before_it(metrics):
-    metrics.write_text(metrics.read_text() + '{"step": 40, "seco')
-    assert cut_metrics(str(metrics.parent), 20, 20) == 3.5
-    assert metrics.read_text().count("\n") == 3
-
-
-@pytest.mark.parametrize("damaged", ["\0\0\0\n", "not JSON\n", "[1, 2]\n", "12\n", "null\n", "\n"])
-def test_a_line_that_is_no_row_is_cut(metrics, damaged):
-    before = metrics.read_text()
-    metrics.write_text(before + damaged + line(40, 9.0))
-    assert cut_metrics(str(metrics.parent), 30, 30) == 9.0
-    assert metrics.read_text() == before
-
-
-def test_without_a_file_nothing_is_cut_and_none_is_made(tmp_path):
-    assert cut_metrics(str(tmp_path), 10, 10) is None
-    assert list(tmp_path.iterdir()) == []
 
 
 class Clock:
@@ -367,9 +299,3 @@ def test_shares_are_shown_in_percent_and_other_numbers_as_they_are():
     metrics = {"error": 0.075, "loss": 0.25}
     assert metrics_line(metrics, Classifier().shares) == "error 7.5 %  loss 0.25"
     assert metrics_line(metrics, Autoencoder().shares) == "error 0.075  loss 0.25"
-
-
-def test_a_damaged_row_is_refused_with_the_files_name(metrics):
-    metrics.write_text(line(10) + line(20)[:9])
-    with pytest.raises(InputError, match="metrics.jsonl: damaged .*; remove the rows that are no"):
-        read_history(str(metrics.parent))

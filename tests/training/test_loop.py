@@ -21,7 +21,7 @@ from aejax.models import Autoencoder
 from aejax.models.bottlenecks import Plain
 from aejax.optimizer import Adam, Sgd
 from aejax.runs import arrays, checkpoint, folder, manifests
-from aejax.runs.tracking import read_history
+from aejax.runs.rows_file import read_history
 from aejax.training import loop
 from aejax.training.dispatch import ROWS
 from aejax.training.loop import NotFinite

@@ -146,6 +146,14 @@ def test_a_folder_in_a_files_place_is_refused_by_name(tmp_path, name):
     assert [one.name for one in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("target", ["gone/rows.jsonl", "metrics.jsonl"])
+def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path, target):
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / target)
+    with pytest.raises(aejax.InputError, match=f"metrics.jsonl: is a link to .*{target}, where no"):
+        train(small(), tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 @pytest.mark.parametrize("name", ["checkpoints", "figures"])
 def test_a_file_in_a_folders_place_is_refused_before_anything_is_trained(tmp_path, name):
     (tmp_path / name).write_text("")

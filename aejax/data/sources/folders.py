@@ -54,9 +54,10 @@ class Files:
 def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
     """The files of a folder, at any depth, in the order of their paths.
 
-    Names that start with a dot are skipped, links are followed. If the folder has sub-folders train
-    or test, its sub-folders are its splits. If all files (of a split) are in two or more
-    sub-folders, the sub-folders' sorted names are the classes 0, 1, ...
+    Names that start with a dot are skipped, and so are pipes, sockets and devices; links are
+    followed. If the folder has sub-folders train or test, its sub-folders are its splits. If all
+    files (of a split) are in two or more sub-folders, the sub-folders' sorted names are the classes
+    0, 1, ...
 
     Args:
         argument: the folder.
@@ -87,6 +88,22 @@ def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
         numbers = {name: number for number, name in enumerate(classes)}
         label = np.array([numbers[parts[0]] for parts in inner], np.int32)
     return Files(folder, tuple(map("/".join, found)), label, classes, own_splits)
+
+
+def sizes(files: Files) -> list[int]:
+    """The bytes of each file.
+
+    Raises:
+        InputError: one of them cannot be reached, such as a link that leads nowhere.
+    """
+    return [_size(path) for path in files.paths()]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def splits(files: Files, make: Callable[[Files], Source]) -> Splits:
@@ -153,7 +170,7 @@ def _listing(
         inner = (*parts, entry.name)
         if _is_folder(entry):
             found += _listing(entry.path, inner, suffixes, (*above, here))
-        elif entry.name.lower().endswith(suffixes):
+        elif entry.name.lower().endswith(suffixes) and not _is_device(entry.path):
             found.append(inner)
     return found
 
@@ -163,6 +180,11 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_device(path: str) -> bool:
+    """Whether this is a pipe, a socket or a device; a link that leads nowhere is not."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _within(parts: tuple[str, ...], name: str) -> bool:

@@ -170,6 +170,7 @@ def _waveforms(given: str, samples: int, files: Files) -> Source:
 
 
 def _frames(given: str, options: dict[str, float], files: Files) -> Source:
+    folders.sizes(files)  # refuses a link that leads nowhere
     rate, _ = _read(files.path(0))
     frames = 1 + int(max(options["seconds"] - WINDOW, 0) / HOP + 1e-6)
     bands, most = int(options["bands"]), round(WINDOW * rate) // 2

@@ -76,7 +76,7 @@ def _doubt(column: Column, values: Any, words: table_numbers.Words | None) -> st
     """Why a column of text may hold no categories."""
     if words:
         return (
-            f"{words.count} of its {words.rows} cells are no numbers ({words.shown()}), which"
+            f"{words.count} of its {words.rows} values are no numbers ({words.shown()}), which"
             f" {words.option()} reads as missing values"
         )
     rows, count = len(values) - values.null_count, len(column.categories or ())

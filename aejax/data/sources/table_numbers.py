@@ -51,9 +51,9 @@ class Words(NamedTuple):
 
     Attributes:
         count: how many there are.
-        rows: the number of cells that are not empty.
+        rows: the number of cells in which they were looked for, without those that are empty.
         texts: what they say, each once.
-        row: of the first, from 0.
+        row: of the first among all these cells, from 0.
     """
 
     count: int
@@ -149,7 +149,7 @@ def converted(
         known: whether a model takes numbers of these columns.
 
     Returns:
-        The table, and the columns that are mostly numbers but have other words too.
+        The table, and the columns that have other words too, but more numbers; marks are neither.
 
     Raises:
         InputError: numbers with another mark, or other words where a model takes numbers.
@@ -165,14 +165,14 @@ def converted(
             told += [(each.name, words)] * (words.count > 0)
         elif _all(each.present, _LIKE_NUMBERS):
             raise InputError(f"{path}: column {each.name} has {_no_number(each, decimal, known)}")
-        else:
+        elif known:
             words = _words(each.cells, _LIKE_NUMBERS, MARKS)
-            if known:
-                raise InputError(
-                    f"{path}: column {each.name} has {words.texts[0]} in row {words.row}; this"
-                    f" model takes numbers there; {words.option()} behind the path reads it as"
-                    " missing"
-                )
+            raise InputError(
+                f"{path}: column {each.name} has {words.texts[0]} in row {words.row}; this model"
+                f" takes numbers there; {words.option()} behind the path reads it as missing"
+            )
+        else:
+            words = _words(each.present, _LIKE_NUMBERS)
             if 2 * words.count < words.rows:
                 mixed[each.name] = words
     if told:

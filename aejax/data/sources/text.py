@@ -88,15 +88,14 @@ def splits(argument: str) -> Splits:
     them.
 
     Raises:
-        InputError: no such file or folder, a wrong option, fewer bytes than one window, or an empty
-            file in the folder.
+        InputError: no such file or folder, a wrong option, fewer bytes than one window, or a file
+            in the folder that is empty or cannot be read.
     """
     name, options = checks.options(argument, FORM, {"length": LENGTH})
     if os.path.isdir(os.path.expanduser(name)):
         files = folders.find(name, FORM, SUFFIXES, "text")
-        for path in files.paths():
-            if os.path.isfile(path) and not os.path.getsize(path):
-                raise InputError(_empty(path))
+        if 0 in (sizes := folders.sizes(files)):
+            raise InputError(_empty(files.path(sizes.index(0))))
         return folders.splits(files, lambda some: Documents(some, options["length"], argument))
     path = checks.file(name, FORM)
     return of_whole(functools.partial(_windows, path, options["length"]), shuffle=False)
