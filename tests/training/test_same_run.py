@@ -210,7 +210,7 @@ def test_a_value_that_leaves_nothing_of_the_range_is_told_at_the_start(tmp_path,
     train(config(), tmp_path, sources=sources, quiet=False)
     assert (
         "hardly anything is left of the training split: row 7, element 1: 1e+30"
-        in (capsys.readouterr().err.splitlines()[0])
+        in (capsys.readouterr().err.splitlines()[1])
     )
 
 
