@@ -136,7 +136,7 @@ def _missing(job: Job, numbers: Iterable[int], since: float) -> NotJoined:
 
 
 def _host(job: Job) -> dict[int, Connection]:
-    """Process 0: listens until every other has come."""
+    """Process 0: listens until every other has come; who left is noticed before who knocks."""
     since = time.monotonic()
     here: dict[int, Connection] = {}
     end = since + job.seconds
@@ -148,7 +148,8 @@ def _host(job: Job) -> dict[int, Connection]:
                     lacking = [n for n in range(1, job.processes) if n not in here]
                     _tell(here.values(), missing=lacking)
                     raise _missing(job, lacking, since)
-                for key, _ in ready.select(left):
+                events = sorted(ready.select(left), key=lambda one: one[0].fileobj is server)
+                for key, _ in events:
                     if key.fileobj is server:
                         if guest := _welcome(job, server, here):
                             number, own, seconds = guest
@@ -203,9 +204,8 @@ def _welcome(
 
 def _visit(job: Job) -> Connection:
     """Another process: comes to process 0, and waits for its word."""
-    since = time.monotonic()
+    since, stranger, why = time.monotonic(), 0.0, ""
     end = since + job.seconds
-    stranger, why = 0.0, ""
     while time.monotonic() < end:
         begun = time.monotonic()
         try:

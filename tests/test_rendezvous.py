@@ -142,6 +142,36 @@ def test_one_that_leaves_before_all_are_there_may_come_again(port, monkeypatch):
     host.join()
 
 
+def test_one_that_has_left_may_knock_at_once(port, monkeypatch):
+    """Process 0 sees both together, whichever its system names first."""
+    select, again = rendezvous.selectors.DefaultSelector.select, threading.Event()
+
+    def both(self, timeout=None):
+        if len(self.get_map()) > 1:
+            again.wait()
+        events = select(self, timeout)
+        return sorted(events, key=lambda one: isinstance(one[0].fileobj, rendezvous.Connection))
+
+    monkeypatch.setattr(rendezvous.selectors.DefaultSelector, "select", both)
+    host = threading.Thread(target=lambda: close([rendezvous.meet(job(port, 3, 0))]))
+    host.start()
+    rendezvous._await_jax(job(port, 3, 1), rendezvous.Connection(socket.socket()))  # it listens
+    hello = {"job": "runs/a", "processes": 3, "seconds": 5}
+    first, second = (_knock(port, process=1, **hello) for _ in range(2))
+    third = _knock(port, process=2, **hello)
+    assert first.line(1) == '{"welcome": true}'
+    first.close()
+    again.set()
+    assert second.line(3) == third.line(3) == '{"welcome": true}'
+    host.join()
+
+
+def _knock(port, **hello) -> rendezvous.Connection:
+    own = rendezvous._dial(job(port, 3, hello["process"]), 1)
+    rendezvous._tell([own], **hello)
+    return own
+
+
 def test_others_wait_for_a_process_0_that_leaves_before_all_are_there(port, monkeypatch):
     monkeypatch.setattr(rendezvous, "_PATIENCE", 0.1)
     monkeypatch.setattr(rendezvous, "_await_jax", lambda *_: None)
@@ -152,7 +182,7 @@ def test_others_wait_for_a_process_0_that_leaves_before_all_are_there(port, monk
         assert own.line(1)
         rendezvous._tell([own], welcome=True)
         time.sleep(0.3)
-        own.close()
+    own.close()  # nobody listens any more: it would take the next one for a stranger
     assert sorted(rendezvous.meet(job(port, 2, 0))) == [1]
     guest.join()
 
