@@ -19,7 +19,7 @@ from aejax.training.setup import setup
 from tests.training.runs import small
 
 ROWS, STEPS, SIZE = 100, 4, 8
-MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1)]
+MESHES = [(8, 1, 1), (4, 2, 1)]
 
 
 def sequences(missing: bool = False) -> Arrays:
