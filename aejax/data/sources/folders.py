@@ -51,6 +51,27 @@ class Files:
         return dataclasses.replace(self, names=names, label=label)
 
 
+class OfFiles:
+    """What sources have whose attribute `files` has one file a row."""
+
+    files: Files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def names(self, index: np.ndarray) -> list[str]:
+        """Paths of these rows' files below the folder, with forward slashes."""
+        return [self.files.names[row] for row in index]
+
+    def labels(self) -> np.ndarray | None:
+        """All labels, without reading the files."""
+        return self.files.label
+
+    def paths(self) -> list[str]:
+        """The path of each row's file."""
+        return self.files.paths()
+
+
 def find(argument: str, form: str, suffixes: Sequence[str], what: str) -> Files:
     """The files of a folder, at any depth, in the order of their paths.
 

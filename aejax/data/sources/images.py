@@ -34,7 +34,7 @@ _NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class Pictures(folders.OfFiles):
     """Pictures of one size: uint8 or uint16 [height, width, channels].
 
     Attributes:
@@ -48,21 +48,6 @@ class Pictures:
     form: Form
     spec: Spec
     given: str
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def names(self, index: np.ndarray) -> list[str]:
-        """Paths of these rows' files below the folder, with forward slashes."""
-        return [self.files.names[row] for row in index]
-
-    def labels(self) -> np.ndarray | None:
-        """All labels, without reading the files."""
-        return self.files.label
-
-    def paths(self) -> list[str]:
-        """The path of each row's file."""
-        return self.files.paths()
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Decodes the pictures at `index`.

@@ -19,7 +19,7 @@ _LEAST = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
-class Frames:
+class Frames(folders.OfFiles):
     """Recordings of one rate, read when they are indexed: float32 [frames, bands] in dB.
 
     A frame is a window of 25 ms, every 10 ms. Longer recordings are cut, shorter ones padded.
@@ -43,21 +43,6 @@ class Frames:
         shape = (self.frames, self.bands)
         labelled, classes = self.files.label is not None, self.files.classes
         return Spec(shape, "float32", None, labelled, padded=True, classes=classes)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def names(self, index: np.ndarray) -> list[str]:
-        """Paths of these rows' files below the folder, with forward slashes."""
-        return [self.files.names[row] for row in index]
-
-    def labels(self) -> np.ndarray | None:
-        """All labels, without reading the files."""
-        return self.files.label
-
-    def paths(self) -> list[str]:
-        """Where the file of each row lies."""
-        return self.files.paths()
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Reads the recordings at `index`.

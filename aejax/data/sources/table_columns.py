@@ -30,7 +30,7 @@ def listed(option: str, text: str, columns: dict[str, Any]) -> list[str]:
 
 def _check_name(option: str, name: str, columns: dict[str, Any]) -> None:
     if name not in columns:
-        known = ", ".join(list(columns)[:8]) + ", ..." * (len(columns) > 8)
+        known = checks.some(list(columns), 8)
         raise InputError(
             f"{option}={name}: there is no such column; there are {known}{near(name, columns)}"
         )

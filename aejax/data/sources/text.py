@@ -18,7 +18,7 @@ LENGTH = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Documents:
+class Documents(folders.OfFiles):
     """Files of text, read when they are indexed: the first bytes of each, uint8 [length].
 
     Attributes:
@@ -35,21 +35,6 @@ class Documents:
     def spec(self) -> Spec:
         labelled, classes = self.files.label is not None, self.files.classes
         return Spec((self.length,), "uint8", 255.0, labelled, padded=True, classes=classes)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def names(self, index: np.ndarray) -> list[str]:
-        """Paths of these rows' files below the folder, with forward slashes."""
-        return [self.files.names[row] for row in index]
-
-    def labels(self) -> np.ndarray | None:
-        """All labels, without reading the files."""
-        return self.files.label
-
-    def paths(self) -> list[str]:
-        """The path of each row's file."""
-        return self.files.paths()
 
     def __getitem__(self, index: np.ndarray | slice) -> Rows:
         """Reads the files at `index`.
